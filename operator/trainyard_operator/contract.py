@@ -1,0 +1,255 @@
+"""What operator, trainer and client agree on: names, exit codes, keys, report shapes.
+
+Only the standard library is imported here, so that all three can use it. Every label, environment
+variable, exit code and storage key of Trainyard has its one definition in this module.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import IntEnum, StrEnum
+from typing import Any, TypeVar
+
+GROUP = "trainyard.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+JOB_KIND = "TrainingJob"
+JOB_PLURAL = "trainingjobs"
+
+CONTAINER = "pytorch"
+"""Name of the training container; PyTorchJob tools look for it."""
+
+
+class Label:
+    """Labels of pods and services."""
+
+    KUBEFLOW_JOB = "training.kubeflow.org/job-name"
+    KUBEFLOW_REPLICA_TYPE = "training.kubeflow.org/replica-type"
+    KUBEFLOW_REPLICA_INDEX = "training.kubeflow.org/replica-index"
+    KUBEFLOW_JOB_ROLE = "training.kubeflow.org/job-role"
+    JOB = "trainyard.dev/job"
+    JOB_UID = "trainyard.dev/job-uid"
+    ATTEMPT = "trainyard.dev/attempt"
+    NODE_INDEX = "trainyard.dev/node-index"
+    APP_NAME = "app.kubernetes.io/name"
+    APP_INSTANCE = "app.kubernetes.io/instance"
+    APP_COMPONENT = "app.kubernetes.io/component"
+    APP_MANAGED_BY = "app.kubernetes.io/managed-by"
+
+
+class Env:
+    """Environment variables of the training container, beside those of torch.distributed."""
+
+    JOB = "TRAINYARD_JOB"
+    NAMESPACE = "TRAINYARD_NAMESPACE"
+    JOB_UID = "TRAINYARD_JOB_UID"
+    ATTEMPT = "TRAINYARD_ATTEMPT"
+    POD = "TRAINYARD_POD"
+    NODE_NAME = "TRAINYARD_NODE_NAME"
+    NODES = "TRAINYARD_NODES"
+    NODE_INDEX = "TRAINYARD_NODE_INDEX"
+    PROCESSES_PER_NODE = "TRAINYARD_PROCESSES_PER_NODE"
+    RUN = "TRAINYARD_RUN"
+    """JSON object of a RunRequest."""
+    CONFIG_FROM = "TRAINYARD_CONFIG_FROM"
+    """YAML text of spec.configFrom."""
+    STORAGE_URI = "TRAINYARD_STORAGE_URI"
+    """spec.storage.uri as given; a run lives below it at `run_prefix`."""
+    STORAGE_ENDPOINT = "TRAINYARD_STORAGE_ENDPOINT"
+    STORAGE_REGION = "TRAINYARD_STORAGE_REGION"
+    STORAGE_COMPAT = "TRAINYARD_STORAGE_COMPAT"
+    PROGRESS_PORT = "TRAINYARD_PROGRESS_PORT"
+    TERMINATION_LOG = "TRAINYARD_TERMINATION_LOG"
+    """File that takes the termination summary; /dev/termination-log in a pod."""
+    SCRATCH = "TRAINYARD_SCRATCH"
+    """Writable directory of one pod and attempt, gone when it ends."""
+
+
+PROGRESS_PORT = 9464
+"""Port on which the first node's rank 0 serves /progress (JSON) and /metrics (Prometheus)."""
+MASTER_PORT = 23456
+"""Rendezvous port of torch.distributed, PyTorchJob's default."""
+PROGRESS_PATH = "/progress"
+TERMINATION_LOG = "/dev/termination-log"
+TERMINATION_BYTES = 4096
+"""A kubelet keeps no more than this of a termination message."""
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the training container. Everything else is the user's own failure."""
+
+    DONE = 0
+    CHECKPOINTED = 75
+    """Stopped on request after a checkpoint: a retry is free."""
+    PEER_LOST = 76
+    """Another rank died or hung: not this rank's fault."""
+    CONFIGURATION = 78
+    """The job cannot run as written: never retried."""
+
+
+class Cause(StrEnum):
+    """Why an attempt ended. Values are CamelCase: they are condition reasons and runbook names."""
+
+    USER_EXIT = "UserExit"
+    OUT_OF_MEMORY = "OutOfMemory"
+    CONFIGURATION = "ConfigurationError"
+    EVICTED = "Evicted"
+    PREEMPTED = "Preempted"
+    NODE_LOST = "NodeLost"
+    POD_DELETED = "PodDeleted"
+    PEER_LOST = "PeerLost"
+    IMAGE_PULL = "ImagePull"
+    UNSCHEDULABLE = "Unschedulable"
+    STALLED = "Stalled"
+    STARTUP_DEADLINE = "StartupDeadline"
+    DEADLINE = "DeadlineExceeded"
+    STORAGE = "StorageUnreachable"
+    CHECKPOINTED = "Checkpointed"
+
+
+USER_CAUSES = frozenset({Cause.USER_EXIT, Cause.OUT_OF_MEMORY, Cause.STALLED})
+"""Only these use up spec.runPolicy.maxRestarts."""
+
+FATAL_CAUSES = frozenset({Cause.CONFIGURATION, Cause.STARTUP_DEADLINE, Cause.DEADLINE})
+"""These end the job at once."""
+
+
+def run_prefix(namespace: str, job: str, uid: str) -> str:
+    """Everything a job writes lies below this prefix of spec.storage.uri."""
+    return f"{namespace}/{job}/{uid}"
+
+
+RUN_FILE = "run.json"
+"""Written once by the first attempt: job, namespace, uid, recipe, start time, the spec."""
+RESULT_FILE = "result.json"
+"""Written last; its presence, not an exit code, says that a run ended well."""
+LATEST_FILE = "checkpoints/latest.json"
+"""A hint only: the truth is the list of manifests."""
+METRICS_FILE = "metrics.csv"
+MANIFEST_FILE = "manifest.json"
+
+
+def checkpoint_prefix(step: int, attempt: int) -> str:
+    """The directory of one checkpoint; never written twice, since the attempt is in its name."""
+    return f"checkpoints/step-{step:012d}-a{attempt}"
+
+
+def log_prefix(attempt: int, rank: int) -> str:
+    """The directory of one rank's log segments, `<sequence>.log.gz` each."""
+    return f"logs/a{attempt}/rank-{rank}"
+
+
+def tensorboard_prefix(attempt: int) -> str:
+    """The directory of one attempt's event files."""
+    return f"tensorboard/a{attempt}"
+
+
+def now_text(now: datetime | None = None) -> str:
+    """A time as Kubernetes writes it: UTC, whole seconds."""
+    return (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What the operator asks the trainer to run; travels as JSON in `Env.RUN`."""
+
+    recipe: str
+    config: dict[str, Any] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+    dataset_uri: str | None = None
+    dataset_path: str | None = None
+    checkpoint: dict[str, Any] = field(default_factory=dict)
+    """spec.checkpoint, in the API's spelling."""
+    logs: dict[str, Any] = field(default_factory=dict)
+    tensorboard: bool = True
+    stall_timeout_seconds: int = 600
+
+    def to_json(self) -> str:
+        """The text that `from_json` reads."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunRequest":
+        """Raises TypeError for a field that this version does not know."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What rank 0 serves at PROGRESS_PATH; spellings are those of TrainingJob's status.
+
+    Fields hold None where nothing is known yet; the operator copies what is there.
+    """
+
+    attempt: int
+    time: str
+    progress: dict[str, Any] | None = None
+    """stage, epoch, epochs, step, steps, percent, samplesPerSecond, estimatedCompletionTime,
+    metrics (name to decimal text)."""
+    latest: dict[str, Any] | None = None
+    """step, epoch, uri, bytes, sha256, time."""
+    best: dict[str, Any] | None = None
+    """As latest, with metric and value."""
+    kept: int | None = None
+    resumed_step: int | None = None
+    """Step of the checkpoint that this attempt went on from; None from scratch."""
+    warning: str | None = None
+    """One sentence on something degraded, such as a checkpoint set aside as corrupt."""
+
+    def to_json(self) -> str:
+        """The text that `from_json` reads."""
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Report":
+        """Ignores unknown keys: an operator must read a newer trainer. Raises ValueError."""
+        return _from_known_keys(cls, text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The termination message of a pod: how it ended, in one sentence, and rank 0's last report."""
+
+    exit_code: int
+    message: str
+    cause: str | None = None
+    rank: int | None = None
+    """Global rank that failed first on this node; None where no rank did."""
+    log_tail: list[str] = field(default_factory=list)
+    report: dict[str, Any] | None = None
+    """The last Report, as a dict; only from the first node."""
+    result: bool = False
+    """Whether RESULT_FILE was stored."""
+
+    def to_json(self) -> str:
+        """At most TERMINATION_BYTES long: first the log tail, then the message is cut."""
+        summary = self
+        while len(text := json.dumps(dataclasses.asdict(summary)).encode()) > TERMINATION_BYTES:
+            if summary.log_tail:
+                summary = dataclasses.replace(summary, log_tail=summary.log_tail[1:])
+            elif summary.report:
+                summary = dataclasses.replace(summary, report=None)
+            else:
+                summary = dataclasses.replace(summary, message=summary.message[:500])
+                return json.dumps(dataclasses.asdict(summary))
+        return text.decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Summary":
+        """Ignores unknown keys. Raises ValueError where the text is no summary."""
+        return _from_known_keys(cls, text)
+
+
+_T = TypeVar("_T")
+
+
+def _from_known_keys(cls: type[_T], text: str | bytes) -> _T:
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise ValueError(f"expected a JSON object, found {type(data).__name__}")
+    names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    try:
+        return cls(**{key: value for key, value in data.items() if key in names})
+    except TypeError as error:
+        raise ValueError(str(error)) from error

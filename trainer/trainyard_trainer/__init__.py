@@ -1,0 +1,1 @@
+"""The Trainyard trainer: recipes, the DDP engine, checkpoints and storage."""
