@@ -9,12 +9,11 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-GROUP = "trainyard.dev"
-VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
-JOB_KIND = "TrainingJob"
+API_VERSION: Final = "trainyard.dev/v1alpha1"
+GROUP, VERSION = API_VERSION.split("/")
+JOB_KIND: Final = "TrainingJob"
 JOB_PLURAL = "trainingjobs"
 
 CONTAINER = "pytorch"

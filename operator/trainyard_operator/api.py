@@ -1,0 +1,363 @@
+"""The typed TrainingJob: the one source of its CRD, its documentation and its validation.
+
+Each field's docstring is the text that `kubectl explain` prints. Python names are snake case, the
+API's are the same words in camel case.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from trainyard_operator.contract import API_VERSION, JOB_KIND
+
+MAX_NODES = 1024
+NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+Name = Annotated[str, Field(min_length=1, max_length=63)]
+Text = Annotated[str, Field(max_length=1024)]
+Uri = Annotated[str, Field(min_length=1, max_length=1024)]
+Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
+
+
+def cel(*rules: tuple[str, str], **extra: Any) -> dict[str, Any]:
+    """Schema extras: CEL rules as (expression, message a person can act on) pairs."""
+    validations = [{"rule": rule, "message": message} for rule, message in rules]
+    return {"x-kubernetes-validations": validations, **extra}
+
+
+class ApiModel(BaseModel):
+    """An immutable part of the API; an unknown key is an error."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The API's spelling, without unset fields."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class KeySelector(ApiModel):
+    """A key of a ConfigMap in the job's namespace."""
+
+    name: Name
+    """Name of the ConfigMap."""
+    key: Annotated[str, Field(min_length=1, max_length=253)]
+    """Key whose value is YAML text."""
+
+
+class ConfigSource(ApiModel):
+    """Where more configuration comes from."""
+
+    config_map_key_ref: KeySelector
+    """A key of a ConfigMap in the job's namespace; its YAML is merged below `config`."""
+
+
+class Resources(ApiModel):
+    """Compute resources of the training container, as in a pod."""
+
+    limits: Annotated[dict[str, Quantity], Field(max_length=32)] = {}
+    """Upper bounds such as {cpu: "4", memory: 16Gi, nvidia.com/gpu: 1}."""
+    requests: Annotated[dict[str, Quantity], Field(max_length=32)] = {}
+    """What the scheduler reserves; unset entries follow `limits`."""
+
+
+class Elastic(ApiModel):
+    """Bounds between which the number of nodes may follow what the cluster has."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            ("self.minNodes <= self.maxNodes", "minNodes must not exceed maxNodes.")
+        )
+    )
+
+    min_nodes: Annotated[int, Field(ge=1, le=MAX_NODES)]
+    """Fewest nodes that an attempt may run with."""
+    max_nodes: Annotated[int, Field(ge=1, le=MAX_NODES)]
+    """Most nodes that an attempt may run with."""
+
+
+class SecretRef(ApiModel):
+    """A Secret in the job's namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of the Secret."""
+
+
+class Storage(ApiModel):
+    """Where checkpoints, logs and TensorBoard events go."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "self.uri.matches('^(s3|file)://.')",
+                "uri must start with s3:// or file://, such as s3://bucket/prefix.",
+            ),
+            (
+                "!has(self.endpoint) || self.endpoint.matches('^https?://.')",
+                "endpoint must be an http or https address, such as https://s3.example.",
+            ),
+        )
+    )
+
+    uri: Uri
+    """s3://bucket/prefix, or file:///directory on a volume that every node shares."""
+    endpoint: Annotated[str, Field(max_length=1024)] | None = None
+    """Address of an S3-compatible server; unset means Amazon S3."""
+    region: Annotated[str, Field(max_length=64)] | None = None
+    """Region of the bucket; unset means the provider's default."""
+    credentials_secret_ref: SecretRef | None = None
+    """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; unset means the pod's identity."""
+    compat: Literal["aws", "strict", "legacy"] = "aws"
+    """Dialect of the server: aws; strict (S3-compatible with conditional writes); legacy (without
+    conditional writes and new checksums)."""
+
+
+class Dataset(ApiModel):
+    """The data to train on."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "!has(self.uri) || self.uri.matches('^(s3|file)://.')",
+                "uri must start with s3:// or file://, such as s3://bucket/luna16.",
+            ),
+            ("self.mountPath.startsWith('/')", "mountPath must be absolute, such as /data."),
+        )
+    )
+
+    uri: Uri | None = None
+    """Prefix that is brought to `mountPath` before training; unset: a volume of `template` is
+    mounted there already."""
+    mount_path: Annotated[str, Field(min_length=1, max_length=1024)] = "/data"
+    """Directory at which the program finds the data."""
+    size_limit: Annotated[str, Field(max_length=32)] | None = None
+    """Upper bound of the volume that takes the data, such as 200Gi; unset means none."""
+
+
+class Best(ApiModel):
+    """Which checkpoint counts as the best."""
+
+    metric: Name
+    """Name of a metric that the program reports, such as val_accuracy."""
+    mode: Literal["min", "max"] = "max"
+    """Whether smaller or larger is better."""
+
+
+class ResumeFrom(ApiModel):
+    """A checkpoint of another job to start from."""
+
+    job: Name
+    """Name of a TrainingJob in the same namespace and storage."""
+    checkpoint: Annotated[str, Field(pattern=r"^(latest|best|[0-9]{1,12})$")] = "latest"
+    """latest, best or a step."""
+
+
+class Checkpoint(ApiModel):
+    """When checkpoints are written and which are kept."""
+
+    every_steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimizer steps between checkpoints."""
+    every_epochs: Annotated[int, Field(ge=1)] | None = None
+    """Epochs between checkpoints; 1 where no interval is set."""
+    every_seconds: Annotated[int, Field(ge=1)] | None = None
+    """Seconds between checkpoints."""
+    keep_last: Annotated[int, Field(ge=1, le=1000)] = 3
+    """How many of the newest checkpoints are kept."""
+    keep_best: Best | None = None
+    """Also keep the best one by this metric; unset: by the recipe's own."""
+    async_: Annotated[bool, Field(alias="async")] = True
+    """Upload while training goes on."""
+    resume_from: ResumeFrom | None = None
+    """Start from a checkpoint of another job."""
+
+
+class Logs(ApiModel):
+    """Logs of every rank."""
+
+    upload: bool = True
+    """Copy the logs to storage, where they outlive the pods."""
+    flush_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    """Seconds between uploads; the most that a killed pod can lose."""
+
+
+class TensorBoard(ApiModel):
+    """TensorBoard events."""
+
+    enabled: bool = True
+    """Write events to storage."""
+
+
+class Backoff(ApiModel):
+    """The wait before a new attempt; it doubles with each failure in a row."""
+
+    initial_seconds: Annotated[int, Field(ge=0, le=3600)] = 5
+    """First wait."""
+    max_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
+    """Longest wait."""
+
+
+class RunPolicy(ApiModel):
+    """How the job lives and dies."""
+
+    suspend: bool = False
+    """True: pods are deleted after a checkpoint, and nothing runs until it is false again."""
+    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
+    """Longest time from the first start to the end; unset means no bound."""
+    startup_deadline_seconds: Annotated[int, Field(ge=1)] = 900
+    """Longest time from pod creation until every pod runs."""
+    stall_timeout_seconds: Annotated[int, Field(ge=10)] = 600
+    """Longest time without a step before a rank is taken for hung."""
+    max_restarts: Annotated[int, Field(ge=0, le=1000)] = 3
+    """Restarts after the program's own failures; faults of the infrastructure do not count."""
+    restart_backoff: Backoff = Backoff()
+    """Wait before each new attempt."""
+    clean_pod_policy: Literal["All", "Running", "None"] = "Running"
+    """Which pods are deleted at the end."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
+    """Seconds after the end until the TrainingJob is deleted; unset means never. What lies in
+    storage stays."""
+
+
+class Scheduling(ApiModel):
+    """Where pods may run."""
+
+    scheduler_name: Annotated[str, Field(max_length=253)] | None = None
+    """Scheduler of the pods; unset means the cluster's default."""
+    gang: Literal["none", "volcano", "coscheduling"] = "none"
+    """Gang scheduler whose PodGroup the pods join."""
+    queue: Annotated[str, Field(max_length=63)] | None = None
+    """Queue of Kueue or the gang scheduler."""
+    priority_class_name: Annotated[str, Field(max_length=253)] | None = None
+    """Priority class of the pods."""
+    avoid_failed_nodes: bool = True
+    """Keep new attempts off nodes that broke two attempts of this job."""
+
+
+Anything = Annotated[
+    dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+]
+
+
+class JobSpec(ApiModel):
+    """What to run, how wide, and where its results go."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "has(self.recipe) != has(self.command)",
+                "set exactly one of recipe (a recipe of the trainer) and command (any PyTorch "
+                "program in image).",
+            ),
+            (
+                "has(self.recipe) || !(has(self.config) || has(self.configFrom) || "
+                "has(self.overrides))",
+                "config, configFrom and overrides belong to a recipe; give a command its "
+                "arguments in args.",
+            ),
+            (
+                "!has(self.elastic) || (self.elastic.minNodes <= self.nodes && "
+                "self.nodes <= self.elastic.maxNodes)",
+                "nodes must lie between elastic.minNodes and elastic.maxNodes.",
+            ),
+        )
+    )
+
+    recipe: Name | None = None
+    """Recipe of the trainer, such as classification; `trainyard recipes` lists them."""
+    config: Anything | None = None
+    """Configuration, merged over the recipe's defaults."""
+    config_from: ConfigSource | None = None
+    """More configuration, merged between the defaults and `config`."""
+    overrides: Annotated[list[Annotated[str, Field(max_length=1024)]], Field(max_length=256)] | (
+        None
+    ) = None
+    """Dotted assignments such as model.base_filters=64; they have the last word."""
+    image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """Container image; unset means the operator's trainer image."""
+    command: Annotated[list[Text], Field(min_length=1, max_length=64)] | None = None
+    """Any program, in place of a recipe; it gets the same environment."""
+    args: Annotated[list[Text], Field(max_length=256)] | None = None
+    """Arguments of `command`."""
+    nodes: Annotated[int, Field(ge=1, le=MAX_NODES)] = 1
+    """Number of pods."""
+    processes_per_node: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=1, le=64)],
+        Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
+    ] = "auto"
+    """Ranks per pod; auto means the number of GPUs in `resources`, or 1 without."""
+    resources: Resources = Resources()
+    """Compute resources of each pod."""
+    elastic: Elastic | None = None
+    """Let the number of nodes follow what the cluster has; unset means it is fixed."""
+    template: Anything | None = None
+    """Overlay of the pod template: strategic merge, containers by name (the trainer's is
+    pytorch)."""
+    storage: Storage | None = None
+    """Where results go; unset means the operator's default."""
+    dataset: Dataset | None = None
+    """Data to train on; unset where the program brings its own."""
+    checkpoint: Checkpoint = Checkpoint()
+    """When checkpoints are written and which are kept."""
+    logs: Logs = Logs()
+    """Logs of every rank."""
+    tensor_board: TensorBoard = TensorBoard()
+    """TensorBoard events."""
+    run_policy: RunPolicy = RunPolicy()
+    """How the job lives and dies."""
+    scheduling: Scheduling = Scheduling()
+    """Where pods may run."""
+    backend: Literal["pods", "kubeflow"] = "pods"
+    """pods: the operator's own PyTorchJob-style pods; kubeflow: a kubeflow.org/v1 PyTorchJob."""
+
+    @model_validator(mode="after")
+    def _recipe_xor_command(self) -> Self:
+        if (self.recipe is None) == (self.command is None):
+            raise ValueError(
+                "set exactly one of recipe (a recipe of the trainer) and command (any PyTorch "
+                "program in image)"
+            )
+        if self.command and (self.config or self.config_from or self.overrides):
+            raise ValueError(
+                "config, configFrom and overrides belong to a recipe; give a command its "
+                "arguments in args"
+            )
+        return self
+
+    @property
+    def ranks_per_node(self) -> int:
+        """`processes_per_node`, with auto resolved."""
+        if self.processes_per_node != "auto":
+            return self.processes_per_node
+        limits = self.resources.limits
+        gpus = (int(count) for name, count in limits.items() if name.endswith("/gpu"))
+        return max(sum(gpus), 1)
+
+
+class ObjectMeta(BaseModel):
+    """The part of metadata that decisions need."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel)
+
+    name: str
+    namespace: str = "default"
+    uid: str = ""
+    generation: int = 1
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    resource_version: str | None = None
+
+
+class TrainingJob(ApiModel):
+    """One training run: what it is and what became of it."""
+
+    api_version: Literal["trainyard.dev/v1alpha1"] = API_VERSION
+    kind: Literal["TrainingJob"] = JOB_KIND
+    metadata: ObjectMeta
+    spec: JobSpec

@@ -1,0 +1,154 @@
+"""What the operator sees of a job's pods, reduced to what decisions need."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from trainyard_operator.contract import CONTAINER, Label, Report
+
+SPEC_HASH = "trainyard.dev/spec-hash"
+"""Annotation of pods: the spec that they were built from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Why a container does not run yet."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminated:
+    """How a container ended."""
+
+    exit_code: int
+    reason: str
+    message: str
+    """The termination message."""
+    finished: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodRecord:
+    """One pod, slim: two thousand of these cost about a megabyte."""
+
+    name: str
+    uid: str
+    attempt: int
+    node_index: int
+    phase: str
+    """Pending, Running, Succeeded, Failed or Unknown."""
+    created: datetime
+    node: str | None = None
+    ip: str | None = None
+    running: bool = False
+    """Whether the training container runs."""
+    deadline: datetime | None = None
+    """Set once the pod is being deleted: when its grace period ends."""
+    waiting: Waiting | None = None
+    terminated: Terminated | None = None
+    reason: str = ""
+    """Reason of the whole pod's failure, such as Evicted."""
+    message: str = ""
+    unschedulable: str = ""
+    """The scheduler's sentence, while no node fits."""
+    disruption: str = ""
+    """Reason of the DisruptionTarget condition, such as PreemptionByScheduler."""
+    spec_hash: str = ""
+
+    @property
+    def is_deleting(self) -> bool:
+        """Whether its deletion was asked for."""
+        return self.deadline is not None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its containers have ended for good."""
+        return self.phase in {"Succeeded", "Failed"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything a decision on one job is made from, beside its own spec and status."""
+
+    pods: tuple[PodRecord, ...] = ()
+    report: Report | None = None
+    """Rank 0's newest report, if one was collected."""
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """A Kubernetes timestamp; None stays None."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def pod_record(pod: dict[str, Any]) -> PodRecord:
+    """The record of a pod as the API server gives it. Raises KeyError for a foreign pod."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    labels = metadata["labels"]
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    state = _container_state(status)
+    created = parse_time(metadata["creationTimestamp"])
+    assert created is not None  # noqa: S101  the API server always sets it
+    return PodRecord(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        attempt=int(labels[Label.ATTEMPT]),
+        node_index=int(labels[Label.NODE_INDEX]),
+        phase=status.get("phase", "Pending"),
+        created=created,
+        node=(pod.get("spec") or {}).get("nodeName"),
+        ip=status.get("podIP"),
+        running="running" in state,
+        deadline=parse_time(metadata.get("deletionTimestamp")),
+        waiting=_waiting(state),
+        terminated=_terminated(state),
+        reason=status.get("reason", ""),
+        message=status.get("message", ""),
+        unschedulable=_unschedulable(conditions.get("PodScheduled")),
+        disruption=_disruption(conditions.get("DisruptionTarget")),
+        spec_hash=(metadata.get("annotations") or {}).get(SPEC_HASH, ""),
+    )
+
+
+def _container_state(status: dict[str, Any]) -> dict[str, Any]:
+    """The training container's state; a failed or waiting init container comes first."""
+    for container in status.get("initContainerStatuses") or ():
+        state = container.get("state") or {}
+        if (state.get("waiting") or {}).get("message") or (state.get("terminated") or {}).get(
+            "exitCode"
+        ):
+            return state  # type: ignore[no-any-return]
+    for container in status.get("containerStatuses") or ():
+        if container["name"] == CONTAINER:
+            return container.get("state") or {}
+    return {}
+
+
+def _waiting(state: dict[str, Any]) -> Waiting | None:
+    raw = state.get("waiting")
+    return Waiting(reason=raw.get("reason", ""), message=raw.get("message", "")) if raw else None
+
+
+def _terminated(state: dict[str, Any]) -> Terminated | None:
+    raw = state.get("terminated")
+    if not raw:
+        return None
+    return Terminated(
+        exit_code=raw["exitCode"],
+        reason=raw.get("reason", ""),
+        message=raw.get("message", ""),
+        finished=parse_time(raw.get("finishedAt")),
+    )
+
+
+def _unschedulable(condition: dict[str, Any] | None) -> str:
+    if condition and condition["status"] == "False" and condition.get("reason") == "Unschedulable":
+        return condition.get("message", "")
+    return ""
+
+
+def _disruption(condition: dict[str, Any] | None) -> str:
+    if condition and condition["status"] == "True":
+        return condition.get("reason", "")
+    return ""

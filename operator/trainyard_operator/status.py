@@ -1,0 +1,252 @@
+"""The typed status of a TrainingJob, and how its conditions change."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from trainyard_operator.api import ApiModel
+from trainyard_operator.contract import now_text
+
+Phase = Literal["Pending", "Suspended", "Starting", "Running", "Restarting", "Succeeded", "Failed"]
+FINISHED: frozenset[Phase] = frozenset({"Succeeded", "Failed"})
+HISTORY_LENGTH = 50
+
+Time = Annotated[str, Field(max_length=64)]
+Sentence = Annotated[str, Field(max_length=4096)]
+
+
+class StatusModel(ApiModel):
+    """A part of the status; keys of another version are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Condition(StatusModel):
+    """One aspect of the job, as in every Kubernetes object."""
+
+    type: str
+    """Accepted, Suspended, Running, Stalled, Succeeded or Failed."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: str
+    """One CamelCase word."""
+    message: Sentence = ""
+    """One sentence for a person."""
+    observed_generation: int | None = None
+    """Generation of the spec that it was judged from."""
+    last_transition_time: Time
+    """When `status` last changed."""
+
+
+class Restarts(StatusModel):
+    """Attempts that were followed by another one."""
+
+    user: int = 0
+    """After the program's own failures; bounded by maxRestarts."""
+    infrastructure: int = 0
+    """After faults of nodes, network or storage, and after edits of the spec."""
+
+
+class NodeCounts(StatusModel):
+    """Pods of the newest attempt."""
+
+    desired: int = 0
+    """How many there should be."""
+    ready: int = 0
+    """How many run."""
+    succeeded: int = 0
+    """How many ended well."""
+    failed: int = 0
+    """How many failed."""
+
+
+class Progress(StatusModel):
+    """How far training is, as rank 0 last reported."""
+
+    stage: str | None = None
+    """Name of the stage."""
+    epoch: int | None = None
+    """Epochs completed or under way."""
+    epochs: int | None = None
+    """Epochs in all."""
+    step: int | None = None
+    """Optimizer steps taken."""
+    steps: int | None = None
+    """Optimizer steps in all."""
+    percent: int | None = None
+    """Share of the steps, 0 to 100."""
+    samples_per_second: float | None = None
+    """Throughput of the whole gang."""
+    estimated_completion_time: Time | None = None
+    """When training should end at this rate."""
+    metrics: dict[str, str] = {}
+    """Newest value of each metric, as decimal text."""
+    last_report_time: Time | None = None
+    """When rank 0 last reported."""
+
+
+class SavedCheckpoint(StatusModel):
+    """A verified checkpoint in storage."""
+
+    step: int
+    """Optimizer steps it holds."""
+    epoch: int | None = None
+    """Epoch it was saved in."""
+    uri: str | None = None
+    """Where it lies."""
+    bytes: int | None = None
+    """Size of all its parts."""
+    sha256: str | None = None
+    """Digest of its manifest."""
+    time: Time | None = None
+    """When it was complete."""
+    metric: str | None = None
+    """Metric that chose it as best."""
+    value: str | None = None
+    """Value of that metric, as decimal text."""
+
+
+class Checkpoints(StatusModel):
+    """Checkpoints in storage."""
+
+    latest: SavedCheckpoint | None = None
+    """The newest."""
+    best: SavedCheckpoint | None = None
+    """The best by checkpoint.keepBest."""
+    kept: int | None = None
+    """How many there are."""
+
+
+class Location(StatusModel):
+    """A place in storage."""
+
+    uri: str
+    """Where it lies."""
+
+
+class FailureStatus(StatusModel):
+    """What ended the newest attempt that failed."""
+
+    cause: str
+    """One CamelCase word; docs/runbooks has a page for each."""
+    message: Sentence
+    """Who failed first and why, in one sentence."""
+    rank: int | None = None
+    """Global rank that failed first."""
+    pod: str | None = None
+    """Its pod."""
+    node: str | None = None
+    """Its node."""
+    exit_code: int | None = None
+    """Its exit code."""
+    attempt: int
+    """The attempt."""
+    log_tail: list[str] = []
+    """Its last log lines."""
+
+
+class HistoryEntry(StatusModel):
+    """One entry of the job's story."""
+
+    time: Time
+    """When."""
+    attempt: int
+    """In which attempt."""
+    type: str
+    """Created, Running, Restarted, Suspended, Succeeded, Failed, ..."""
+    reason: str
+    """One CamelCase word."""
+    message: Sentence
+    """One sentence."""
+    step: int | None = None
+    """Optimizer step at that moment."""
+    lost_steps: int | None = None
+    """Steps that have to be repeated."""
+
+
+class JobStatus(StatusModel):
+    """What became of the job; written by the operator alone."""
+
+    phase: Phase | None = None
+    """Derived from the rest: Pending, Suspended, Starting, Running, Restarting, Succeeded or
+    Failed."""
+    observed_generation: int | None = None
+    """Generation of the spec that this status answers."""
+    attempt: int = 0
+    """Number of the newest attempt, from 1."""
+    formed_attempt: int = 0
+    """Newest attempt of which every pod has been seen; a pod missing from it was deleted."""
+    attempt_time: Time | None = None
+    """When the newest attempt began."""
+    next_attempt_time: Time | None = None
+    """When the next attempt may begin."""
+    restarts: Restarts = Restarts()
+    """Attempts that were followed by another one."""
+    start_time: Time | None = None
+    """When the first attempt began."""
+    completion_time: Time | None = None
+    """When the job ended."""
+    nodes: NodeCounts = NodeCounts()
+    """Pods of the newest attempt."""
+    progress: Progress | None = None
+    """How far training is."""
+    checkpoints: Checkpoints = Checkpoints()
+    """Checkpoints in storage."""
+    logs: Location | None = None
+    """Logs in storage."""
+    tensor_board: Location | None = None
+    """TensorBoard events in storage."""
+    failure: FailureStatus | None = None
+    """The newest failure, kept after the restart."""
+    history: Annotated[list[HistoryEntry], Field(max_length=HISTORY_LENGTH)] = []
+    """The newest entries of the job's story."""
+    conditions: Annotated[
+        list[Condition],
+        Field(
+            max_length=16,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            },
+        ),
+    ] = []
+    """Accepted, Suspended, Running, Stalled, Succeeded and Failed."""
+
+    def condition(self, type_: str) -> Condition | None:
+        """The condition of that type, if it was ever set."""
+        return next((c for c in self.conditions if c.type == type_), None)
+
+
+def parse_status(raw: dict[str, Any] | None) -> JobStatus:
+    """A status as stored; one that somebody broke by hand counts as absent."""
+    try:
+        return JobStatus.model_validate(raw or {})
+    except ValueError:
+        return JobStatus()
+
+
+def with_condition(conditions: list[Condition], change: Condition | None) -> list[Condition]:
+    """The full list with one condition changed; its transition time moves only with its status."""
+    if change is None:
+        return conditions
+    before = next((c for c in conditions if c.type == change.type), None)
+    if before and before.status == change.status:
+        change = change.model_copy(update={"last_transition_time": before.last_transition_time})
+    if before is None:
+        return [*conditions, change]
+    return [change if c.type == change.type else c for c in conditions]
+
+
+def build_condition(
+    type_: str, holds: bool, reason: str, message: str, *, generation: int, now: datetime
+) -> Condition:
+    """A condition that changed now."""
+    return Condition(
+        type=type_,
+        status="True" if holds else "False",
+        reason=reason,
+        message=message,
+        observed_generation=generation,
+        last_transition_time=now_text(now),
+    )
