@@ -1,0 +1,137 @@
+"""The Go binaries, built once into the cache from the Go module proxy.
+
+    python3 tests/cluster/cluster.py build
+
+Kubernetes is one program that becomes the component it is called as (`kube/main.go`): cold, with
+two cores, its build takes about six minutes, CoreDNS and versitygw two more each.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.console import ClusterError, step
+from cluster.places import (
+    COREDNS_VERSION,
+    KUBERNETES_VERSION,
+    VERSITYGW_VERSION,
+    cache_directory,
+)
+from cluster.process import run
+
+COMPONENTS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+    "kubelet",
+    "kubectl",
+)
+_MODULES = {
+    "coredns": f"github.com/coredns/coredns@{COREDNS_VERSION}",
+    "versitygw": f"github.com/versity/versitygw/cmd/versitygw@{VERSITYGW_VERSION}",
+}
+_VERSIONS = {
+    "kube": KUBERNETES_VERSION,
+    "coredns": COREDNS_VERSION,
+    "versitygw": VERSITYGW_VERSION,
+}
+
+
+def component(name: str) -> Path:
+    """A Kubernetes component, etcd or kubectl, built if need be.
+
+    Where KUBEBUILDER_ASSETS names a folder that has it, that one is taken.
+    """
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if assets and (Path(assets) / name).is_file():
+        return Path(assets) / name
+    return program("kube").parent / name
+
+
+def program(name: str) -> Path:
+    """The binary `kube`, `coredns` or `versitygw`, built if the cache lacks it."""
+    return _directory(name) / name if is_built(name) else _build_once(name)
+
+
+def is_built(name: str) -> bool:
+    return (_directory(name) / name).is_file()
+
+
+def cached(name: str, make: Callable[[Path], None]) -> Path:
+    """The cache's folder `name`, made by `make(folder)` if it is not there.
+
+    Made under another name and renamed at the end: a killed run leaves nothing that looks whole.
+    """
+    folder = cache_directory() / name
+    if folder.is_dir():
+        return folder
+    with _cache_lock():
+        if not folder.is_dir():
+            partial = folder.with_name(f"{name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            make(partial)
+            partial.rename(folder)
+    return folder
+
+
+def _directory(name: str) -> Path:
+    return cache_directory() / f"{name}-{_VERSIONS[name]}"
+
+
+def _build_once(name: str) -> Path:
+    if shutil.which("go") is None:
+        raise ClusterError(
+            f"{_directory(name) / name} is not built, and there is no `go` to build it: install "
+            "Go 1.24 or newer" + (", or set KUBEBUILDER_ASSETS" if name == "kube" else "") + "."
+        )
+
+    def make(folder: Path) -> None:
+        with step(f"build {name} {_VERSIONS[name]}"):
+            _build(name, folder)
+
+    return cached(_directory(name).name, make) / name
+
+
+def _build(name: str, folder: Path) -> None:
+    # A Go cache of its own: Kubernetes leaves 3.5 GB in it, and it goes when all is built.
+    go = cache_directory() / "go"
+    flags = f"{os.environ.get('GOFLAGS', '')} -buildvcs=false -modcacherw".strip()
+    environment = {"GOCACHE": str(go / "build"), "GOMODCACHE": str(go / "mod"), "GOFLAGS": flags}
+    options = ["-trimpath", "-ldflags", "-s -w"]
+    if name == "kube":
+        options[-1] += _version_flags()
+        run(
+            ["nice", "go", "build", *options, "-o", folder / name, "."],
+            environment=environment,
+            directory=Path(__file__).parent / "kube",
+        )
+        for each in COMPONENTS:
+            (folder / each).symlink_to(name)
+    else:
+        environment["GOBIN"] = str(folder)
+        run(["nice", "go", "install", *options, _MODULES[name]], environment=environment)
+    if all(is_built(other) for other in _VERSIONS if other != name):
+        shutil.rmtree(go, ignore_errors=True)
+
+
+def _version_flags() -> str:
+    major, minor = KUBERNETES_VERSION.lstrip("v").split(".")[:2]
+    values = {"gitVersion": KUBERNETES_VERSION, "gitMajor": major, "gitMinor": minor}
+    package = "k8s.io/component-base/version"
+    return "".join(f" -X {package}.{key}={value}" for key, value in values.items())
+
+
+@contextmanager
+def _cache_lock() -> Iterator[None]:
+    cache_directory().mkdir(parents=True, exist_ok=True)
+    with (cache_directory() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
