@@ -1,0 +1,141 @@
+"""One protocol for an object store: `s3://bucket/prefix` and `file:///directory`.
+
+Credentials come from the standard AWS provider chain (environment, files, pod identity), never
+from an argument. boto3 is imported by `s3.py` only, and `s3.py` only once an s3:// URI is opened.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+from urllib.parse import unquote, urlsplit
+
+from trainyard_trainer.storage_errors import StorageUriInvalid
+
+Compat = Literal["aws", "strict", "legacy"]
+"""aws: checksums as botocore sends them. strict: none but where the API needs one; conditional
+writes. legacy: as strict, without conditional writes and batch deletes."""
+
+READ_CHUNK_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object of a listing."""
+
+    key: str
+    """Relative to the storage that listed it."""
+    size_bytes: int
+    modified: datetime
+
+
+class Writer(Protocol):
+    """A binary sink that cannot seek. The object appears whole when it is closed, or not at all."""
+
+    size_bytes: int
+    """Bytes taken so far; final after the `with` block."""
+    sha256: str
+    """Hexadecimal digest of the whole object; set after the `with` block."""
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
+        """Take all of `data`; returns its length."""
+
+    def flush(self) -> None:
+        """Do nothing; writers of archives call it."""
+
+
+class Reader(Protocol):
+    """A binary source, read once from front to back."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes, all of them where negative; empty at the end."""
+
+
+class Storage(Protocol):
+    """Objects below one prefix. Keys are relative to it and use '/'."""
+
+    @property
+    def uri(self) -> str:
+        """The URI of the prefix, without a trailing slash."""
+
+    def uri_of(self, key: str) -> str:
+        """The full URI of one object."""
+
+    def child(self, prefix: str) -> "Storage":
+        """The same store, a prefix deeper."""
+
+    def read(self, key: str) -> bytes:
+        """The whole object. Raises ObjectMissing."""
+
+    def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """Replace the object in one step.
+
+        if_absent: raise ObjectExists where it holds other bytes; the same bytes are no error.
+        """
+
+    def open_writer(self, key: str) -> AbstractContextManager[Writer]:
+        """A streaming write with bounded memory; leaving by an exception leaves no object."""
+
+    def open_reader(self, key: str, offset: int = 0) -> AbstractContextManager[Reader]:
+        """A streaming read from byte `offset`. Raises ObjectMissing."""
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """All objects whose key starts with `prefix`, in the order of their keys."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; an absent one is no error."""
+
+    def exists(self, key: str) -> bool:
+        """Whether the object is there."""
+
+    def check(self, *, write: bool = True) -> None:
+        """Start-up probe: list, and write and delete an object; raises what a person must fix."""
+
+
+def open_storage(
+    uri: str, *, endpoint: str | None = None, region: str | None = None, compat: str = "aws"
+) -> Storage:
+    """Open `s3://bucket[/prefix]` or `file:///directory`; nothing is contacted yet.
+
+    endpoint: the S3 server's URL, None for AWS. Raises StorageUriInvalid.
+    """
+    parts = urlsplit(uri)
+    if parts.query or parts.fragment or compat not in get_args(Compat):
+        raise StorageUriInvalid(uri)
+    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+        from trainyard_trainer.files import FileStorage
+
+        return FileStorage(Path(unquote(parts.path)))
+    if parts.scheme == "s3" and parts.netloc:
+        from trainyard_trainer.s3 import open_s3
+
+        return open_s3(
+            parts.netloc, parts.path.strip("/"), endpoint=endpoint, region=region, compat=compat
+        )
+    raise StorageUriInvalid(uri)
+
+
+def check_key(key: str) -> str:
+    """Refuse keys that would leave their prefix. Raises ValueError."""
+    if key.startswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
+        raise ValueError(f"not a storage key: {key!r}")
+    return key
+
+
+def join_key(prefix: str, key: str) -> str:
+    """`prefix/key`, where either may be empty."""
+    return "/".join(part for part in (prefix.strip("/"), key) if part)
+
+
+def probe(storage: Storage, *, write: bool) -> None:
+    """What every `Storage.check` does: list, write, read back, delete."""
+    from uuid import uuid4
+
+    next(iter(storage.list(".probe/")), None)
+    if write:
+        key = f".probe/{uuid4().hex}"
+        storage.write(key, b"trainyard")
+        storage.read(key)
+        storage.delete([key])
