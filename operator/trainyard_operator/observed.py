@@ -118,7 +118,7 @@ def _container_state(status: dict[str, Any]) -> dict[str, Any]:
         if (state.get("waiting") or {}).get("message") or (state.get("terminated") or {}).get(
             "exitCode"
         ):
-            return state  # type: ignore[no-any-return]
+            return state
     for container in status.get("containerStatuses") or ():
         if container["name"] == CONTAINER:
             return container.get("state") or {}
