@@ -1,0 +1,252 @@
+"""What a recipe can be told: typed sections, their defaults, and how layers of YAML become one.
+
+Layers, the later one wins: the recipe's defaults, spec.configFrom, spec.config, then spec.overrides
+(`training.epochs=3`, a dotted key and a YAML value). Nothing here imports torch, so that a client
+validates a job without it. A field's docstring is its documentation wherever it is shown.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trainyard_trainer.config_errors import model_in, sentence
+from trainyard_trainer.errors import ConfigurationError
+
+
+class Section(BaseModel):
+    """A group of keys: frozen, unknown keys refused, a docstring under each field."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+
+class OptimizerConfig(Section):
+    """Which optimizer, and what it needs beside the learning rate."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    """Algorithm."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Decoupled for adamw, an L2 penalty for adam and sgd. 0 means none."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """For sgd only. 0 means none."""
+    nesterov: bool = False
+    """For sgd only: Nesterov's momentum."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """For adam and adamw: decay rates of the two moments, each from 0 up to 1."""
+    eps: float = Field(default=1e-8, gt=0)
+    """For adam and adamw: added to the denominator."""
+
+
+class ScheduleConfig(Section):
+    """How the learning rate moves during a stage."""
+
+    name: Literal[
+        "constant", "cosine", "one_cycle", "step", "multi_step", "exponential", "plateau"
+    ] = "constant"
+    """Shape after the warm-up."""
+    interval: Literal["step", "epoch"] = "step"
+    """Whether the rate changes at every optimizer step or once an epoch."""
+    warmup_epochs: float = Field(default=0, ge=0)
+    """Linear rise to the full rate, in epochs. 0 means none. one_cycle has its own."""
+    min_lr: float = Field(default=0, ge=0)
+    """Where cosine, one_cycle and plateau end."""
+    period_epochs: int = Field(default=30, ge=1)
+    """For step: epochs between two drops."""
+    milestones: tuple[int, ...] = ()
+    """For multi_step: the epochs (of the stage) at which the rate drops."""
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    """For step, multi_step and plateau: the factor of one drop. For exponential: per epoch."""
+    patience: int = Field(default=5, ge=0)
+    """For plateau: evaluations without improvement before a drop."""
+    metric: str | None = None
+    """For plateau: what must improve. Unset means the recipe's own main metric."""
+    mode: Literal["min", "max"] = "min"
+    """For plateau with a metric: whether smaller or larger is better."""
+
+
+class EarlyStoppingConfig(Section):
+    """When to end a stage before its last epoch."""
+
+    metric: str | None = None
+    """What must improve. Unset means the recipe's own main metric."""
+    mode: Literal["min", "max"] = "min"
+    """With a metric: whether smaller or larger is better."""
+    patience: int = Field(default=10, ge=1)
+    """Evaluations without improvement before the stage ends."""
+    min_delta: float = Field(default=0, ge=0)
+    """Smaller changes do not count as improvement. 0 means that any does."""
+
+
+class TrainingConfig(Section):
+    """How to train, whatever is trained."""
+
+    epochs: int = Field(default=10, ge=1)
+    """Passes over the training data."""
+    batch_size: int = Field(default=32, ge=1)
+    """Samples of one optimizer step over all ranks; it stays when their number changes."""
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Most samples that one rank holds at a time; gradients accumulate over the micro-batches.
+    Unset means a rank's whole share, as large as the run's first attempt had it."""
+    evaluation_batch_size: int | None = Field(default=None, ge=1)
+    """Samples of one rank in evaluation. Unset means as many as it trains on at a time."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Highest learning rate."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Which optimizer."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """How the learning rate moves."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass. fp16 scales the loss, and needs a GPU."""
+    clip_grad_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of an optimizer's gradients. Unset means no clipping."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Decay per step of a moving average of the weights, which is then evaluated and kept as best.
+    Unset means none."""
+    early_stopping: EarlyStoppingConfig | None = None
+    """When to end before the last epoch. Unset means never."""
+    evaluate_every_epochs: int = Field(default=1, ge=1)
+    """Epochs between two evaluations; the last epoch is always evaluated."""
+    log_every_steps: int = Field(default=50, ge=1)
+    """Optimizer steps between two readings of the training metrics."""
+    num_workers: int = Field(default=0, ge=0)
+    """Processes per rank that load data. 0 means that the rank loads it itself."""
+    seed: int = Field(default=42, ge=0)
+    """Of weights, order and augmentation."""
+    deterministic: bool = False
+    """Refuse algorithms whose result differs from run to run; slower on a GPU."""
+    compile: bool = False
+    """Compile the modules with torch.compile; slower to start."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute. auto means a GPU where there is one."""
+    find_unused_parameters: bool = False
+    """Let steps leave trainable parameters without gradient; slower with several ranks."""
+
+
+class DataConfig(Section):
+    """Where the data lies; a recipe adds its own keys."""
+
+    path: Path | None = None
+    """Folder of the data set. Unset means where spec.dataset was put."""
+
+
+class RecipeConfig(Section):
+    """What every recipe can be told; a recipe's config.py inherits it as `Config`."""
+
+    # A recipe that accepts older spellings maps them here, dotted key to dotted key; the place to
+    # apply them is `build_config`, on each layer before the merge. No recipe needs it yet.
+    aliases: ClassVar[Mapping[str, str]] = {}
+
+    training: TrainingConfig = TrainingConfig()
+    """How to train."""
+    data: DataConfig = DataConfig()
+    """What to train on."""
+
+
+ConfigT = TypeVar("ConfigT", bound=RecipeConfig)
+
+
+def build_config(
+    cls: type[ConfigT],
+    layers: Sequence[Mapping[str, Any]] = (),
+    overrides: Sequence[str] = (),
+    sources: Sequence[str] = (),
+) -> ConfigT:
+    """Merge defaults, layers and overrides, the later one wins.
+
+    overrides: "dotted.key=value", the value being YAML. sources: what messages call each layer,
+    `spec.config` where there are fewer. Raises ConfigurationError with the first mistake.
+    """
+    names = [*sources, *["spec.config"] * (len(layers) - len(sources))]
+    merged = _section_defaults(cls)
+    origin: dict[tuple[str, ...], str] = {}
+    for name, layer in zip(names, layers, strict=False):
+        _merge(merged, layer, name, origin)
+    for text in overrides:
+        _merge(merged, parse_override(text), "spec.overrides", origin)
+    try:
+        return cls.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigurationError(sentence(cls, error, origin)) from None
+
+
+def parse_layer(text: str | None, source: str) -> dict[str, Any]:
+    """A layer from YAML text; empty text is an empty layer. Raises ConfigurationError."""
+    try:
+        values = yaml.safe_load(text or "")
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise ConfigurationError(f"{source}: not YAML{where}: {problem}.") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigurationError(
+            f"{source}: expected keys and values, found a {type(values).__name__}."
+        )
+    return values
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """`a.b=1` as {"a": {"b": 1}}. Raises ConfigurationError."""
+    key, equals, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigurationError(
+            f"spec.overrides: '{text}' is not of the form key=value; write for instance "
+            "'training.epochs=3'."
+        )
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigurationError(
+            f"spec.overrides: the value of '{text}' is not YAML; quote it."
+        ) from None
+    for part in reversed(parts):
+        nested = {part: nested}
+    assert isinstance(nested, dict)
+    return nested
+
+
+def config_hash(config: BaseModel) -> str:
+    """The same 16 digits for the same values, whatever layers they came from."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _section_defaults(cls: type[BaseModel]) -> dict[str, Any]:
+    """What a recipe's own default sections say, so that a layer that sets one key keeps the rest.
+
+    A choice between sections (a union) starts afresh: another choice has other keys.
+    """
+    found = {}
+    for name, field in cls.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={})
+        if isinstance(default, BaseModel) and model_in(field.annotation) is not None:
+            found[name] = _section_defaults(type(default)) | default.model_dump(exclude_unset=True)
+    return found
+
+
+def _merge(
+    into: dict[str, Any],
+    layer: Mapping[str, Any],
+    source: str,
+    origin: dict[tuple[str, ...], str],
+    path: tuple[str, ...] = (),
+) -> None:
+    for key, value in layer.items():
+        here = (*path, str(key))
+        origin[here] = source
+        old = into.get(key)
+        if isinstance(value, Mapping):
+            branch = dict(old) if isinstance(old, Mapping) else {}
+            _merge(branch, value, source, origin, here)
+            into[key] = branch
+        else:
+            into[key] = value

@@ -1,0 +1,263 @@
+"""What a recipe is: networks, data, losses, metrics and a stage plan; the engine does the rest.
+
+The engine calls, in this order: `build_modules`, `stages`; then for every stage `build_data`,
+`begin_stage`, `build_optimizers`, and `losses` for every (micro-)batch; at evaluations
+`evaluate_batch`, `compute_metrics` and `report`. It owns devices, ranks, precision, accumulation,
+clipping, schedules, EMA, early stopping, checkpoints and all files.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from trainyard_trainer.config import RecipeConfig
+from trainyard_trainer.optimizers import build_optimizer
+from trainyard_trainer.schedule import Schedule, build_schedule
+
+ConfigT = TypeVar("ConfigT", bound=RecipeConfig)
+
+Batch = Any
+"""Tensors, or dicts, lists, tuples and dataclasses of them: what can be moved to a device."""
+Modules = Mapping[str, nn.Module]
+"""The recipe's modules by name, as the engine wrapped them: call these, not the originals."""
+Gathered = Mapping[str, Any]
+"""Per-sample outputs of a split, in its order: tensors (N, ...) on the CPU, or lists."""
+
+
+class Loss(NamedTuple):
+    """One optimizer's loss: a mean over the batch, with its graph."""
+
+    optimizer: str
+    value: Tensor
+    metrics: Mapping[str, Tensor] = {}
+    """Scalars to average and log, such as the loss's components. `loss` is logged by itself."""
+
+
+class Metric(NamedTuple):
+    """What a run is judged by, such as ("val_accuracy", "max")."""
+
+    name: str
+    mode: Literal["min", "max"]
+
+    def is_better(self, value: float, best: float | None, min_delta: float = 0) -> bool:
+        """Whether `value` improves on `best` by more than `min_delta`. NaN never does."""
+        if math.isnan(value):
+            return False
+        if best is None:
+            return True
+        return value > best + min_delta if self.mode == "max" else value < best - min_delta
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of a run with its own data, optimizers, schedule and best checkpoint."""
+
+    name: str
+    epochs: int
+    trainable: tuple[str, ...] | None = None
+    """Dotted prefixes of the parameters that learn, such as "model" or "model.head"; the others are
+    frozen. None means all."""
+    batch_size: int | None = None
+    """Global batch of this stage. None means training.batch_size."""
+    evaluate: bool = True
+    """Whether epochs end with an evaluation on the validation split."""
+    best: Metric | None = None
+    """What this stage is judged by. None means the recipe's own."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The recipe's own, such as a patch size: `build_data` and `losses` read it."""
+
+
+class Samples(Protocol):
+    """A map-style data set. It may have `batch(indices) -> Batch` too, which then replaces single
+    samples and their collation (fast for data in memory)."""
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+
+    def __getitem__(self, index: int, /) -> Any:
+        """One sample; the same each time."""
+
+
+class Sampler(Protocol):
+    """The order of an epoch, a pure function of (seed, epoch): see sampler.py."""
+
+    def __len__(self) -> int:
+        """The cursor at which an epoch ends."""
+
+    def take(self, epoch: int, cursor: int, batch_size: int) -> tuple[Tensor, int]:
+        """Indices of the next global batch, and the cursor after it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What a stage trains and is judged on."""
+
+    train: Samples
+    validation: Samples | None = None
+    test: Samples | None = None
+    collate: Callable[[list[Any]], Batch] | None = None
+    """Samples to batch. None means torch's default."""
+    augment: Callable[[Any, np.random.Generator], Any] | None = None
+    """Changes a training sample; the generator is seeded by (seed, epoch, index), so that a resumed
+    run sees the same. For transforms that draw from torch, see `sampler.torch_seeded`."""
+    sampler: Sampler | None = None
+    """None means that each sample comes once an epoch, shuffled."""
+
+
+class TensorSamples:
+    """Tensors in memory as a data set: sample i is the tuple of all tensors' row i."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        """The first tensor's rows."""
+        return len(self.tensors[0])
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        """One row of each."""
+        return tuple(tensor[index] for tensor in self.tensors)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
+        """Rows of each, without a loop over samples."""
+        return tuple(tensor[indices] for tensor in self.tensors)
+
+
+@dataclass
+class Position:
+    """Where the run stands; the engine moves it, a recipe only reads it."""
+
+    stage: Stage | None = None
+    stage_index: int = 0
+    epoch: int = 0
+    """Of the stage, from 0."""
+    run_epoch: int = 0
+    """Of the run, from 0; seeds the order and the augmentation."""
+    step: int = 0
+    """Optimizer steps of the run so far."""
+    steps_per_epoch: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What a recipe may know of where it runs."""
+
+    data_path: Path | None
+    """data.path, or else where spec.dataset was put."""
+    scratch: Path
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+    seed: int = 42
+
+
+class Sink(Protocol):
+    """Where reports and pictures go; only rank 0 writes."""
+
+    def text(self, name: str, text: str) -> None:
+        """A file of the run, such as `reports/classification_report_test.txt`, kept in storage."""
+
+    def file(self, name: str, data: bytes) -> None:
+        """A binary file of the run, kept in storage."""
+
+    def image(self, tag: str, image: Any) -> None:
+        """A picture in TensorBoard: uint8 or float in 0..1, (H, W) or (H, W, 3)."""
+
+    def scalars(self, values: Mapping[str, float]) -> None:
+        """Curves in TensorBoard."""
+
+
+class Recipe(ABC, Generic[ConfigT]):
+    """One way to train. Subclasses are registered with `@recipe("name")`."""
+
+    config_class: ClassVar[type[RecipeConfig]]
+    best: Metric = Metric("val_loss", "min")
+    """The main metric; keepBest, early stopping and plateau use it where they name none."""
+    final_splits: Sequence[str] = ("test",)
+    """Splits on which the best model is evaluated at the end: train, validation, test."""
+
+    def __init__(self, config: ConfigT, site: Site) -> None:
+        """Reads no data yet; `position` is kept up to date by the engine."""
+        self.config = config
+        self.site = site
+        self.position = Position()
+
+    @abstractmethod
+    def build_modules(self) -> dict[str, nn.Module]:
+        """The networks, on the CPU; the torch seed is the same on every rank."""
+
+    @abstractmethod
+    def build_data(self, stage: Stage) -> Data:
+        """The splits; the same on every rank."""
+
+    @abstractmethod
+    def losses(self, modules: Modules, batch: Batch) -> Iterator[Loss]:
+        """Yield one Loss for each optimizer, in the order of `build_optimizers`.
+
+        Between two yields the engine goes backward, clips and steps, so that a GAN's generator loss
+        is computed with the stepped discriminator. Only the optimizer about to be stepped has its
+        parameters' gradients on.
+        """
+
+    @abstractmethod
+    def evaluate_batch(self, modules: Modules, batch: Batch) -> Mapping[str, Any]:
+        """Per-sample outputs under names of your choice: tensors (B, ...) or lists of B objects."""
+
+    @abstractmethod
+    def compute_metrics(self, split: str, gathered: Gathered) -> dict[str, float]:
+        """Metrics of a whole split, without prefix: the engine adds `val_`, `test_`, `train_`."""
+
+    def stages(self) -> list[Stage]:
+        """The plan; one stage of training.epochs unless overridden."""
+        return [Stage(name="train", epochs=self.config.training.epochs)]
+
+    def begin_stage(self, stage: Stage, data: Data) -> None:
+        """Hook: look at the data, such as for class weights."""
+
+    def build_optimizers(self, stage: Stage, modules: Modules) -> dict[str, Optimizer]:
+        """Optimizers by name over the stage's trainable parameters; one, `main`, by default."""
+        training = self.config.training
+        trainable = [
+            parameter
+            for module in modules.values()
+            for parameter in module.parameters()
+            if parameter.requires_grad
+        ]
+        return {"main": build_optimizer(trainable, training.optimizer, training.learning_rate)}
+
+    def build_schedules(
+        self, stage: Stage, optimizers: Mapping[str, Optimizer], steps_per_epoch: int
+    ) -> dict[str, Schedule]:
+        """The schedule of each optimizer; training.schedule for all by default."""
+        training = self.config.training
+        return {
+            name: build_schedule(
+                training.schedule, training.learning_rate, stage.epochs, steps_per_epoch
+            )
+            for name in optimizers
+        }
+
+    def report(
+        self, split: str, gathered: Gathered, metrics: Mapping[str, float], sink: Sink
+    ) -> None:
+        """Hook after every evaluation, on rank 0: pictures such as a confusion matrix."""
+
+    def finish(
+        self, gathered: Mapping[str, Gathered], metrics: Mapping[str, float], sink: Sink
+    ) -> None:
+        """Hook at the end, on rank 0: reports on the final splits as the best model sees them."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Anything of the recipe's own that a resumed run needs, such as a privacy accountant."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo `state_dict`."""
