@@ -163,7 +163,7 @@ def build_config(
     `spec.config` where there are fewer. Raises ConfigurationError with the first mistake.
     """
     names = [*sources, *["spec.config"] * (len(layers) - len(sources))]
-    merged = _section_defaults(cls)
+    merged = _defaults(cls)
     origin: dict[tuple[str, ...], str] = {}
     for name, layer in zip(names, layers, strict=False):
         _merge(merged, layer, name, origin)
@@ -203,14 +203,14 @@ def parse_override(text: str) -> dict[str, Any]:
             "'training.epochs=3'."
         )
     try:
-        nested: Any = yaml.safe_load(value)
+        leaf = yaml.safe_load(value)
     except yaml.YAMLError:
         raise ConfigurationError(
             f"spec.overrides: the value of '{text}' is not YAML; quote it."
         ) from None
-    for part in reversed(parts):
+    nested: dict[str, Any] = {parts[-1]: leaf}
+    for part in reversed(parts[:-1]):
         nested = {part: nested}
-    assert isinstance(nested, dict)
     return nested
 
 
@@ -220,16 +220,25 @@ def config_hash(config: BaseModel) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _section_defaults(cls: type[BaseModel]) -> dict[str, Any]:
-    """What a recipe's own default sections say, so that a layer that sets one key keeps the rest.
-
-    A choice between sections (a union) starts afresh: another choice has other keys.
-    """
+def _defaults(cls: type[BaseModel]) -> dict[str, Any]:
+    """What the default sections say, so that a layer that sets one key keeps the rest."""
     found = {}
     for name, field in cls.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
-        if isinstance(default, BaseModel) and model_in(field.annotation) is not None:
-            found[name] = _section_defaults(type(default)) | default.model_dump(exclude_unset=True)
+        if isinstance(default, BaseModel) and model_in(field.annotation):
+            found[name] = _set_keys(default)
+    return found
+
+
+def _set_keys(section: BaseModel) -> dict[str, Any]:
+    """A section's keys that differ from its class's; a choice between sections starts afresh."""
+    found = {}
+    for name, value in section:
+        if isinstance(value, BaseModel):
+            if model_in(type(section).model_fields[name].annotation):
+                found[name] = _set_keys(value)
+        elif name in section.model_fields_set:
+            found[name] = value
     return found
 
 
