@@ -51,6 +51,8 @@ class PodRecord:
     reason: str = ""
     """Reason of the whole pod's failure, such as Evicted."""
     message: str = ""
+    scheduled: datetime | None = None
+    """When it was given a node."""
     unschedulable: str = ""
     """The scheduler's sentence, while no node fits."""
     disruption: str = ""
@@ -75,6 +77,8 @@ class Observed:
     pods: tuple[PodRecord, ...] = ()
     report: Report | None = None
     """Rank 0's newest report, if one was collected."""
+    create_error: str = ""
+    """Why the API server refused an object of the last decision, in its own words."""
 
 
 def parse_time(text: str | None) -> datetime | None:
@@ -105,6 +109,7 @@ def pod_record(pod: dict[str, Any]) -> PodRecord:
         terminated=_terminated(state),
         reason=status.get("reason", ""),
         message=status.get("message", ""),
+        scheduled=_scheduled(conditions.get("PodScheduled")),
         unschedulable=_unschedulable(conditions.get("PodScheduled")),
         disruption=_disruption(conditions.get("DisruptionTarget")),
         spec_hash=(metadata.get("annotations") or {}).get(SPEC_HASH, ""),
@@ -140,6 +145,12 @@ def _terminated(state: dict[str, Any]) -> Terminated | None:
         message=raw.get("message", ""),
         finished=parse_time(raw.get("finishedAt")),
     )
+
+
+def _scheduled(condition: dict[str, Any] | None) -> datetime | None:
+    if condition and condition["status"] == "True":
+        return parse_time(condition.get("lastTransitionTime"))
+    return None
 
 
 def _unschedulable(condition: dict[str, Any] | None) -> str:

@@ -165,6 +165,27 @@ class HistoryEntry(StatusModel):
     """Steps that have to be repeated."""
 
 
+class Display(StatusModel):
+    """What `kubectl get tj` prints, ready to read."""
+
+    progress: str = ""
+    """Percent, such as 12%."""
+    step: str = ""
+    """Steps taken and in all, such as 6120/51000."""
+    loss: str = ""
+    """Newest training loss."""
+    nodes: str = ""
+    """Running and desired pods, such as 2/2."""
+    restarts: str = ""
+    """Restarts of both kinds."""
+    best: str = ""
+    """Best checkpoint's metric, such as val_accuracy 0.981."""
+    reason: str = ""
+    """Why it is in its phase, in one CamelCase word."""
+    node: str = ""
+    """Node of the first pod."""
+
+
 class JobStatus(StatusModel):
     """What became of the job; written by the operator alone."""
 
@@ -199,6 +220,8 @@ class JobStatus(StatusModel):
     """TensorBoard events in storage."""
     failure: FailureStatus | None = None
     """The newest failure, kept after the restart."""
+    display: Display = Display()
+    """What `kubectl get tj` prints, ready to read."""
     history: Annotated[list[HistoryEntry], Field(max_length=HISTORY_LENGTH)] = []
     """The newest entries of the job's story."""
     conditions: Annotated[
