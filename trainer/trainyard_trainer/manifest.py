@@ -23,7 +23,7 @@ from trainyard_operator.contract import LATEST_FILE, MANIFEST_FILE, checkpoint_p
 from trainyard_trainer.storage import READ_CHUNK_BYTES, Storage
 from trainyard_trainer.storage_errors import CheckpointCorrupt, ManifestInvalid, ObjectMissing
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 CHECKPOINTS_PREFIX = LATEST_FILE.rpartition("/")[0] + "/"
 MODEL_FILE = "model.pt"
 """The part that holds the weights alone."""
@@ -42,6 +42,13 @@ def part_file(rank: int) -> str:
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Best(_Frozen):
+    """Which checkpoint of a run is the best one."""
+
+    metric: str
+    mode: Mode = "min"
 
 
 class Part(_Frozen):
@@ -83,6 +90,8 @@ class Manifest(_Frozen):
     created_at: str
     metrics: dict[str, FiniteFloat] = {}
     """The last known values; one that is not finite is left out."""
+    best: Best | None = None
+    """How the run chose its best checkpoint when this one was written."""
     parts: Annotated[tuple[Part, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -194,6 +203,12 @@ def select_best(manifests: Iterable[Manifest], metric: str, mode: Mode) -> Manif
     sign = 1 if mode == "min" else -1
     having = [manifest for manifest in manifests if metric in manifest.metrics]
     return min(having, key=lambda m: (sign * m.metrics[metric], m.step, m.attempt), default=None)
+
+
+def best_of(manifests: Sequence[Manifest]) -> Manifest | None:
+    """The best one by what the run itself went by; `manifests` are newest first."""
+    best = next((manifest.best for manifest in manifests if manifest.best), None)
+    return select_best(manifests, best.metric, best.mode) if best else None
 
 
 def verify(storage: Storage, manifest: Manifest) -> None:

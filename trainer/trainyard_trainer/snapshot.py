@@ -41,7 +41,7 @@ class Snapshot:
         if value is None or type(value) in _PLAIN:
             return value
         # Enums, NumPy scalars and the like, reduced to what they are at heart.
-        for plain in _PLAIN:
+        for plain in (int, float, str):
             if isinstance(value, plain):
                 return plain(value)
         if type(value).__module__ == "numpy" and hasattr(value, "item") and value.ndim == 0:
