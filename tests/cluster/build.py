@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.console import ClusterError, step
+from cluster.mounts import remove_tree
 from cluster.places import (
     COREDNS_VERSION,
     KUBERNETES_VERSION,
+    PAUSE_VERSION,
     VERSITYGW_VERSION,
     cache_directory,
 )
@@ -33,12 +35,15 @@ COMPONENTS = (
     "kubelet",
     "kubectl",
 )
+# Programs of this folder, and modules of others.
+_SOURCES = {name: Path(__file__).parent / name for name in ("kube", "pause")}
 _MODULES = {
     "coredns": f"github.com/coredns/coredns@{COREDNS_VERSION}",
     "versitygw": f"github.com/versity/versitygw/cmd/versitygw@{VERSITYGW_VERSION}",
 }
 _VERSIONS = {
     "kube": KUBERNETES_VERSION,
+    "pause": PAUSE_VERSION,
     "coredns": COREDNS_VERSION,
     "versitygw": VERSITYGW_VERSION,
 }
@@ -56,8 +61,14 @@ def component(name: str) -> Path:
 
 
 def program(name: str) -> Path:
-    """The binary `kube`, `coredns` or `versitygw`, built if the cache lacks it."""
+    """The binary `kube`, `pause`, `coredns` or `versitygw`, built if the cache lacks it."""
     return _directory(name) / name if is_built(name) else _build_once(name)
+
+
+def build_all() -> None:
+    """Everything that the full cluster needs."""
+    for name in _VERSIONS:
+        program(name)
 
 
 def is_built(name: str) -> bool:
@@ -72,10 +83,10 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
     folder = cache_directory() / name
     if folder.is_dir():
         return folder
-    with _cache_lock():
+    with _lock(name):
         if not folder.is_dir():
             partial = folder.with_name(f"{name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
+            remove_tree(partial)
             partial.mkdir(parents=True)
             make(partial)
             partial.rename(folder)
@@ -105,19 +116,18 @@ def _build(name: str, folder: Path) -> None:
     go = cache_directory() / "go"
     flags = f"{os.environ.get('GOFLAGS', '')} -buildvcs=false -modcacherw".strip()
     environment = {"GOCACHE": str(go / "build"), "GOMODCACHE": str(go / "mod"), "GOFLAGS": flags}
-    options = ["-trimpath", "-ldflags", "-s -w"]
-    if name == "kube":
-        options[-1] += _version_flags()
-        run(
-            ["nice", "go", "build", *options, "-o", folder / name, "."],
-            environment=environment,
-            directory=Path(__file__).parent / "kube",
-        )
-        for each in COMPONENTS:
-            (folder / each).symlink_to(name)
+    options = ["-trimpath", "-ldflags", "-s -w" + (_version_flags() if name == "kube" else "")]
+    if name in _SOURCES:
+        # Static, as the pause image holds nothing else.
+        environment["CGO_ENABLED"] = "0"
+        command = ["nice", "go", "build", *options, "-o", folder / name, "."]
+        run(command, environment=environment, directory=_SOURCES[name])
     else:
         environment["GOBIN"] = str(folder)
         run(["nice", "go", "install", *options, _MODULES[name]], environment=environment)
+    if name == "kube":
+        for each in COMPONENTS:
+            (folder / each).symlink_to(name)
     if all(is_built(other) for other in _VERSIONS if other != name):
         shutil.rmtree(go, ignore_errors=True)
 
@@ -130,8 +140,10 @@ def _version_flags() -> str:
 
 
 @contextmanager
-def _cache_lock() -> Iterator[None]:
-    cache_directory().mkdir(parents=True, exist_ok=True)
-    with (cache_directory() / "lock").open("w") as lock:
+def _lock(name: str) -> Iterator[None]:
+    """One process at a time makes what is called so; the others wait for it."""
+    folder = cache_directory() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

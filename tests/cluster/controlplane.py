@@ -155,6 +155,8 @@ class ControlPlane:
             f"--service-account-signing-key-file={authority.key('sa')}",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
+            # Without controllers no namespace gets the ServiceAccount that it asks of each pod.
+            f"--disable-admission-plugins={'' if self.controllers else 'ServiceAccount'}",
             "--allow-privileged=true",
             "--profiling=false",
         )

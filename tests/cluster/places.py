@@ -11,6 +11,7 @@ from pathlib import Path
 KUBERNETES_VERSION = "v1.34.4"
 COREDNS_VERSION = "v1.12.4"
 VERSITYGW_VERSION = "v1.8.0"
+PAUSE_VERSION = "v1"
 DEBIAN_SUITE = "bookworm"
 PYTHON_VERSION = "3.11"
 

@@ -1,0 +1,44 @@
+"""Removing folders that may hold live mounts.
+
+A plain `rm -rf` through the bind mount of a volume deletes the files of the host: here nothing is
+deleted before all that is mounted below is gone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from cluster.console import ClusterError
+from cluster.process import run
+
+
+def below(folder: Path) -> list[Path]:
+    """What is mounted at the folder or below it, the innermost first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = [Path(_unescape(line.split()[4])) for line in lines]
+    inside = [point for point in points if point == folder or folder in point.parents]
+    return sorted(inside, key=lambda point: len(point.parts), reverse=True)
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmounts all that is mounted at the folder or below it. Raises ClusterError if some stay."""
+    folder = folder.resolve()
+    for point in below(folder):
+        run(["umount", point], check=False)
+    for point in below(folder):
+        run(["umount", "--lazy", point], check=False)
+    if left := below(folder):
+        raise ClusterError(f"Cannot unmount {', '.join(map(str, left))}.")
+
+
+def remove_tree(folder: Path) -> None:
+    """Deletes the folder and all in it, on its own file system only."""
+    if folder.is_symlink() or folder.exists():
+        unmount_below(folder)
+        shutil.rmtree(folder)
+
+
+def _unescape(text: str) -> str:
+    """mountinfo writes a space as \\040, and so on."""
+    return text.encode().decode("unicode_escape")

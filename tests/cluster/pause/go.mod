@@ -1,0 +1,3 @@
+module trainyard.example/pause
+
+go 1.24.0
