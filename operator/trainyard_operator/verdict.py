@@ -97,11 +97,12 @@ def settles_at(failure: FailureStatus, pods: tuple[PodRecord, ...]) -> datetime 
 
 
 def is_success(pods: tuple[PodRecord, ...], nodes: int) -> bool:
-    """Whether every pod ended well, or the first one says that the result is stored."""
+    """Whether every pod ended well, or all ended and the first one stored the result."""
     if len(pods) == nodes and all(pod.phase == "Succeeded" for pod in pods):
         return True
     summaries = (summary_of(pod) for pod in pods if pod.node_index == 0)
-    return any(summary is not None and summary.result for summary in summaries)
+    is_stored = any(summary is not None and summary.result for summary in summaries)
+    return is_stored and all(pod.is_finished for pod in pods)
 
 
 def problem(job: TrainingJob, pods: tuple[PodRecord, ...]) -> Problem | None:

@@ -1,0 +1,97 @@
+"""What rank 0 reports, taken over into the status, and the columns people read."""
+
+from datetime import datetime
+from typing import Any
+
+from trainyard_operator.contract import Report, now_text
+from trainyard_operator.observed import PodRecord
+from trainyard_operator.status import (
+    Checkpoints,
+    Display,
+    JobStatus,
+    NodeCounts,
+    Progress,
+    SavedCheckpoint,
+)
+
+LOSS_METRICS = ("train_loss", "loss")
+
+
+def with_report(status: JobStatus, report: Report | None) -> JobStatus:
+    """The status with what the report knows; a report of another attempt changes nothing."""
+    if report is None or report.attempt != status.attempt:
+        return status
+    known = status.checkpoints
+    progress = status.progress
+    if report.progress is not None:
+        progress = Progress.model_validate({**report.progress, "lastReportTime": report.time})
+    checkpoints = Checkpoints(
+        latest=_saved(report.latest) or known.latest,
+        best=_saved(report.best) or known.best,
+        kept=report.kept if report.kept is not None else known.kept,
+    )
+    return status.model_copy(update={"progress": progress, "checkpoints": checkpoints})
+
+
+def parse_report(raw: dict[str, Any] | None) -> Report | None:
+    """The report inside a termination summary; one that is malformed counts as absent."""
+    try:
+        return Report(**raw) if raw else None
+    except TypeError:
+        return None
+
+
+def lost_steps(status: JobStatus) -> int | None:
+    """Steps that the next attempt repeats; None where nothing is known."""
+    if status.progress is None or status.progress.step is None:
+        return None
+    saved = status.checkpoints.latest.step if status.checkpoints.latest else 0
+    return max(status.progress.step - saved, 0)
+
+
+def count_nodes(pods: tuple[PodRecord, ...], desired: int) -> NodeCounts:
+    """Pods of one attempt by what became of them."""
+    return NodeCounts(
+        desired=desired,
+        ready=sum(pod.running and not pod.is_deleting for pod in pods),
+        succeeded=sum(pod.phase == "Succeeded" for pod in pods),
+        failed=sum(pod.phase == "Failed" for pod in pods),
+    )
+
+
+def build_display(status: JobStatus, reason: str, pods: tuple[PodRecord, ...]) -> Display:
+    """The printer columns."""
+    progress = status.progress or Progress()
+    best = status.checkpoints.best
+    first = next((pod.node for pod in pods if pod.node_index == 0 and pod.node), "")
+    losses = (progress.metrics[name] for name in LOSS_METRICS if name in progress.metrics)
+    return Display(
+        progress=f"{progress.percent}%" if progress.percent is not None else "",
+        step=_fraction(progress.step, progress.steps),
+        loss=next(losses, ""),
+        nodes=f"{status.nodes.ready}/{status.nodes.desired}",
+        restarts=str(status.restarts.user + status.restarts.infrastructure),
+        best=f"{best.metric} {best.value}" if best and best.metric else "",
+        reason=reason,
+        node=first,
+    )
+
+
+def is_new_report(status: JobStatus, report: Report, now: datetime) -> bool:
+    """Whether a report says anything that the status does not, beside the time."""
+    changed = with_report(status, report)
+    stamp = {"last_report_time": now_text(now)}
+    before, after = (
+        s.progress.model_copy(update=stamp) if s.progress else None for s in (status, changed)
+    )
+    return before != after or changed.checkpoints != status.checkpoints
+
+
+def _saved(raw: dict[str, Any] | None) -> SavedCheckpoint | None:
+    return SavedCheckpoint.model_validate(raw) if raw else None
+
+
+def _fraction(part: int | None, whole: int | None) -> str:
+    if part is None:
+        return ""
+    return f"{part}/{whole}" if whole is not None else str(part)

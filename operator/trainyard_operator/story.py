@@ -1,0 +1,220 @@
+"""Every event, condition and history entry with its wording, in one place."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Literal
+
+from trainyard_operator.api import Storage, TrainingJob
+from trainyard_operator.contract import Cause, now_text
+from trainyard_operator.decision import Event
+from trainyard_operator.status import (
+    FINISHED,
+    HISTORY_LENGTH,
+    Condition,
+    FailureStatus,
+    HistoryEntry,
+    JobStatus,
+    Restarts,
+    build_condition,
+    with_condition,
+)
+from trainyard_operator.verdict import Problem
+
+
+class Line(Enum):
+    """What happened: (type of event, reason unless the teller has a better one)."""
+
+    REFUSED = ("Warning", "NotAccepted")
+    STARTING = ("Normal", "Starting")
+    WAITING = ("Warning", "Waiting")
+    RUNNING = ("Normal", "Running")
+    RESTARTED = ("Warning", "Restarted")
+    EDITED = ("Normal", "Edited")
+    SUSPENDED = ("Normal", "Suspended")
+    SUCCEEDED = ("Normal", "Succeeded")
+    FAILED = ("Warning", "Failed")
+
+    @property
+    def event_type(self) -> Literal["Normal", "Warning"]:
+        """Normal or Warning."""
+        return "Warning" if self.value[0] == "Warning" else "Normal"
+
+    @property
+    def reason(self) -> str:
+        """One CamelCase word."""
+        return self.value[1]
+
+
+_ABOUT_RUNNING = frozenset({Line.STARTING, Line.WAITING, Line.RUNNING, Line.RESTARTED})
+
+
+@dataclass(frozen=True)
+class Told:
+    """One line of the story."""
+
+    line: Line
+    message: str
+    reason: str = ""
+    """A cause, where the line alone does not say why."""
+    lost_steps: int | None = None
+
+
+def refusal(job: TrainingJob, storage: Storage | None) -> str:
+    """Why a spec that the API server took cannot run with this operator; empty if it can."""
+    spec = job.spec
+    if spec.recipe and storage is None:
+        return (
+            "spec.storage: a recipe needs somewhere for its checkpoints; set storage.uri, such as "
+            "s3://bucket/prefix."
+        )
+    absent = {
+        "backend 'kubeflow'": spec.backend == "kubeflow",
+        "elastic": spec.elastic is not None,
+        f"scheduling.gang '{spec.scheduling.gang}'": spec.scheduling.gang != "none",
+        "scheduling.queue": bool(spec.scheduling.queue),
+    }
+    named = next((field for field, is_set in absent.items() if is_set), None)
+    return f"spec.{named} is not in this version; drop the field." if named else ""
+
+
+def rejected(create_error: str) -> Problem | None:
+    """The API server's own words on an object that it did not take."""
+    if not create_error:
+        return None
+    is_quota = "exceeded quota" in create_error
+    return Problem(
+        cause=Cause.UNSCHEDULABLE if is_quota else Cause.CONFIGURATION,
+        message=f"The API server refused a pod of this job: {create_error}",
+    )
+
+
+def deadline_failure(job: TrainingJob, status: JobStatus) -> FailureStatus:
+    """The job ran out of its own time."""
+    seconds = job.spec.run_policy.active_deadline_seconds
+    return FailureStatus(
+        cause=Cause.DEADLINE,
+        message=f"The job took longer than runPolicy.activeDeadlineSeconds ({seconds} s).",
+        attempt=status.attempt,
+    )
+
+
+def startup_failure(job: TrainingJob, attempt: int, problem: Problem | None) -> FailureStatus:
+    """The pods did not all run in time."""
+    seconds = job.spec.run_policy.startup_deadline_seconds
+    why = problem.message if problem else f"Not every pod ran within {seconds} s."
+    return FailureStatus(
+        cause=problem.cause if problem else Cause.STARTUP_DEADLINE,
+        message=f"{why} Gave up after runPolicy.startupDeadlineSeconds ({seconds} s)."
+        if problem
+        else f"{why} Raise runPolicy.startupDeadlineSeconds, or see kubectl describe pod.",
+        attempt=attempt,
+    )
+
+
+def restart_sentence(failure: FailureStatus, restarts: Restarts, max_restarts: int) -> str:
+    """Who failed, and what the restart costs of the budget."""
+    if failure.cause in {Cause.USER_EXIT, Cause.OUT_OF_MEMORY, Cause.STALLED}:
+        return f"{failure.message} Restart {restarts.user} of {max_restarts}."
+    return f"{failure.message} Free restart; {restarts.user} of {max_restarts} used."
+
+
+def success_sentence(status: JobStatus) -> str:
+    """What came out."""
+    best = status.checkpoints.best
+    attempts = f" in {status.attempt} attempts" if status.attempt > 1 else ""
+    if best and best.metric:
+        return f"Done{attempts}; best {best.metric} {best.value} at step {best.step}."
+    return f"Done{attempts}."
+
+
+def reason_of(status: JobStatus) -> str:
+    """One word on why the job is in its phase."""
+    by_phase = {"Failed": "Failed", "Pending": "Accepted", "Suspended": "Suspended"}
+    condition = status.condition(by_phase.get(status.phase or "", "Running"))
+    return condition.reason if condition else ""
+
+
+def tell(
+    job: TrainingJob, status: JobStatus, told: Told | None, now: datetime
+) -> tuple[JobStatus, tuple[Event, ...]]:
+    """The status with its conditions and, if something happened, the story's next line."""
+    message = _wording(job, status, told) if told else ""
+    conditions = status.conditions
+    for condition in _conditions(job, status, told, message, now):
+        conditions = with_condition(conditions, condition)
+    told_status = status.model_copy(update={"conditions": conditions})
+    if told is None or not _is_news(status, conditions, told):
+        return told_status, ()
+    reason = told.reason or told.line.reason
+    entry = HistoryEntry(
+        time=now_text(now),
+        attempt=status.attempt,
+        type=told.line.reason,
+        reason=reason,
+        message=message,
+        step=status.progress.step if status.progress else None,
+        lost_steps=told.lost_steps,
+    )
+    history = [*status.history, entry][-HISTORY_LENGTH:]
+    event = Event(type=told.line.event_type, reason=reason, message=message)
+    return told_status.model_copy(update={"history": history}), (event,)
+
+
+def _is_news(status: JobStatus, conditions: list[Condition], told: Told) -> bool:
+    """A line that may be told on every pass is news only when its condition changed."""
+    if told.line not in {Line.WAITING, Line.REFUSED}:
+        return True
+    type_ = "Running" if told.line is Line.WAITING else "Accepted"
+    before = status.condition(type_)
+    after = next(c for c in conditions if c.type == type_)
+    return before is None or (before.status, before.reason) != (after.status, after.reason)
+
+
+def _wording(job: TrainingJob, status: JobStatus, told: Told) -> str:
+    nodes, ranks = job.spec.nodes, job.spec.nodes * job.spec.ranks_per_node
+    gang = (
+        f"{nodes} {'node' if nodes == 1 else 'nodes'}, {ranks} {'rank' if ranks == 1 else 'ranks'}"
+    )
+    latest = status.checkpoints.latest
+    origin = f" from step {latest.step}" if latest else ""
+    if told.line is Line.STARTING:
+        return f"Starting attempt {status.attempt}{origin}: {gang}."
+    if told.line is Line.RUNNING:
+        return f"Attempt {status.attempt} runs: {gang}."
+    if told.line is Line.SUSPENDED:
+        return "Suspended; set runPolicy.suspend to false to go on from the last checkpoint."
+    return told.message
+
+
+def _conditions(
+    job: TrainingJob, status: JobStatus, told: Told | None, message: str, now: datetime
+) -> list[Condition]:
+    """Every condition that this pass can judge; what nothing was told about keeps its words."""
+    phase = status.phase or "Pending"
+    line = told.line if told else None
+
+    def judge(type_: str, holds: bool, reason: str, *, is_told: bool) -> Condition:
+        before = status.condition(type_)
+        generation = job.metadata.generation
+        if before and (before.status == "True") == holds and not is_told:
+            return before.model_copy(update={"observed_generation": generation})
+        if told and is_told:
+            reason = told.reason or told.line.reason
+        text = message if is_told else ""
+        return build_condition(type_, holds, reason, text, generation=generation, now=now)
+
+    refused = line is Line.REFUSED
+    result = [
+        judge("Accepted", not refused, "Valid", is_told=refused),
+        judge("Suspended", phase == "Suspended", "Active", is_told=line is Line.SUSPENDED),
+        judge("Running", phase == "Running", phase, is_told=line in _ABOUT_RUNNING),
+    ]
+    for end in sorted(FINISHED):
+        if phase == end or status.condition(end):
+            result.append(judge(end, phase == end, "Edited", is_told=phase == end))
+    return result
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
