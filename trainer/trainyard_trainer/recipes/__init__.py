@@ -1,0 +1,1 @@
+"""One folder a recipe: configuration, networks, losses, data and metrics."""

@@ -1,0 +1,1 @@
+"""Image classification, on one fixed split or with cross-validation."""
