@@ -1,0 +1,75 @@
+# `make` alone lists the targets. Each sets up what it needs; nothing has to be installed before
+# but Python 3.11 and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest -q
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-cluster lint format unit integration e2e test bench manifests \
+        cluster-up cluster-down clean
+
+##@ Start here
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup ## Train the digits on two ranks, kill one, recover, fetch the best checkpoint (90 s)
+	@$(BIN)/python tests/demo/local.py
+
+demo-cluster: setup cluster-up ## The same through kubectl on a two-node Kubernetes
+	@$(BIN)/python tests/demo/cluster.py
+
+##@ Develop
+
+setup: $(READY) ## Make the virtual environment from requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Trainyard needs Python 3.11 or newer; set PYTHON=python3.11." if sys.version_info < (3, 11) else 0)'
+	@echo "setup: virtual environment in $(VENV) (the first time downloads PyTorch, about 3 GB)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $(READY)
+
+lint: setup ## Format, lint, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+manifests: setup ## Generate the CRD from the typed API
+	$(BIN)/python -m trainyard_operator.crd
+
+##@ Test
+
+test: lint unit integration e2e ## Everything: unit, API server, two-node cluster (20 min cold)
+
+unit: setup ## Unit tests (under 60 s)
+	$(PYTEST) tests/unit
+
+integration: setup ## Against a real kube-apiserver, etcd and S3
+	$(PYTEST) tests/integration
+
+e2e: setup cluster-up ## On the two-node cluster, with pods that really run
+	$(PYTEST) tests/e2e
+
+bench: setup ## Ratios side by side in one run
+	$(BIN)/python tests/bench/run.py
+
+cluster-up: setup ## Start a two-node Kubernetes with S3 on this machine (root; idempotent)
+	@$(BIN)/python tests/cluster/cluster.py up
+
+cluster-down: ## Stop it and leave nothing behind
+	@$(PYTHON) tests/cluster/cluster.py down
+
+clean: ## Delete what make and the demo made in this directory
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
