@@ -76,8 +76,12 @@ class Stage:
 
 
 class Samples(Protocol):
-    """A map-style data set. It may have `batch(indices) -> Batch` too, which then replaces single
-    samples and their collation (fast for data in memory)."""
+    """A map-style data set.
+
+    It may have `batch(indices: Tensor, epoch: int) -> Batch` too, which then replaces single
+    samples, augmentation and collation; epoch counts from 0 over the run, for augmentation, and is
+    0 in evaluation.
+    """
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -126,8 +130,8 @@ class TensorSamples:
         """One row of each."""
         return tuple(tensor[index] for tensor in self.tensors)
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
-        """Rows of each, without a loop over samples."""
+    def batch(self, indices: Tensor, epoch: int) -> tuple[Tensor, ...]:
+        """Rows of each, without a loop over samples; the same in each epoch."""
         return tuple(tensor[indices] for tensor in self.tensors)
 
 
