@@ -1,0 +1,167 @@
+"""The launcher's side of the rank processes of one node: start them, signal them, hear of them."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from multiprocessing import Pipe
+from multiprocessing.reduction import send_handle
+
+from trainyard_trainer.context import Rank, RunContext, failure_file, pid_file
+from trainyard_trainer.fork_server import Message, Preload, RankEnded, RankStarted
+from trainyard_trainer.rank_process import ForkRequest
+
+WORKER = "trainyard_trainer.worker:run_rank"
+PRELOAD = (
+    "torch",
+    "torch.distributed",
+    "torch.optim",
+    "torch.nn.parallel",
+    "torch._dynamo",
+    "trainyard_trainer.worker",
+)
+_SERVE = "from trainyard_trainer.fork_server import serve; serve({descriptor}, {launcher_pid})"
+
+
+class ForkServer:
+    """The fork server process, which begins to import at once."""
+
+    def __init__(self, preload: Preload, processes: int = 1) -> None:
+        """processes: how many ranks will share the machine's processors."""
+        self._connection, theirs = Pipe()
+        self.output, output = os.pipe()
+        """Descriptor to read what the imports print."""
+        os.set_blocking(self.output, False)
+        self.pid = _spawn(theirs.fileno(), output, _environ(processes))
+        theirs.close()
+        os.close(output)
+        self._connection.send((sys.path, preload))
+
+    def fileno(self) -> int:
+        """Readable when `receive` has something."""
+        return self._connection.fileno()
+
+    def fork(self, request: ForkRequest) -> int:
+        """Have a rank started; returns the descriptor to read its output from."""
+        output, theirs = os.pipe()
+        os.set_blocking(output, False)
+        try:
+            self._connection.send(request)
+            send_handle(self._connection, theirs, self.pid)
+        finally:
+            os.close(theirs)
+        return output
+
+    def receive(self) -> Message:
+        """The next message, waiting for it. Raises EOFError once the fork server is gone."""
+        try:
+            message: Message = self._connection.recv()
+        except OSError as error:
+            raise EOFError from error
+        return message
+
+    def kill(self) -> None:
+        """End it, and with it every rank."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class Ranks:
+    """The rank processes of this node, in their current attempt."""
+
+    def __init__(self, run: RunContext, server: ForkServer, target: str = WORKER) -> None:
+        self._run, self._server, self._target = run, server, target
+        self._pids: dict[int, int] = {}
+        self._waiting: set[int] = set()
+        self._pending: signal.Signals | None = None
+
+    @property
+    def pids(self) -> Mapping[int, int]:
+        """Process id of each running rank, by its global rank."""
+        return self._pids
+
+    @property
+    def alive(self) -> set[int]:
+        """Global ranks that were started and have not ended."""
+        return {*self._waiting, *self._pids}
+
+    def start(self, attempt: int) -> dict[int, int]:
+        """Start all ranks of this node; returns the descriptor of each one's output.
+
+        To restart in place, call it again with the next attempt once none is alive.
+        """
+        run = dataclasses.replace(self._run, attempt=attempt)
+        self._pending = None
+        outputs = {}
+        for local_rank in range(run.processes_per_node):
+            rank = Rank(run=run, local_rank=local_rank)
+            failure_file(run.scratch, rank.global_rank).unlink(missing_ok=True)
+            request = ForkRequest(rank=rank, target=self._target, environ=rank_environ(rank))
+            outputs[rank.global_rank] = self._server.fork(request)
+            self._waiting.add(rank.global_rank)
+        return outputs
+
+    def note(self, message: RankStarted | RankEnded) -> None:
+        """Keep account of what the fork server says."""
+        path = pid_file(self._run.scratch, message.rank)
+        if isinstance(message, RankStarted):
+            self._waiting.discard(message.rank)
+            self._pids[message.rank] = message.pid
+            path.write_text(str(message.pid))
+            if self._pending is not None:
+                self._kill(message.pid, self._pending)
+        else:
+            pid = self._pids.pop(message.rank)
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)  # Loaders that it left hold its output open.
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal every rank; one that is still to be forked gets it as soon as it is."""
+        self._pending = number
+        for pid in self._pids.values():
+            self._kill(pid, number)
+
+    @staticmethod
+    def _kill(pid: int, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def rank_environ(rank: Rank) -> dict[str, str]:
+    """What torch.distributed reads, as torchrun would set it."""
+    run = rank.run
+    return {
+        "RANK": str(rank.global_rank),
+        "LOCAL_RANK": str(rank.local_rank),
+        "WORLD_SIZE": str(run.world_size),
+        "LOCAL_WORLD_SIZE": str(run.processes_per_node),
+        "GROUP_RANK": str(run.node_index),
+        "MASTER_ADDR": run.master_addr,
+        "MASTER_PORT": str(run.master_port),
+    }
+
+
+def _environ(processes: int) -> dict[str, str]:
+    """What the fork server's imports must find, since libraries read it once."""
+    share = max(1, len(os.sched_getaffinity(0)) // processes)
+    return {
+        # torch.cuda.is_available() would else initialise CUDA, which no fork survives.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        "OMP_NUM_THREADS": str(share),
+        **os.environ,
+    }
+
+
+def _spawn(connection: int, output: int, environ: dict[str, str]) -> int:
+    os.set_inheritable(connection, True)
+    code = _SERVE.format(descriptor=connection, launcher_pid=os.getpid())
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-c", code],
+        environ,
+        file_actions=[(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)],
+        setsid=True,  # Ctrl-C in a terminal is for the launcher alone.
+    )
