@@ -119,6 +119,10 @@ def wait_until_ready(nodes: Sequence[Node] = NODES, daemons: Sequence[Daemon] = 
     wait_until(lambda: {node.name for node in nodes} <= _ready(), "nodes ready", 90, daemons)
 
 
+def is_ready(node: Node) -> bool:
+    return node.name in _ready()
+
+
 def _start() -> None:
     with step("network and containerd of the nodes"):
         network.create_bridge()

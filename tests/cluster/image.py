@@ -25,7 +25,7 @@ PYTHON_IMAGE = f"localhost/trainyard-python:{PYTHON_VERSION}"
 POD_USER = 65532
 
 # Raise it when what is below changes, so that the image is made anew.
-_REVISION = 1
+_REVISION = 2
 _UNNEEDED = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -51,6 +51,7 @@ def _make_python_image(folder: Path) -> None:
     with step(f"make the image {PYTHON_IMAGE}"):
         command = ["debootstrap", "--variant=minbase", f"--include={packages}", DEBIAN_SUITE, root]
         run(["nice", *command])
+        (root / "usr/bin/python").symlink_to("python3")
         for name in _UNNEEDED:
             shutil.rmtree(root / name, ignore_errors=True)
         with (root / "etc/passwd").open("a") as users:
@@ -76,11 +77,12 @@ def _write_archive(archive: Path, root: Path, name: str, settings: dict[str, obj
         "config": {"Env": [_PATH], **settings},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
     }
-    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+    # Named by content: containerd locks by name, and two imports at once would wait.
+    names = {"Config": f"{digest}.json", "Layers": [f"{digest}.tar"]}
     with tarfile.open(archive, "w") as tar:
-        _add_json(tar, "manifest.json", manifest)
-        _add_json(tar, "config.json", config)
-        tar.add(layer, arcname="layer.tar")
+        _add_json(tar, "manifest.json", [{"RepoTags": [name], **names}])
+        _add_json(tar, f"{digest}.json", config)
+        tar.add(layer, arcname=f"{digest}.tar")
     layer.unlink()
 
 

@@ -6,10 +6,12 @@ deleted before all that is mounted below is gone.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
 from cluster.console import ClusterError
+from cluster.places import state_directory
 from cluster.process import run
 
 
@@ -37,6 +39,21 @@ def remove_tree(folder: Path) -> None:
     if folder.is_symlink() or folder.exists():
         unmount_below(folder)
         shutil.rmtree(folder)
+
+
+def read_only_view(folder: Path) -> Path:
+    """The folder as a read-only mount among the cluster's own, for pods.
+
+    A kubelet that is told of an fsGroup changes group and mode of all files in a volume: of the
+    checkout's too, unless the mount forbids it.
+    """
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    view = state_directory() / "volumes" / name
+    if not below(view):
+        view.mkdir(parents=True, exist_ok=True)
+        run(["mount", "--bind", folder, view])
+        run(["mount", "-o", "remount,bind,ro", view])
+    return view
 
 
 def _unescape(text: str) -> str:

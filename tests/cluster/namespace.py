@@ -13,6 +13,7 @@ from typing import Any
 
 from cluster.build import component
 from cluster.fullcluster import kubeconfig, s3_access
+from cluster.mounts import read_only_view
 from cluster.places import CHECKOUT
 from cluster.process import run
 from cluster.s3 import S3Access
@@ -29,7 +30,7 @@ def prepare_namespace(name: str) -> None:
     It is `restricted` for Pod Security and holds the claims `trainyard-site` and `trainyard-src`
     and the Secret `s3-credentials`, for the pods of `pod-template.yaml`.
     """
-    folders = {SITE: site_packages(), SOURCE: CHECKOUT}
+    folders = {SITE: read_only_view(site_packages()), SOURCE: read_only_view(CHECKOUT)}
     for claim in folders:
         _remove_unbound_volume(name, claim)
     objects = [build_namespace(name), build_secret(name, s3_access())]
