@@ -1,0 +1,74 @@
+"""The whole text of each error, and the exit code that goes with it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from trainyard_trainer import storage_errors as errors
+
+MESSAGES = [
+    (
+        errors.BucketMissing("https://s3.example", "lung-trian"),
+        78,
+        "spec.storage.uri: https://s3.example has no bucket 'lung-trian'; create it, or correct "
+        "the URI or endpoint.",
+    ),
+    (
+        errors.AccessRefused("https://s3.example", "list", "wrong secret key"),
+        78,
+        "spec.storage.credentialsSecretRef: https://s3.example refused to list (wrong secret "
+        "key); correct the access key, the secret key or their permissions.",
+    ),
+    (
+        errors.StorageUnreachable("https://s3.example", "write", "no connection in 5 s"),
+        1,
+        "spec.storage: https://s3.example cannot be reached to write (no connection in 5 s); "
+        "check the endpoint and the network.",
+    ),
+    (
+        errors.RegionWrong("https://s3.example", "lung", "eu-west-1"),
+        78,
+        "spec.storage.region: bucket 'lung' of https://s3.example is in region 'eu-west-1'; "
+        "set it.",
+    ),
+    (
+        errors.CheckpointCorrupt(6000, "part-3.pt", "differs from its SHA-256"),
+        78,
+        "Checkpoint step 6000 is corrupt: part-3.pt differs from its SHA-256.",
+    ),
+    (
+        errors.NoValidCheckpoint("s3://lung/a", ("Checkpoint step 6 is corrupt: x.",)),
+        78,
+        "'s3://lung/a' holds 1 checkpoint(s) and none can be used, the newest because: "
+        "Checkpoint step 6 is corrupt: x. Restore one, or delete them all to start from step 0.",
+    ),
+    (
+        errors.StateNotPlain("sampler.order", "ndarray"),
+        78,
+        "Checkpoint state: 'sampler.order' is a ndarray; save tensors, numbers, text, lists and "
+        "dicts only.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "exit_code", "text"), MESSAGES, ids=lambda v: type(v).__name__)
+def test_an_error_is_one_sentence(error, exit_code, text):
+    assert (str(error), error.exit_code) == (text, exit_code)
+
+
+def test_a_directory_needs_neither_boto3_nor_torch():
+    code = (
+        "import sys; from trainyard_trainer import manifest, storage; "
+        "storage.open_storage('file:///tmp'); "
+        "print(sorted({'boto3', 'botocore', 'torch'} & set(sys.modules)))"
+    )
+    path = ":".join(sys.path)
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": path},
+    )
+    assert (run.stdout, run.returncode) == ("[]\n", 0), run.stderr
