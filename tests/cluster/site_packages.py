@@ -37,6 +37,19 @@ def _install(folder: Path) -> None:
         command = [_uv(), "pip", "install", "--quiet", "--target", folder, "--requirement", LOCK]
         # Pods mount it read-only and could not keep the byte code that they would make.
         run([*command, "--python-version", PYTHON_VERSION, "--compile-bytecode"])
+        _name_the_pods_python(folder / "bin")
+
+
+def _name_the_pods_python(scripts: Path) -> None:
+    """Scripts such as torchrun name the Python that installed them, which pods do not have."""
+    for script in scripts.iterdir():
+        first, newline, rest = script.read_bytes().partition(b"\n")
+        if first.startswith(b"#!") and b"python" in first:
+            # A new file: the old one may be shared with the cache it was installed from.
+            mode = script.stat().st_mode
+            script.unlink()
+            script.write_bytes(b"#!/usr/bin/env python3" + newline + rest)
+            script.chmod(mode)
 
 
 def _uv() -> str:

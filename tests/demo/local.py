@@ -84,7 +84,7 @@ def kill_rank(training: subprocess.Popen[bytes], uid_before: str | None) -> None
             say(f"Half of the steps are done: SIGKILL to rank 1 (process {pid_file.read_text()}).")
             os.kill(int(pid_file.read_text()), signal.SIGKILL)
             return
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 def job_object() -> dict:
