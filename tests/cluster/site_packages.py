@@ -42,7 +42,7 @@ def _install(folder: Path) -> None:
 
 def _name_the_pods_python(scripts: Path) -> None:
     """Scripts such as torchrun name the Python that installed them, which pods do not have."""
-    for script in scripts.iterdir():
+    for script in filter(Path.is_file, scripts.iterdir()):
         first, newline, rest = script.read_bytes().partition(b"\n")
         if first.startswith(b"#!") and b"python" in first:
             # A new file: the old one may be shared with the cache it was installed from.
