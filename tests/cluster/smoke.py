@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 import urllib.request
 from pathlib import Path
@@ -46,8 +47,10 @@ def check_pods() -> None:
         kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=90s")
         prepare_namespace(NAMESPACE)
     with step("two pods on two nodes train, store and find each other"):
-        objects = [build_service(), build_web_service(), *map(build_pod, range(len(NODES)))]
-        kubectl("apply", "--filename=-", stdin=json.dumps(build_list(objects)))
+        bucket = f"smoke-{secrets.token_hex(4)}"
+        pods = [build_pod(rank, bucket) for rank in range(len(NODES))]
+        objects = build_list([build_service(), build_web_service(), *pods])
+        kubectl("apply", "--filename=-", stdin=json.dumps(objects))
         for rank in range(len(NODES)):
             wait_until(lambda rank=rank: is_well(rank), f"pod {rank} is well", 120)
     with step("the host reaches a pod and a Service"):
@@ -104,13 +107,14 @@ def is_well(rank: int) -> bool:
     return "all is well" in log
 
 
-def build_pod(rank: int) -> dict[str, Any]:
+def build_pod(rank: int, bucket: str) -> dict[str, Any]:
     """The pod of one rank: what an operator would make, with the template laid over it."""
     environment = {
         "RANK": str(rank),
         "WORLD_SIZE": str(len(NODES)),
         "MASTER_ADDR": "smoke-0.smoke",
         "MASTER_PORT": "29500",
+        "BUCKET": bucket,
         "S3_ENDPOINT": fullcluster.s3_access().endpoint,
         "AWS_REGION": fullcluster.s3_access().region,
     }

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from botocore.exceptions import ClientError
 
-BUCKET = "smoke"
+BUCKET = os.environ["BUCKET"]
 PORT = 8000
 
 
