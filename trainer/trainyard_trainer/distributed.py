@@ -1,0 +1,237 @@
+"""The gang of ranks: joining it, asking all of it, and agreeing when to pause.
+
+A run of one rank has no process group: nothing here then costs anything.
+"""
+
+import datetime
+import re
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from trainyard_trainer.context import Rank
+from trainyard_trainer.errors import ConfigurationError, PeerLost
+from trainyard_trainer.gang import Gang
+
+_T = TypeVar("_T")
+
+JOIN_TIMEOUT_SECONDS = 300
+"""How long ranks wait for one another at the start, names of new pods included."""
+
+_PEER_FAILURES = re.compile(
+    r"connection (closed|reset|refused)|broken pipe|timed? ?out|gloo|nccl|heartbeat|"
+    r"socket|store->get|peer",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """This rank among the others."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    side: "dist.ProcessGroup | None" = None
+    """A gloo group for the main thread's agreements, metrics and barriers; None alone."""
+    gang: Gang
+    """A gloo group for the checkpoint thread."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank reports for all."""
+        return self.rank == 0
+
+    def gather(self, value: _T) -> list[_T]:
+        """Every rank's value, on every rank."""
+        if self.side is None:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.side)
+        return values
+
+    def gather_first(self, value: _T) -> list[_T]:
+        """Every rank's value on rank 0, nothing elsewhere."""
+        if self.side is None:
+            return [value]
+        values: list[Any] | None = [None] * self.world_size if self.is_first else None
+        dist.gather_object(value, values, dst=0, group=self.side)
+        return values or []
+
+    def from_first(self, value: _T) -> _T:
+        """Rank 0's value on every rank."""
+        if self.side is None:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self.side)
+        return values[0]
+
+    def barrier(self) -> None:
+        """Return once all ranks are here."""
+        if self.side is not None:
+            dist.barrier(group=self.side)
+
+    def leave(self) -> None:
+        """After a barrier, on the way to a good end only: on any other it would hang."""
+        if self.side is not None:
+            self.barrier()
+            dist.destroy_process_group()
+
+
+def choose_device(wanted: str, local_rank: int) -> torch.device:
+    """training.device for this rank. Raises ConfigurationError."""
+    if wanted == "cpu" or not torch.cuda.is_available():
+        if wanted == "cuda":
+            raise ConfigurationError(
+                "spec.config.training.device: CUDA is not available here; request GPUs in "
+                "spec.resources, or write 'auto'."
+            )
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise ConfigurationError(
+            f"spec.processesPerNode: local rank {local_rank} has no GPU, there are "
+            f"{torch.cuda.device_count()}; write 'auto'."
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def join(rank: Rank, device: torch.device) -> World:
+    """Meet the other ranks. Raises PeerLost where they do not come in time."""
+    run, size = rank.run, rank.run.world_size
+    if size == 1:
+        return World(rank=0, world_size=1, device=device, gang=Gang())
+    wait_for_name(run.master_addr, time.monotonic() + JOIN_TIMEOUT_SECONDS)
+    try:
+        side, background = _form_groups(rank, device)
+    except (RuntimeError, ValueError) as error:
+        raise PeerLost(
+            f"Rank {rank.global_rank} could not join {size} ranks at "
+            f"{run.master_addr}:{run.master_port}: {_first_line(error)}."
+        ) from error
+    gang = Gang(rank.global_rank, size, background)
+    return World(rank=rank.global_rank, world_size=size, device=device, side=side, gang=gang)
+
+
+def _form_groups(rank: Rank, device: torch.device) -> tuple[dist.ProcessGroup, dist.ProcessGroup]:
+    """Training's group becomes torch's default; returns those of the main and another thread."""
+    run = rank.run
+    store = dist.TCPStore(
+        run.master_addr,
+        run.master_port,
+        run.world_size,
+        is_master=rank.is_first,
+        timeout=datetime.timedelta(seconds=JOIN_TIMEOUT_SECONDS),
+    )
+    # The watchdog speaks first: its message names the place that hangs.
+    timeout = datetime.timedelta(seconds=run.request.stall_timeout_seconds + 30)
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=store,
+        rank=rank.global_rank,
+        world_size=run.world_size,
+        timeout=timeout,
+        device_id=device if device.type == "cuda" else None,
+    )
+    # In the same order on every rank; each purpose has its own, so that they cannot meet.
+    return _gloo(timeout), _gloo(datetime.timedelta(hours=2))
+
+
+def _gloo(timeout: datetime.timedelta) -> dist.ProcessGroup:
+    group = dist.new_group(backend="gloo", timeout=timeout)
+    if not isinstance(group, dist.ProcessGroup):
+        raise RuntimeError("this rank is not in its own gang")
+    return group
+
+
+def wait_for_name(
+    host: str, deadline: float, resolve: Callable[[str, None], Any] = socket.getaddrinfo
+) -> None:
+    """A pod's name resolves only a while after it was created. Raises PeerLost at the deadline."""
+    pause = 0.05
+    while True:
+        try:
+            resolve(host, None)
+        except OSError as error:
+            if time.monotonic() + pause > deadline:
+                raise PeerLost(
+                    f"The first node's name '{host}' does not resolve: {error}."
+                ) from error
+            time.sleep(pause)
+            pause = min(2.0, pause * 1.5)
+        else:
+            return
+
+
+def is_peer_failure(error: BaseException) -> bool:
+    """Whether an error tells of another rank's end rather than of this one's."""
+    if isinstance(error, PeerLost | dist.DistBackendError | dist.DistNetworkError):
+        return True
+    if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError):
+        return False
+    return type(error) is RuntimeError and bool(_PEER_FAILURES.search(str(error)))
+
+
+def lost_peer(error: BaseException) -> PeerLost:
+    """An error of the communication library in a sentence."""
+    if isinstance(error, PeerLost):
+        return error
+    return PeerLost(f"The connection to another rank broke: {_first_line(error)}.")
+
+
+def _first_line(error: BaseException) -> str:
+    line = next(iter(str(error).splitlines()), type(error).__name__)
+    return re.sub(r"^\[[^\]]*\]\s*", "", line).rstrip(". ")[:200]
+
+
+class Agreement:
+    """All ranks pause at the same step, though signals and clocks differ.
+
+    Every few steps the ranks start a MAX all-reduce and read it one step later, so that nobody
+    waits for it. Rank 0 proposes how many steps make `period_seconds`.
+    """
+
+    def __init__(self, world: World, period_seconds: float = 0.1) -> None:
+        self._world, self._period = world, period_seconds
+        self._work: Any = None
+        self._votes = torch.zeros(3, dtype=torch.int64)
+        self._interval = 1
+        self._next = 0
+        self._begun = time.monotonic()
+
+    def poll(self, step: int, stop: bool, save: bool) -> tuple[bool, bool]:
+        """After each step, by every rank: whether to stop, and whether to save, right now."""
+        if self._world.side is None:
+            return stop, save
+        agreed = (False, False)
+        if self._work is not None:
+            agreed = self._read(step)
+        elif step >= self._next:
+            self._start(stop, save)
+        return agreed
+
+    def _start(self, stop: bool, save: bool) -> None:
+        now = time.monotonic()
+        elapsed, self._begun = now - self._begun, now
+        proposal = round(self._interval * self._period / max(elapsed, 1e-6))
+        interval = min(64, 4 * self._interval, max(1, proposal)) if self._world.is_first else 0
+        self._votes = torch.tensor([stop, save, interval], dtype=torch.int64)
+        self._work = dist.all_reduce(
+            self._votes, op=dist.ReduceOp.MAX, group=self._world.side, async_op=True
+        )
+
+    def _read(self, step: int) -> tuple[bool, bool]:
+        self._work.wait()
+        self._work = None
+        stop, save, self._interval = self._votes.tolist()
+        self._next = step + self._interval - 1
+        return bool(stop), bool(save)
+
+    def ask(self, stop: bool) -> bool:
+        """Between steps, by every rank, such as during an evaluation: whether any wants to stop."""
+        return any(self._world.gather(stop))

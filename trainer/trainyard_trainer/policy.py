@@ -1,0 +1,138 @@
+"""When to save, what is best, and when to give up: spec.checkpoint and early stopping as rules."""
+
+import difflib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainyard_trainer.config import EarlyStoppingConfig
+from trainyard_trainer.errors import ConfigurationError
+from trainyard_trainer.metrics import find_metric
+from trainyard_trainer.recipe import Metric
+
+_KEYS = ("everySteps", "everyEpochs", "everySeconds", "keepLast", "keepBest", "async", "resumeFrom")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointPolicy:
+    """spec.checkpoint. None means never."""
+
+    every_steps: int | None = None
+    every_epochs: int | None = 1
+    every_seconds: float | None = None
+    keep_last: int = 3
+    keep_best: Metric
+    is_async: bool = True
+    resume_from: Mapping[str, Any] | None = None
+
+    @classmethod
+    def parse(cls, spec: Mapping[str, Any], best: Metric) -> "CheckpointPolicy":
+        """best: the recipe's own, used where keepBest is unset. Raises ConfigurationError.
+
+        Where everySteps or everySeconds is given, epochs are not saved unless everyEpochs is too.
+        """
+        for key in spec:
+            if key not in _KEYS:
+                near = difflib.get_close_matches(key, _KEYS, n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else "."
+                raise ConfigurationError(f"spec.checkpoint: unknown key '{key}'{hint}")
+        steps, seconds = _positive(spec, "everySteps"), _positive(spec, "everySeconds")
+        epochs = _positive(spec, "everyEpochs")
+        keep = spec.get("keepBest") or {}
+        return cls(
+            every_steps=steps,
+            every_seconds=seconds,
+            every_epochs=epochs if epochs or steps or seconds else 1,
+            keep_last=_positive(spec, "keepLast") or 3,
+            keep_best=Metric(keep["metric"], keep.get("mode", "min")) if keep else best,
+            is_async=spec.get("async") is not False,
+            resume_from=spec.get("resumeFrom"),
+        )
+
+    def is_due_at_step(self, step: int) -> bool:
+        """By everySteps."""
+        return self.every_steps is not None and step % self.every_steps == 0
+
+    def is_due_after_epoch(self, epochs: int) -> bool:
+        """By everyEpochs; epochs: how many are done in the run."""
+        return self.every_epochs is not None and epochs % self.every_epochs == 0
+
+
+def _positive(spec: Mapping[str, Any], key: str) -> int | None:
+    value = spec.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(
+            f"spec.checkpoint.{key}: must be a whole number of at least 1; got {value!r}."
+        )
+    return value
+
+
+class Timer:
+    """everySeconds, on this rank's clock; the ranks then agree."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._next = time.monotonic() + (seconds or 0)
+
+    def is_due(self) -> bool:
+        """Whether the time is over."""
+        return self._seconds is not None and time.monotonic() >= self._next
+
+    def restart(self) -> None:
+        """After each save."""
+        self._next = time.monotonic() + (self._seconds or 0)
+
+
+class Judge:
+    """Keeps a stage's best value and the patience of early stopping."""
+
+    def __init__(self, best: Metric, early: EarlyStoppingConfig | None) -> None:
+        self.metric = best
+        self._early = early
+        watched = Metric(early.metric, early.mode) if early and early.metric else best
+        self._watched = watched
+        self.best: float | None = None
+        self._early_best: float | None = None
+        self._bad = 0
+
+    def judge(self, metrics: Mapping[str, float]) -> tuple[bool, bool]:
+        """After an evaluation: whether it is the best so far, and whether to end the stage."""
+        value = _value(metrics, self.metric, "spec.checkpoint.keepBest.metric")
+        is_best = self.metric.is_better(value, self.best)
+        if is_best:
+            self.best = value
+        return is_best, self._is_hopeless(metrics)
+
+    def _is_hopeless(self, metrics: Mapping[str, float]) -> bool:
+        if self._early is None:
+            return False
+        where = "spec.config.training.early_stopping.metric"
+        value = _value(metrics, self._watched, where)
+        delta = self._early.min_delta
+        if self._watched.is_better(value, self._early_best, delta):
+            self._early_best, self._bad = value, 0
+            return False
+        self._bad += 1
+        return self._bad >= self._early.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best values and patience used."""
+        return {"best": self.best, "early_best": self._early_best, "bad": self._bad}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo `state_dict`."""
+        self.best, self._early_best = state["best"], state["early_best"]
+        self._bad = state["bad"]
+
+
+def _value(metrics: Mapping[str, float], metric: Metric, where: str) -> float:
+    value = find_metric(metrics, metric.name)
+    if value is None:
+        known = ", ".join(f"'{name}'" for name in sorted(metrics))
+        raise ConfigurationError(
+            f"{where}: '{metric.name}' is not among what is evaluated; name one of {known}."
+        )
+    return value
