@@ -7,12 +7,12 @@ from classification_images import write_folders, write_image
 from PIL import Image
 
 from trainyard_trainer.errors import ConfigurationError
-from trainyard_trainer.recipes.classification.data import ImageSamples, find_images, load_image
+from trainyard_trainer.recipes.classification.data import ImageBatches, find_images, load_image
 from trainyard_trainer.recipes.classification.synth import write_shapes
 
 
-def samples(root, cache_bytes: int = 2**20) -> ImageSamples:
-    return ImageSamples(find_images(root, fold=0).splits["train"], 8, cache_bytes)
+def samples(root, cache_bytes: int = 2**20) -> ImageBatches:
+    return ImageBatches(find_images(root, fold=0).splits["train"], 8, cache_bytes)
 
 
 def message(root, fold: int = 0) -> str:
@@ -125,7 +125,7 @@ def test_a_batch_is_the_stack_of_its_samples_cached_or_not(tmp_path) -> None:
     indices = torch.tensor([5, 0, 3])
     for cache_bytes in (0, 2**20):
         split = samples(root, cache_bytes)
-        images, labels = split.batch(indices)
+        images, labels = split.batch(indices, 0)
         singles = [split[index] for index in indices.tolist()]
         assert torch.equal(images, torch.stack([image for image, _ in singles]))
         assert labels.tolist() == [1, 0, 1] == [int(label) for _, label in singles]
@@ -134,16 +134,16 @@ def test_a_batch_is_the_stack_of_its_samples_cached_or_not(tmp_path) -> None:
 
 def test_a_cached_image_is_read_from_disk_once(tmp_path) -> None:
     split = samples(write_folders(tmp_path))
-    before = split.batch(torch.arange(6))[0]
+    before = split.batch(torch.arange(6), 0)[0]
     for file in tmp_path.rglob("*.png"):
         file.unlink()
-    assert torch.equal(split.batch(torch.arange(6))[0], before)
+    assert torch.equal(split.batch(torch.arange(6), 0)[0], before)
 
 
 def test_images_are_read_only_when_they_are_asked_for(tmp_path) -> None:
     root = write_folders(tmp_path)
     (root / "train" / "bees" / "2.png").write_bytes(b"broken")
     split = samples(root)
-    split.batch(torch.tensor([0, 1]))
+    split.batch(torch.tensor([0, 1]), 0)
     with pytest.raises(ConfigurationError, match=r"2\.png"):
-        split.batch(torch.tensor([5]))
+        split.batch(torch.tensor([5]), 0)

@@ -48,7 +48,7 @@ def make_recipe(root: Path | None, layer: dict[str, Any] = SMALL) -> Classificat
 def evaluated(recipe: Classification) -> dict[str, Any]:
     modules = recipe.build_modules()
     data = recipe.build_data(recipe.stages()[0])
-    return dict(recipe.evaluate_batch(modules, data.train.batch(torch.arange(6))))
+    return dict(recipe.evaluate_batch(modules, data.train.batch(torch.arange(6), 0)))
 
 
 def test_it_is_found_by_its_name() -> None:
@@ -80,7 +80,7 @@ def test_no_data_at_all_is_an_error_that_names_the_keys() -> None:
 def test_the_loss_is_cross_entropy_of_normalised_images(tmp_path) -> None:
     recipe = make_recipe(write_folders(tmp_path))
     modules = recipe.build_modules()
-    images, target = recipe.build_data(recipe.stages()[0]).train.batch(torch.arange(6))
+    images, target = recipe.build_data(recipe.stages()[0]).train.batch(torch.arange(6), 0)
     (loss,) = recipe.losses(modules, (images, target))
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     normalised = (images.permute(0, 2, 3, 1) / 255 - mean) / std
@@ -117,12 +117,13 @@ def test_metrics_are_loss_accuracy_and_macro_f1(tmp_path) -> None:
     assert metrics == pytest.approx({"loss": 2.5, "accuracy": 0.75, "macro_f1": (0.8 + 2 / 3) / 2})
 
 
-def test_augmentation_is_for_training_only_and_off_by_default(tmp_path) -> None:
+def test_augmentation_is_off_by_default_and_left_to_the_engine(tmp_path) -> None:
     write_folders(tmp_path)
     assert make_recipe(tmp_path).build_data(make_recipe(tmp_path).stages()[0]).augment is None
     recipe = make_recipe(tmp_path, {"data": {"augmentation": {"horizontal_flip": 1}}})
     data = recipe.build_data(recipe.stages()[0])
     assert data.augment is not None
+    assert not hasattr(data.train, "batch")  # The engine augments single samples only.
     image, target = data.train[3]
     changed, same = data.augment((image, target), np.random.default_rng(0))
     assert torch.equal(changed, image.flip(2))

@@ -7,7 +7,7 @@ goes with the index files of `splits.py`. Classes are the folders' names, sorted
 import errno
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,14 +62,15 @@ def find_images(root: Path, fold: int) -> ImageFolder:
 
 
 class ImageSamples:
-    """One split as pairs of image and class index; `batch` is the fast way for images in memory."""
+    """One split, image by image, as augmentation wants it."""
 
     def __init__(self, split: ImageSplit, size: int, cache_bytes: int) -> None:
         self.split = split
         self.size = size
         self.labels = torch.tensor(split.labels, dtype=torch.int64)
         shape = (len(split.files), 3, size, size)
-        self._cache = torch.empty(shape, dtype=torch.uint8) if fits(shape, cache_bytes) else None
+        fits = math.prod(shape) <= cache_bytes
+        self._cache = torch.empty(shape, dtype=torch.uint8) if fits else None
         self._is_cached = [False] * len(split.files)
 
     def __len__(self) -> int:
@@ -80,12 +81,6 @@ class ImageSamples:
         """(3, S, S) uint8, and its class index."""
         return self._image(index), self.labels[index]
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) uint8, and (B,) class indices."""
-        images = [self._image(index) for index in indices.tolist()]
-        stacked = torch.stack(images) if self._cache is None else self._cache[indices]
-        return stacked, self.labels[indices]
-
     def _image(self, index: int) -> Tensor:
         if self._cache is None:
             return load_image(self.split.files[index], self.size)
@@ -95,9 +90,14 @@ class ImageSamples:
         return self._cache[index]
 
 
-def fits(shape: Sequence[int], cache_bytes: int) -> bool:
-    """Whether so many bytes may be kept."""
-    return math.prod(shape) <= cache_bytes
+class ImageBatches(ImageSamples):
+    """One split, a batch at a time: from memory that costs next to nothing."""
+
+    def batch(self, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) uint8, and (B,) class indices; the same in every epoch."""
+        images = [self._image(index) for index in indices.tolist()]
+        stacked = torch.stack(images) if self._cache is None else self._cache[indices]
+        return stacked, self.labels[indices]
 
 
 def load_image(file: Path, size: int) -> Tensor:

@@ -24,7 +24,12 @@ from trainyard_trainer.recipe import (
 from trainyard_trainer.recipes.classification import metrics as scores
 from trainyard_trainer.recipes.classification.augmentation import augment_sample
 from trainyard_trainer.recipes.classification.config import Config
-from trainyard_trainer.recipes.classification.data import ImageFolder, ImageSamples, find_images
+from trainyard_trainer.recipes.classification.data import (
+    ImageBatches,
+    ImageFolder,
+    ImageSamples,
+    find_images,
+)
 from trainyard_trainer.recipes.classification.losses import build_loss
 from trainyard_trainer.recipes.classification.model import build_model, count_parameters
 from trainyard_trainer.registry import recipe
@@ -54,14 +59,16 @@ class Classification(Recipe[Config]):
 
     def build_data(self, stage: Stage) -> Data:
         """The three splits; images stay bytes until they are on the device."""
-        data = self.config.data
-        train, val, test = (
-            ImageSamples(split, data.image_size, data.cache_mebibytes * 2**20)
-            for split in self.folder.splits.values()
-        )
+        data, splits = self.config.data, self.folder.splits
+        cache_bytes = data.cache_mebibytes * 2**20
         changes = data.augmentation
-        augment = partial(augment_sample, changes) if changes.is_active else None
-        return Data(train=train, validation=val, test=test, augment=augment)
+        kind = ImageSamples if changes.is_active else ImageBatches
+        return Data(
+            train=kind(splits["train"], data.image_size, cache_bytes),
+            validation=ImageBatches(splits["val"], data.image_size, cache_bytes),
+            test=ImageBatches(splits["test"], data.image_size, cache_bytes),
+            augment=partial(augment_sample, changes) if changes.is_active else None,
+        )
 
     def losses(self, modules: Modules, batch: Batch) -> Iterator[Loss]:
         """One loss, with the batch's accuracy beside it."""

@@ -48,8 +48,12 @@ def partition_holdout(
             "write three numbers that add up to 1, such as .7 .15 .15."
         )
     order = _stratified_order(labels, seed)
-    test_size = math.ceil(round(len(labels) * test_share, 6))
-    val_size = math.ceil(round(len(labels) * val_share, 6))
+    test_size, val_size = _size(order, test_share), _size(order, val_share)
+    if test_size + val_size >= len(order):
+        raise ConfigurationError(
+            f"ratio: of {len(order)} images {val_size} for val and {test_size} for test leave "
+            "none to train on; add images."
+        )
     test = _spread(order, test_size)
     rest = _without(order, test)
     val = _spread(rest, val_size)
@@ -69,7 +73,7 @@ def partition_folds(labels: Sequence[str], folds: int, test_share: float, seed: 
             "least 2 folds and a share in [0, 1)."
         )
     order = _stratified_order(labels, seed)
-    test = _spread(order, math.ceil(round(len(labels) * test_share, 6)))
+    test = _spread(order, _size(order, test_share))
     rest = _without(order, test)
     # The rest is ordered by class, so every folds-th of it is a stratified share.
     vals = [rest[fold::folds] for fold in range(folds)]
@@ -124,6 +128,11 @@ def _stratified_order(labels: Sequence[str], seed: int) -> list[int]:
         random.Random(f"{seed}/{label}").shuffle(by_label[label])
         order += by_label[label]
     return order
+
+
+def _size(order: Sequence[int], share: float) -> int:
+    """A share in images, rounded up, but not because 0.2 x 5 comes out above 1."""
+    return math.ceil(round(len(order) * share, 6))
 
 
 def _spread(order: Sequence[int], size: int) -> list[int]:
