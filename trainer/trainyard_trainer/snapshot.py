@@ -1,11 +1,12 @@
 """A copy of a state in host memory, in buffers that the next copy uses again."""
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 from torch import Tensor
 
+from trainyard_trainer.storage import Writer
 from trainyard_trainer.storage_errors import StateNotPlain
 
 _PLAIN = (bool, int, float, str, bytes)
@@ -71,3 +72,32 @@ class Snapshot:
         buffer.copy_(source, non_blocking=source.is_cuda)
         self._used[path] = self._seen[identity] = buffer
         return buffer
+
+
+def write_snapshot(content: Any, writer: Writer) -> None:
+    """Stream `torch.save` into storage; raises what the writer raised.
+
+    torch's archive writer turns an error of its sink into an unrelated RuntimeError.
+    """
+    sink = _Sink(writer)
+    try:
+        torch.save(content, cast(BinaryIO, sink))
+    finally:
+        if sink.error is not None:
+            raise sink.error
+
+
+class _Sink:
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self.error: Exception | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._writer.write(data)
+        except Exception as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self._writer.flush()

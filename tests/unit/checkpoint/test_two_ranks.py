@@ -1,0 +1,170 @@
+"""Real processes over a real gloo group; each rank runs this file as a script."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKPOINTS = "checkpoints/step-{:012d}-a1"
+
+
+def run_gang(action: str, store: Path, tmp_path: Path, world_size: int = 2) -> list[dict]:
+    """Runs `action` on every rank; returns what each printed."""
+    rendezvous = tmp_path / f"rendezvous-{action}"
+    path = ":".join(sys.path)
+    command = [sys.executable, __file__]
+    ranks = [
+        subprocess.Popen(
+            [*command, action, store.as_uri(), str(rendezvous), str(rank), str(world_size)],
+            stdout=subprocess.PIPE,
+            env={"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(world_size)
+    ]
+    answers = [rank.communicate(timeout=90)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0] * world_size
+    return [json.loads(answer) for answer in answers]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Two ranks saved steps 1 and 2."""
+    folder = tmp_path_factory.mktemp("gang")
+    return folder / "store", run_gang("save", folder / "store", folder)
+
+
+@pytest.fixture
+def store(saved, tmp_path):
+    """A copy that a test may spoil."""
+    import shutil
+
+    return Path(shutil.copytree(saved[0], tmp_path / "store"))
+
+
+def test_both_ranks_know_what_was_saved(saved):
+    first, second = saved[1]
+    assert first == second
+    assert (first["step"], first["kept"], first["warning"]) == (2, 2, None)
+
+
+def test_a_manifest_names_the_parts_of_all_ranks(saved):
+    manifest = json.loads((saved[0] / CHECKPOINTS.format(2) / "manifest.json").read_bytes())
+    assert manifest["world_size"] == 2
+    assert [(part["key"].rpartition("/")[2], part["rank"]) for part in manifest["parts"]] == [
+        ("model.pt", 0),
+        ("part-0.pt", 0),
+        ("part-1.pt", 1),
+    ]
+
+
+def test_each_rank_gets_the_shared_state_and_its_own(store, tmp_path):
+    loaded = run_gang("load", store, tmp_path)
+    assert [answer["shared"] for answer in loaded] == [20, 20]
+    assert [answer["own"] for answer in loaded] == [0, 1]
+
+
+def test_a_grown_gang_loads_what_there_is(store, tmp_path):
+    loaded = run_gang("load", store, tmp_path, world_size=3)
+    assert [answer["own"] for answer in loaded] == [0, 1, None]
+    assert all(answer["elastic"] for answer in loaded)
+
+
+def test_all_ranks_fall_back_to_the_same_checkpoint(store, tmp_path):
+    part = store / CHECKPOINTS.format(2) / "part-1.pt"
+    part.write_bytes(part.read_bytes()[:-1])
+    loaded = run_gang("load", store, tmp_path)
+    assert [answer["step"] for answer in loaded] == [1, 1]
+    assert "Set aside; resuming from step 1." in loaded[0]["warning"]
+    assert loaded[0]["warning"] == loaded[1]["warning"]
+
+
+def test_one_ranks_failed_upload_fails_the_save_on_all(tmp_path):
+    first, second = run_gang("fail", tmp_path / "store", tmp_path)
+    assert first["warning"] == (
+        "Checkpoint step 1 was not saved: Rank 1 failed: spec.storage: no space is left at "
+        "'here'; free some or enlarge it."
+    )
+    assert second["warning"].startswith("Checkpoint step 1 was not saved: spec.storage: no space")
+    assert (first["step"], second["step"]) == (2, 2)
+
+
+def main(action: str, uri: str, rendezvous: str, rank: int, world_size: int) -> dict:
+    import torch.distributed as dist
+
+    from trainyard_trainer.checkpoint import Checkpointer, Gang, Identity
+    from trainyard_trainer.storage import open_storage
+
+    dist.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size
+    )
+    gang = Gang(rank, world_size, dist.new_group(backend="gloo"))
+    identity = Identity(namespace="n", job="j", uid="u", attempt=1)
+    storage = open_storage(uri)
+    checkpointer = Checkpointer(storage, identity, gang)
+    if action == "load":
+        answer = load(checkpointer, world_size)
+    elif action == "save":
+        save(checkpointer, rank, 1)
+        save(checkpointer, rank, 2)
+        answer = report(checkpointer)
+    else:
+        answer = fail_once(checkpointer, rank, storage)
+    dist.barrier()
+    dist.destroy_process_group()
+    return answer
+
+
+def save(checkpointer, rank: int, step: int) -> None:
+    import torch
+    import torch.distributed as dist
+
+    from trainyard_trainer.checkpoint import Position
+
+    state = {"model": {"w": torch.full((100,), step)}, "optimizer": {"m": step * 10}}
+    checkpointer.save(Position(step=step), state, rank_state={"rank": torch.tensor(rank)})
+    # Training goes on meanwhile, over its own group.
+    dist.all_reduce(torch.ones(1000))
+
+
+def report(checkpointer) -> dict:
+    checkpointer.wait()
+    last = checkpointer.last_saved
+    return {
+        "step": last and last.step,
+        "sha256": last and last.sha256,
+        "kept": checkpointer.kept,
+        "warning": checkpointer.warning,
+    }
+
+
+def load(checkpointer, world_size: int) -> dict:
+    loaded = checkpointer.load_latest()
+    return {
+        "step": loaded.manifest.step,
+        "shared": loaded.state["optimizer"]["m"],
+        "own": loaded.rank_state and int(loaded.rank_state["rank"]),
+        "elastic": loaded.is_elastic(world_size),
+        "warning": loaded.warning,
+    }
+
+
+def fail_once(checkpointer, rank: int, storage) -> dict:
+    from trainyard_trainer.storage_errors import StorageFull
+
+    def full(key: str):
+        raise StorageFull("here")
+
+    if rank == 1:
+        storage.open_writer = full
+    save(checkpointer, rank, 1)
+    answer = report(checkpointer)
+    vars(storage).pop("open_writer", None)
+    save(checkpointer, rank, 2)
+    return answer | {"step": report(checkpointer)["step"]}
+
+
+if __name__ == "__main__":
+    text = json.dumps(main(*sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5])))
+    sys.stdout.write(text)

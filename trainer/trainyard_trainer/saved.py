@@ -1,0 +1,67 @@
+"""What a checkpointer is told, and what it tells: plain records, no torch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Whose checkpoints these are."""
+
+    namespace: str
+    job: str
+    uid: str
+    attempt: int
+    config_hash: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """How far a run is; fields as in the manifest."""
+
+    step: int
+    epoch: int = 0
+    stage: str = ""
+    cursor: int = 0
+    samples_seen: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A complete checkpoint, as the progress report shows it."""
+
+    step: int
+    epoch: int
+    uri: str
+    size_bytes: int
+    sha256: str
+    """Digest of the manifest, hence of everything."""
+    time: str
+    metric: str | None = None
+    value: float | None = None
+
+    def to_report(self) -> dict[str, Any]:
+        """For `contract.Report.latest` and `.best`."""
+        report: dict[str, Any] = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "uri": self.uri,
+            "bytes": self.size_bytes,
+            "sha256": self.sha256,
+            "time": self.time,
+        }
+        if self.metric is not None and self.value is not None:
+            report |= {"metric": self.metric, "value": f"{self.value:.6g}"}
+        return report
+
+
+@dataclass
+class Timing:
+    """What saving cost this rank, in seconds and bytes, since the process began."""
+
+    saves: int = 0
+    failures: int = 0
+    blocked_seconds: float = 0.0
+    """Training stood still: copies to the host, and waits for an upload still under way."""
+    upload_seconds: float = 0.0
+    uploaded_bytes: int = 0
