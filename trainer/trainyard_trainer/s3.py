@@ -36,6 +36,7 @@ _REFUSED = {
     "403": "access denied",
     "Forbidden": "access denied",
     "InvalidAccessKeyId": "unknown access key",
+    "XAdminUserNotFound": "unknown access key",  # versitygw's own code
     "SignatureDoesNotMatch": "wrong secret key",
     "ExpiredToken": "expired token",
     "InvalidToken": "invalid token",
@@ -184,7 +185,7 @@ class S3Storage:
 
     def _target(self, key: str) -> Target:
         full = join_key(self._prefix, check_key(key))
-        return Target(self._client, self._bucket, full, _TRANSIENT)
+        return Target(self._client, self._bucket, full, _TRANSIENT, self._compat == "aws")
 
     @contextlib.contextmanager
     def _errors(self, operation: str, key: str) -> Iterator[None]:
@@ -219,6 +220,9 @@ class S3Storage:
             raise StorageFull(self.uri) from error
         if code in _TAKEN:
             raise _Taken from error
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if status in (401, 403):
+            raise AccessRefused(self._endpoint, operation, f"error {code}") from error
         raise StorageUnreachable(self._endpoint, operation, f"error {code}") from error
 
 

@@ -25,6 +25,9 @@ class Target:
     transient: tuple[type[Exception], ...] = (OSError,)
     """Errors after which a read goes on over a new connection."""
 
+    part_checksums: bool = False
+    """Whether the upload of parts is declared, and completed, with a CRC32 of each."""
+
     @property
     def names(self) -> dict[str, str]:
         """The two arguments that every call on an object takes."""
@@ -84,7 +87,8 @@ class S3Writer:
 
     def _send(self) -> None:
         if self._upload_id is None:
-            answer = self._target.client.create_multipart_upload(**self._target.names)
+            checksum = {"ChecksumAlgorithm": "CRC32"} if self._target.part_checksums else {}
+            answer = self._target.client.create_multipart_upload(**self._target.names, **checksum)
             self._upload_id = answer["UploadId"]
         if len(self._parts) >= UPLOADS_IN_FLIGHT:
             self._parts[-UPLOADS_IN_FLIGHT].result()
@@ -95,7 +99,8 @@ class S3Writer:
         answer = self._target.client.upload_part(
             **self._target.names, UploadId=self._upload_id, PartNumber=number, Body=body
         )
-        names = ("ETag", "ChecksumCRC32", "ChecksumCRC64NVME")
+        # Checksums that the upload was not declared with make the completion fail.
+        names = ("ETag", "ChecksumCRC32") if self._target.part_checksums else ("ETag",)
         return {"PartNumber": number} | {name: answer[name] for name in names if name in answer}
 
     def _finish(self) -> None:
