@@ -24,7 +24,7 @@ from cluster.places import (
     VERSITYGW_VERSION,
     cache_directory,
 )
-from cluster.process import run
+from cluster.process import Command, run
 
 COMPONENTS = (
     "etcd",
@@ -120,7 +120,7 @@ def _build(name: str, folder: Path) -> None:
     if name in _SOURCES:
         # Static, as the pause image holds nothing else.
         environment["CGO_ENABLED"] = "0"
-        command = ["nice", "go", "build", *options, "-o", folder / name, "."]
+        command: Command = ["nice", "go", "build", *options, "-o", folder / name, "."]
         run(command, environment=environment, directory=_SOURCES[name])
     else:
         environment["GOBIN"] = str(folder)

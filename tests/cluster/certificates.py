@@ -68,11 +68,10 @@ class Authority:
         self, name: str, subject: str, extensions: Sequence[str], signer: Sequence[str]
     ) -> None:
         added = [part for each in extensions for part in ("-addext", each)]
-        run(
-            ["openssl", "req", "-x509", "-nodes", "-days", _DAYS, "-subj", subject]
-            + ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", *signer, *added]
-            + ["-keyout", str(self.key(name)), "-out", str(self.certificate(name))]
-        )
+        request = ["openssl", "req", "-x509", "-nodes", "-days", _DAYS, "-subj", subject]
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        files = ["-keyout", str(self.key(name)), "-out", str(self.certificate(name))]
+        run([*request, *key, *signer, *added, *files])
 
 
 def build_kubeconfig(cluster: dict[str, str], user: dict[str, str]) -> dict[str, object]:

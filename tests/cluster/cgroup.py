@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from cluster.console import ClusterError
@@ -37,10 +38,8 @@ def kill_all(group: str) -> None:
         if time.monotonic() > deadline:
             raise ClusterError(f"Processes {sorted(processes)} survive SIGKILL.")
         for pid in processes:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         time.sleep(0.05)
     _remove(group)
 

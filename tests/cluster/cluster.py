@@ -1,8 +1,8 @@
 """A Kubernetes with two nodes, S3 and DNS on this machine.
 
-    python3 tests/cluster/cluster.py up                 # first time: ten minutes; then 15 seconds
-    eval "$(python3 tests/cluster/cluster.py env)"      # KUBECONFIG, PATH, AWS_*, ...
-    python3 tests/cluster/cluster.py down
+python3 tests/cluster/cluster.py up                 # first time: ten minutes; then 15 seconds
+eval "$(python3 tests/cluster/cluster.py env)"      # KUBECONFIG, PATH, AWS_*, ...
+python3 tests/cluster/cluster.py down
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name.endswith("-node"):
             action.add_argument("node", help="node-1 or node-2")
+        if name == "s3":
+            action.add_argument("root", type=Path, help="the folder that holds the buckets")
+            action.add_argument("--port", type=int, default=0, help="by default a free one")
         if name == "namespace":
             action.add_argument("name", help="of the namespace")
     return parser

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
 import signal
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from cluster import clean, fullcluster
@@ -17,17 +15,20 @@ from cluster.console import ClusterError, say
 from cluster.controlplane import ControlPlane
 from cluster.mounts import remove_tree
 from cluster.namespace import kubectl, prepare_namespace
+from cluster.network import NODES
 from cluster.places import cache_directory
-from cluster.process import is_alive
+from cluster.process import processes_with
+from cluster.s3 import S3
+
+S3_ENDPOINT = "TRAINYARD_TEST_S3_ENDPOINT"
 
 
 def up(options: Namespace) -> None:
     if options.control_plane_only:
         _start_control_plane(_directory(options))
         return
-    with _one_at_a_time():
-        fullcluster.up()
-    print(f"{len(fullcluster.NODES)} nodes ready; S3 at {fullcluster.s3_access().endpoint}")
+    fullcluster.up()
+    print(f"{len(NODES)} nodes ready; S3 at {fullcluster.s3_access().endpoint}")
     print("next: " + 'eval "$(python3 tests/cluster/cluster.py env)" && kubectl get nodes')
 
 
@@ -35,17 +36,13 @@ def down(options: Namespace) -> None:
     if options.control_plane_only:
         _stop_control_plane(_directory(options))
         return
-    with _one_at_a_time():
-        fullcluster.down()
+    fullcluster.down()
 
 
 def status(options: Namespace) -> None:
-    if not fullcluster.is_up():
-        left = clean.leftovers()
+    if clean.leftovers() and (dead := fullcluster.dead_daemons()):
         raise ClusterError(
-            f"The cluster is half dead ({', '.join(left[:3])}, ...): start it again with `up`."
-            if left
-            else "The cluster is down: start it with `up`."
+            f"The cluster lacks {', '.join(dead)}: `up` starts it anew, `start-node` a node."
         )
     print(kubectl("get", "nodes", "--output=wide"), end="")
     print(f"API server  {fullcluster.api_server()}")
@@ -65,9 +62,22 @@ def environment() -> dict[str, str]:
     access = fullcluster.s3_access()
     return {
         "KUBECONFIG": str(fullcluster.kubeconfig()),
-        "TRAINYARD_TEST_S3_ENDPOINT": access.endpoint,
+        S3_ENDPOINT: access.endpoint,
         **access.environment(),
     }
+
+
+def s3(options: Namespace) -> None:
+    """Serves until Ctrl-C; the exports come first, so that another shell can take them."""
+    server = S3(options.root, options.port)
+    access = server.start()
+    for name, value in {S3_ENDPOINT: access.endpoint, **access.environment()}.items():
+        print(f"export {name}={shlex.quote(value)}", flush=True)
+    say(f"S3 serves {options.root} until Ctrl-C.")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        server.stop()
 
 
 def build(options: Namespace) -> None:
@@ -96,21 +106,13 @@ COMMANDS: dict[str, tuple[Callable[[Namespace], None], str]] = {
     "down": (down, "remove the cluster and everything of it but the cache"),
     "status": (status, "the nodes and where everything is; exit code 1 if it is not up"),
     "env": (env, "shell exports: KUBECONFIG, PATH, AWS_*, TRAINYARD_TEST_S3_ENDPOINT"),
+    "s3": (s3, "only S3, over a folder, without root; ends with Ctrl-C"),
     "build": (build, "only build the binaries into the cache"),
     "namespace": (namespace, "make a namespace where training pods can run"),
     "kill-node": (kill_node, "end all processes of a node at once, as a power failure does"),
     "cut-node": (cut_node, "cut a node off the network while its processes go on"),
     "start-node": (start_node, "bring a killed or cut node back and wait until it is Ready"),
 }
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    locks = cache_directory() / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with (locks / "cluster").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _directory(options: Namespace) -> Path:
@@ -121,20 +123,15 @@ def _directory(options: Namespace) -> Path:
 def _start_control_plane(directory: Path) -> None:
     """Prints the kubeconfig; `down --control-plane-only` ends it."""
     _stop_control_plane(directory)
-    control_plane = ControlPlane(directory, outlive=True)
-    kubeconfig = control_plane.start()
-    pids = [f"{daemon.process.pid}\n" for daemon in control_plane.daemons]
-    (directory / "pids").write_text("".join(pids))
+    kubeconfig = ControlPlane(directory, outlive=True).start()
     say(f"kubectl is {component('kubectl')}")
     print(kubeconfig)
 
 
 def _stop_control_plane(directory: Path) -> None:
-    """Kills the processes that name the directory in their arguments, and deletes it."""
-    pids = directory / "pids"
-    if not pids.exists():
-        return
-    for pid in map(int, pids.read_text().split()):
-        if is_alive(pid) and str(directory) in Path(f"/proc/{pid}/cmdline").read_text():
+    """Kills the processes whose arguments name a file of the directory, and deletes it."""
+    for name in ("kube-apiserver", "etcd"):
+        for pid in processes_with(name, f"={directory}/"):
             os.kill(pid, signal.SIGKILL)
-    remove_tree(directory)
+    if (directory / "certificates").exists():
+        remove_tree(directory)

@@ -1,9 +1,9 @@
 """etcd and kube-apiserver, with or without controllers: a Kubernetes API in about five seconds.
 
-    from cluster.controlplane import ControlPlane
+from cluster.controlplane import ControlPlane
 
-    with ControlPlane() as kubeconfig:   # no root, no pods; as many at once as you like
-        ...
+with ControlPlane() as kubeconfig:   # no root, no pods; as many at once as you like
+    ...
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cluster.build import component, program
 from cluster.controlplane import ControlPlane
-from cluster.process import Daemon, run, spawn
+from cluster.process import Command, Daemon, run, spawn
 
 _USER = "system:coredns"
 _RULES = [
@@ -31,11 +31,11 @@ def start_dns(
     """Grants CoreDNS what it reads, and starts it on port 53 of the address."""
     control_plane.authority.issue("coredns", _USER)
     grant = json.dumps({"apiVersion": "v1", "kind": "List", "items": build_grant()})
-    kubectl = [component("kubectl"), f"--kubeconfig={control_plane.kubeconfig('admin')}"]
+    kubectl: Command = [component("kubectl"), f"--kubeconfig={control_plane.kubeconfig('admin')}"]
     run([*kubectl, "apply", "--filename=-"], stdin=grant)
     corefile = folder / "Corefile"
     corefile.write_text(build_corefile(address, control_plane.kubeconfig("coredns")))
-    command = [program("coredns"), "-conf", corefile]
+    command: Command = [program("coredns"), "-conf", corefile]
     return spawn("coredns", command, folder / "logs/coredns.log", outlive=True, cgroups=cgroups)
 
 
@@ -53,13 +53,13 @@ def build_corefile(address: str, kubeconfig: Path) -> str:
 
 
 def build_grant() -> list[dict[str, object]]:
-    role = {
+    role: dict[str, object] = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
         "metadata": {"name": _USER},
         "rules": _RULES,
     }
-    binding = {
+    binding: dict[str, object] = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRoleBinding",
         "metadata": {"name": _USER},

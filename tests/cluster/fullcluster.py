@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from cluster import cgroup, clean, network
+from cluster import cgroup, clean, network, sysctl
 from cluster.build import build_all, component
 from cluster.console import ClusterError, say, step
 from cluster.controlplane import ControlPlane
@@ -16,8 +19,8 @@ from cluster.image import archives
 from cluster.network import HOST_ADDRESS, NODES, SERVICE_ADDRESS, SERVICE_RANGE, Node
 from cluster.node import NodeRuntime
 from cluster.packages import install, require_root
-from cluster.places import state_directory
-from cluster.process import Daemon, is_alive, run, wait_until
+from cluster.places import cache_directory, saved_settings, state_directory
+from cluster.process import Command, Daemon, is_alive, run, wait_until
 from cluster.s3 import S3, S3Access, new_access
 from cluster.site_packages import remove_old_site_packages, site_packages
 
@@ -28,25 +31,17 @@ S3_PORT = 9000
 def up() -> None:
     """Starts the cluster, unless it is up; what a dead one left is cleared first."""
     require_root()
-    if is_up():
-        say("The cluster is already up.")
-        return
-    install()
-    build_all()
-    archives()
-    site_packages()
-    if clean.leftovers():
-        with step("clear what a dead cluster left"):
-            clean.remove_cluster()
-    remove_old_site_packages()
-    with step("two nodes ready, in all"):
-        _start()
+    with _one_at_a_time():
+        if is_up():
+            say("The cluster is already up.")
+        else:
+            _start_anew()
 
 
 def down() -> None:
     """Removes the cluster. Raises ClusterError if something of it is still there."""
     require_root()
-    with step("remove the cluster"):
+    with _one_at_a_time(), step("remove the cluster"):
         clean.remove_cluster()
     if left := clean.leftovers():
         raise ClusterError("Still there: " + ", ".join(left))
@@ -61,6 +56,11 @@ def dead_daemons() -> list[str]:
     """The names of those daemons that have ended."""
     pids: dict[str, int] = _read_record()["pids"]
     return [name for name, pid in pids.items() if not is_alive(pid) or not _is_ours(pid)]
+
+
+def pid(daemon: str) -> int:
+    """For SIGSTOP and the like: of `kube-apiserver`, `versitygw`, `node-1-kubelet`, ..."""
+    return int(_read_record()["pids"][daemon])
 
 
 def kubeconfig() -> Path:
@@ -104,7 +104,7 @@ def cut_node(name: str) -> None:
 def start_node(name: str) -> None:
     """After `kill_node`: a boot. After `cut_node`: only the cable is mended."""
     node = runtime(name)
-    if not cgroup.is_empty(cgroup.node_group(name)):
+    if not any(daemon.startswith(f"{name}-") for daemon in dead_daemons()):
         network.set_cable(node.node, "up")
         return
     record = _read_record()
@@ -123,7 +123,21 @@ def is_ready(node: Node) -> bool:
     return node.name in _ready()
 
 
+def _start_anew() -> None:
+    install()
+    build_all()
+    archives()
+    site_packages()
+    if clean.leftovers():
+        with step("clear what a dead cluster left"):
+            clean.remove_cluster()
+    remove_old_site_packages()
+    with step("two nodes ready, in all"):
+        _start()
+
+
 def _start() -> None:
+    sysctl.save(saved_settings())
     with step("network and containerd of the nodes"):
         network.create_bridge()
         system = cgroup.create(cgroup.ROOT)
@@ -144,7 +158,7 @@ def _start() -> None:
     with step("images"):
         for each in imports:
             if each.wait() != 0:
-                raise ClusterError(f"`{' '.join(map(str, each.args))}` failed")
+                raise ClusterError(f"an image cannot be loaded: {each.args}")
     daemons += [s3, dns, *control_plane.daemons]
     with step("kubelets"):
         for node in runtimes:
@@ -181,9 +195,21 @@ def _ready() -> set[str]:
     """The names of the nodes that are Ready."""
     condition = '{range .status.conditions[?(@.type=="Ready")]}{.status}{end}'
     path = f'jsonpath={{range .items[*]}}{{.metadata.name}}={condition}{{"\\n"}}{{end}}'
-    command = [component("kubectl"), f"--kubeconfig={_control_plane().kubeconfig('admin')}"]
+    command: Command = [
+        component("kubectl"),
+        f"--kubeconfig={_control_plane().kubeconfig('admin')}",
+    ]
     lines = run([*command, "get", "nodes", f"--output={path}"], check=False).split()
     return {name for name, _, status in (line.partition("=") for line in lines) if status == "True"}
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    locks = cache_directory() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with (locks / "cluster").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _is_ours(pid: int) -> bool:
@@ -198,12 +224,12 @@ def _record() -> Path:
     return state_directory() / "cluster.json"
 
 
-def _read_record() -> dict[str, dict[str, int] | dict[str, str]]:
+def _read_record() -> dict[str, Any]:
     if not _record().exists():
         raise ClusterError("There is no cluster: start it with `make cluster-up`.")
-    return json.loads(_record().read_text())
+    return dict(json.loads(_record().read_text()))
 
 
-def _write_record(record: dict) -> None:
+def _write_record(record: dict[str, Any]) -> None:
     _record().touch(mode=0o600)
     _record().write_text(json.dumps(record, indent=2) + "\n")

@@ -12,13 +12,14 @@ import json
 import os
 import shutil
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.build import cached, program
 from cluster.console import step
 from cluster.mounts import remove_tree
 from cluster.places import DEBIAN_SUITE, PYTHON_VERSION
-from cluster.process import run
+from cluster.process import Command, run
 
 PAUSE_IMAGE = "localhost/trainyard-pause:1"
 PYTHON_IMAGE = f"localhost/trainyard-python:{PYTHON_VERSION}"
@@ -49,7 +50,13 @@ def _make_python_image(folder: Path) -> None:
     root = folder / "root"
     packages = "python3,ca-certificates"
     with step(f"make the image {PYTHON_IMAGE}"):
-        command = ["debootstrap", "--variant=minbase", f"--include={packages}", DEBIAN_SUITE, root]
+        command: Command = [
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={packages}",
+            DEBIAN_SUITE,
+            root,
+        ]
         run(["nice", *command])
         (root / "usr/bin/python").symlink_to("python3")
         for name in _UNNEEDED:
@@ -63,12 +70,12 @@ def _make_python_image(folder: Path) -> None:
         remove_tree(root)
 
 
-def _write_archive(archive: Path, root: Path, name: str, settings: dict[str, object]) -> None:
+def _write_archive(archive: Path, root: Path, name: str, settings: Mapping[str, object]) -> None:
     """A docker-archive of one layer: what `ctr images import` and `docker load` read."""
     layer = archive.with_name("layer.tar")
     with tarfile.open(layer, "w", format=tarfile.PAX_FORMAT) as tar:
-        for entry in sorted(os.listdir(root)):
-            tar.add(root / entry, arcname=entry)
+        for entry in sorted(root.iterdir()):
+            tar.add(entry, arcname=entry.name)
     with layer.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     config = {

@@ -49,8 +49,10 @@ def read_only_view(folder: Path) -> Path:
     """
     name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
     view = state_directory() / "volumes" / name
-    if not below(view):
-        view.mkdir(parents=True, exist_ok=True)
+    view.mkdir(parents=True, exist_ok=True)
+    if not view.samefile(folder):
+        # Not mounted yet, or the folder was deleted and made anew since.
+        unmount_below(view)
         run(["mount", "--bind", folder, view])
         run(["mount", "-o", "remount,bind,ro", view])
     return view

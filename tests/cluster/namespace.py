@@ -1,8 +1,8 @@
 """A namespace where training pods can run: dependencies, source and S3 credentials are in it.
 
-    from cluster.namespace import prepare_namespace
+from cluster.namespace import prepare_namespace
 
-    prepare_namespace("research")
+prepare_namespace("research")
 """
 
 from __future__ import annotations

@@ -70,7 +70,15 @@ class NodeRuntime:
 
     def begin_import(self) -> list[subprocess.Popen[bytes]]:
         """Starts to load the images, one process for each."""
-        control = ["ctr", "--address", self.socket, "--namespace", "k8s.io", "images", "import"]
+        control = [
+            "ctr",
+            "--address",
+            str(self.socket),
+            "--namespace",
+            "k8s.io",
+            "images",
+            "import",
+        ]
         return [
             subprocess.Popen(
                 [*control, archive], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
@@ -135,4 +143,3 @@ class NodeRuntime:
             outlive=True,
             cgroups=cgroup.create(cgroup.node_group(self.node.name)),
         )
-

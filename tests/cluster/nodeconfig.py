@@ -39,6 +39,7 @@ state = "{state}/containerd"
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
   SystemdCgroup = false
+  Root = "{state}/runc"
 """
 
 

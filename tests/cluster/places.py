@@ -32,6 +32,11 @@ def state_directory() -> Path:
     return _xdg("XDG_STATE_HOME", ".local/state") / "trainyard-cluster"
 
 
+def saved_settings() -> Path:
+    """The kernel's settings as they were before the cluster."""
+    return state_directory() / "sysctl.json"
+
+
 def run_directory() -> Path:
     """Sockets and mounts of the full cluster: short, as a socket's path has 108 bytes at most."""
     return Path("/run/trainyard-cluster")

@@ -18,9 +18,11 @@ from cluster.console import ClusterError
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
+Command = Sequence[str | Path]
+
 
 def run(
-    command: Sequence[str | Path],
+    command: Command,
     *,
     stdin: str | None = None,
     environment: Mapping[str, str] | None = None,
@@ -30,6 +32,7 @@ def run(
     """The command's standard output. Raises ClusterError with its last lines if it fails."""
     result = subprocess.run(
         [str(part) for part in command],
+        check=False,
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
@@ -72,7 +75,7 @@ class Daemon:
 
 def spawn(
     name: str,
-    command: Sequence[str | Path],
+    command: Command,
     log: Path,
     *,
     outlive: bool = False,
@@ -101,7 +104,7 @@ def spawn(
             env={**os.environ, **(environment or {})},
             cwd="/",
             start_new_session=outlive,
-            preexec_fn=prepare,
+            preexec_fn=prepare,  # noqa: PLW1509  it takes no lock and imports nothing
         )
     return Daemon(name, process, log)
 
@@ -145,6 +148,19 @@ def is_listening(address: str, port: int) -> bool:
             return True
     except OSError:
         return False
+
+
+def processes_with(name: str, text: str) -> list[int]:
+    """The processes of that program that have the text in their arguments."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_text(errors="replace")
+        except OSError:
+            continue
+        if Path(arguments.partition("\0")[0]).name == name and text in arguments:
+            found.append(int(folder.name))
+    return found
 
 
 def is_alive(pid: int) -> bool:

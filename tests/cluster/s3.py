@@ -1,9 +1,9 @@
 """A real S3 server without root: versitygw over a folder, with real Signature Version 4.
 
-    from cluster.s3 import S3
+from cluster.s3 import S3
 
-    with S3(tmp_path / "s3") as access:
-        boto3.client("s3", endpoint_url=access.endpoint, ...)
+with S3(tmp_path / "s3") as access:
+    boto3.client("s3", endpoint_url=access.endpoint, ...)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The project's Python dependencies as a folder that pods mount: an image of 5 GB would take minutes.
+"""The project's Python dependencies as a folder that pods mount.
 
-uv links the files from its own cache, so a second copy of torch costs no disk.
+An image with them has 5 GB and takes minutes to make and to load. uv links the files from its own cache, so a second copy of torch costs no disk.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cluster.build import cached
 from cluster.console import ClusterError, step
 from cluster.mounts import remove_tree
 from cluster.places import CHECKOUT, PYTHON_VERSION, cache_directory
-from cluster.process import run
+from cluster.process import Command, run
 
 LOCK = CHECKOUT / "requirements.lock"
 
@@ -26,7 +26,7 @@ def site_packages() -> Path:
 
 
 def remove_old_site_packages() -> None:
-    """Deletes those of other lock files. Only while no cluster runs, which may have them mounted."""
+    """Deletes those of other lock files. Not while a cluster runs: it may have them mounted."""
     for folder in cache_directory().glob(f"site-{PYTHON_VERSION}-*"):
         if folder != site_packages():
             remove_tree(folder)
@@ -34,7 +34,16 @@ def remove_old_site_packages() -> None:
 
 def _install(folder: Path) -> None:
     with step(f"install {LOCK.name} for the pods"):
-        command = [_uv(), "pip", "install", "--quiet", "--target", folder, "--requirement", LOCK]
+        command: Command = [
+            _uv(),
+            "pip",
+            "install",
+            "--quiet",
+            "--target",
+            folder,
+            "--requirement",
+            LOCK,
+        ]
         # Pods mount it read-only and could not keep the byte code that they would make.
         run([*command, "--python-version", PYTHON_VERSION, "--compile-bytecode"])
         _name_the_pods_python(folder / "bin")

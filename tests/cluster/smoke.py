@@ -1,6 +1,6 @@
 """Proves the test cluster: two pods that train together, and nothing left after `down`.
 
-    python3 tests/cluster/smoke.py          # 3 minutes; leaves the cluster up
+python3 tests/cluster/smoke.py          # 3 minutes; leaves the cluster up
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import secrets
 import sys
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ if __name__ == "__main__":
 
 from cluster import cgroup, clean, fullcluster
 from cluster.console import ClusterError, say, step
+from cluster.image import POD_USER
 from cluster.namespace import SECRET, kubectl, prepare_namespace
 from cluster.network import NODES, SERVICE_RANGE
 from cluster.process import run, wait_until
@@ -31,8 +33,8 @@ def main() -> None:
     fullcluster.up()
     with step("a second `up` changes nothing"):
         fullcluster.up()
-    check_pods()
     check_node_loss()
+    check_pods()
     with step("after all processes are killed, `up` starts anew"):
         cgroup.kill_all(cgroup.ROOT)
         fullcluster.up()
@@ -52,7 +54,7 @@ def check_pods() -> None:
         objects = build_list([build_service(), build_web_service(), *pods])
         kubectl("apply", "--filename=-", stdin=json.dumps(objects))
         for rank in range(len(NODES)):
-            wait_until(lambda rank=rank: is_well(rank), f"pod {rank} is well", 120)
+            wait_until(partial(is_well, rank), f"pod {rank} is well", 120)
     with step("the host reaches a pod and a Service"):
         for kind, path in (("pod/smoke-1", "podIP"), ("service/smoke-web", "clusterIP")):
             field = f"jsonpath={{..{path}}}"
@@ -109,30 +111,7 @@ def is_well(rank: int) -> bool:
 
 def build_pod(rank: int, bucket: str) -> dict[str, Any]:
     """The pod of one rank: what an operator would make, with the template laid over it."""
-    environment = {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(len(NODES)),
-        "MASTER_ADDR": "smoke-0.smoke",
-        "MASTER_PORT": "29500",
-        "BUCKET": bucket,
-        "S3_ENDPOINT": fullcluster.s3_access().endpoint,
-        "AWS_REGION": fullcluster.s3_access().region,
-    }
-    container = {
-        "name": "pytorch",
-        "image": "replaced-by-the-template",
-        "command": ["python", "/src/tests/cluster/smoke_pod.py"],
-        "env": [{"name": name, "value": value} for name, value in environment.items()],
-        "envFrom": [{"secretRef": {"name": SECRET}}],
-        "resources": {"limits": {"memory": "2Gi"}, "requests": {"cpu": "100m"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-    }
-    user = {"runAsNonRoot": True, "runAsUser": 65532, "fsGroup": 65532}
+    user = {"runAsNonRoot": True, "runAsUser": POD_USER, "fsGroup": POD_USER}
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -143,19 +122,44 @@ def build_pod(rank: int, bucket: str) -> dict[str, Any]:
         },
         "spec": {
             "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1,
             "hostname": f"smoke-{rank}",
             "subdomain": "smoke",
             "nodeSelector": {"kubernetes.io/hostname": NODES[rank].name},
             "securityContext": {**user, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [container],
+            "containers": [build_container(rank, bucket)],
             "volumes": [{"name": "tmp", "emptyDir": {}}],
         },
     }
-    patched = kubectl(
-        "patch", "--local", "--filename=-", "--patch-file", str(TEMPLATE), "--output=json",
-        stdin=json.dumps(pod),
-    )
-    return dict(json.loads(patched))
+    files = ["--filename=-", "--patch-file", str(TEMPLATE)]
+    return dict(json.loads(kubectl("patch", "--local", *files, "-o=json", stdin=json.dumps(pod))))
+
+
+def build_container(rank: int, bucket: str) -> dict[str, Any]:
+    access = fullcluster.s3_access()
+    environment = {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(len(NODES)),
+        "MASTER_ADDR": "smoke-0.smoke",
+        "MASTER_PORT": "29500",
+        "BUCKET": bucket,
+        "S3_ENDPOINT": access.endpoint,
+        "AWS_REGION": access.region,
+    }
+    return {
+        "name": "pytorch",
+        "image": "replaced-by-the-template",
+        "command": ["python3", "/src/tests/cluster/smoke_pod.py"],
+        "env": [{"name": name, "value": value} for name, value in environment.items()],
+        "envFrom": [{"secretRef": {"name": SECRET}}],
+        "resources": {"limits": {"memory": "2Gi"}, "requests": {"cpu": "100m"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
 
 
 def build_service() -> dict[str, Any]:
