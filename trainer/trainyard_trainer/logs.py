@@ -4,27 +4,19 @@ A line in storage begins with its time as a kubelet writes it (RFC 3339, nanosec
 A segment is written once, to `<prefix>/<sequence>.log.gz`; a retry sends the same bytes.
 """
 
-import contextlib
 import gzip
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from trainyard_trainer.errors import TrainyardError
-from trainyard_trainer.storage import Storage
-
 LINE_BYTES = 16 * 1024
 """A longer line is split, as container runtimes do."""
 SEGMENT_BYTES = 4 * 2**20
 """A segment of this many bytes, before compression, is closed ahead of its time."""
-WAITING_BYTES = 64 * 2**20
-"""Compressed segments that wait for storage; beyond it the oldest are given up."""
 TAIL_LINES = 20
-RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -142,76 +134,3 @@ class LogStream:
         if self._key_prefix is not None:
             time_text = timestamp(self._clock()).encode()
             self._segment += b"".join(b"%b %b\n" % (time_text, line) for line in lines)
-
-
-class SegmentUploader:
-    """Writes segments from a thread of its own, so that absent storage delays nobody."""
-
-    def __init__(
-        self, storage: Storage, wait: Callable[[threading.Event, float], bool] | None = None
-    ) -> None:
-        """wait: how to pass time between tries; it returns whether the uploader is to give up."""
-        self._storage = storage
-        self._wait = wait or threading.Event.wait
-        self._waiting: deque[Segment] = deque()
-        self._waiting_bytes = 0
-        self._lost = 0
-        self._closing = False
-        self._give_up = threading.Event()
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="log-uploader", daemon=True)
-        self._thread.start()
-
-    def put(self, segment: Segment) -> None:
-        """Queue a segment; returns at once."""
-        with self._changed:
-            self._waiting.append(segment)
-            self._waiting_bytes += len(segment.data)
-            while self._waiting_bytes > WAITING_BYTES and len(self._waiting) > 1:
-                self._waiting_bytes -= len(self._waiting.popleft().data)
-                self._lost += 1
-            self._changed.notify()
-
-    def take_lost(self) -> int:
-        """How many segments were given up since the last call, for want of memory."""
-        with self._changed:
-            lost, self._lost = self._lost, 0
-            return lost
-
-    def close(self, timeout_seconds: float) -> int:
-        """Write what waits, for at most so long; returns how many segments were not written."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        self._thread.join(timeout_seconds)
-        self._give_up.set()
-        return len(self._waiting)
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing)
-                if not self._waiting:
-                    return
-                segment = self._waiting[0]
-            if not self._write(segment):
-                return
-            with self._changed, contextlib.suppress(IndexError):
-                if self._waiting[0] is segment:
-                    self._waiting.popleft()
-                    self._waiting_bytes -= len(segment.data)
-
-    def _write(self, segment: Segment) -> bool:
-        """Try until it is stored; False where told to give up."""
-        tries = 0
-        while not self._give_up.is_set():
-            try:
-                self._storage.write(segment.key, segment.data)
-            except (TrainyardError, OSError):
-                delay = RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
-                tries += 1
-                if self._wait(self._give_up, delay):
-                    return False
-            else:
-                return True
-        return False

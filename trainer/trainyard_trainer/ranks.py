@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import sys
@@ -9,7 +10,8 @@ from collections.abc import Mapping
 from multiprocessing import Pipe
 from multiprocessing.reduction import send_handle
 
-from trainyard_trainer.context import Rank, RunContext, failure_file, pid_file
+from trainyard_trainer import cgroup
+from trainyard_trainer.context import Failure, Rank, RunContext, failure_file, pid_file
 from trainyard_trainer.fork_server import Message, Preload, RankEnded, RankStarted
 from trainyard_trainer.rank_process import ForkRequest
 
@@ -44,12 +46,18 @@ class ForkServer:
         return self._connection.fileno()
 
     def fork(self, request: ForkRequest) -> int:
-        """Have a rank started; returns the descriptor to read its output from."""
+        """Have a rank started; returns the descriptor to read its output from.
+
+        Raises EOFError once the fork server is gone.
+        """
         output, theirs = os.pipe()
         os.set_blocking(output, False)
         try:
             self._connection.send(request)
             send_handle(self._connection, theirs, self.pid)
+        except OSError as error:
+            os.close(output)
+            raise EOFError from error
         finally:
             os.close(theirs)
         return output
@@ -118,6 +126,13 @@ class Ranks:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # Loaders that it left hold its output open.
 
+    def failure(self, rank: int) -> Failure | None:
+        """What an ended rank says of itself."""
+        try:
+            return Failure(**json.loads(failure_file(self._run.scratch, rank).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
     def send(self, number: signal.Signals) -> None:
         """Signal every rank; one that is still to be forked gets it as soon as it is."""
         self._pending = number
@@ -146,7 +161,7 @@ def rank_environ(rank: Rank) -> dict[str, str]:
 
 def _environ(processes: int) -> dict[str, str]:
     """What the fork server's imports must find, since libraries read it once."""
-    share = max(1, len(os.sched_getaffinity(0)) // processes)
+    share = max(1, cgroup.processors() // processes)
     return {
         # torch.cuda.is_available() would else initialise CUDA, which no fork survives.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",

@@ -1,0 +1,48 @@
+"""What the kernel tells of the container: its memory, its processors, and whom it killed."""
+
+import math
+import os
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+_KILLS = ("memory.events", "memory/memory.oom_control")
+_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
+_UNLIMITED_BYTES = 2**60
+"""Version 1 writes a huge number where there is no limit."""
+
+
+def oom_kills(root: Path = ROOT) -> int | None:
+    """Processes killed in this container for want of memory; None where nothing tells."""
+    for name in _KILLS:
+        for line in _text(root / name).splitlines():
+            key, _, value = line.partition(" ")
+            if key == "oom_kill" and value.isdecimal():
+                return int(value)
+    return None
+
+
+def memory_limit_bytes(root: Path = ROOT) -> int | None:
+    """The container's memory limit; None where there is none."""
+    for name in _LIMITS:
+        text = _text(root / name).strip()
+        if text.isdecimal() and int(text) < _UNLIMITED_BYTES:
+            return int(text)
+    return None
+
+
+def processors(root: Path = ROOT) -> int:
+    """Processors that this container may keep busy: of the machine, or of its CPU limit."""
+    available = len(os.sched_getaffinity(0))
+    quota = _text(root / "cpu.max").split() or [
+        _text(root / f"cpu/cpu.cfs_{name}_us").strip() for name in ("quota", "period")
+    ]
+    if all(value.isdecimal() for value in quota):
+        available = min(available, math.ceil(int(quota[0]) / int(quota[1])))
+    return max(1, available)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,100 @@
+"""What a node does before its ranks run: check the job, reach storage, bring the data set.
+
+All of it happens beside the fork server's imports, and nothing here imports torch.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from trainyard_operator.contract import RUN_FILE, now_text
+from trainyard_trainer.context import RunContext
+from trainyard_trainer.dataset import bring_dataset
+from trainyard_trainer.errors import ConfigurationError
+from trainyard_trainer.storage import Storage, open_storage
+from trainyard_trainer.storage_errors import ObjectExists, StorageUnreachable
+
+RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Pauses between tries to reach storage, beside the retries of its client."""
+
+Say = Callable[[str], None]
+_T = TypeVar("_T")
+
+
+def validate(run: RunContext) -> None:
+    """Merge the recipe's configuration as ranks will do. Raises ConfigurationError."""
+    from trainyard_trainer.config import build_config, parse_layer
+    from trainyard_trainer.registry import config_class
+
+    request = run.request
+    try:
+        cls = config_class(request.recipe)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"spec.recipe: '{request.recipe}' cannot be imported ({error}); correct its package."
+        ) from error
+    layers = [parse_layer(run.config_from, "spec.configFrom"), request.config]
+    build_config(cls, layers, request.overrides, ["spec.configFrom", "spec.config"])
+
+
+def reach_storage(
+    run: RunContext, say: Say, sleep: Callable[[float], None] = time.sleep
+) -> Storage:
+    """The storage of this run, found to work.
+
+    Raises StorageUnreachable after bounded retries, and at once what a person must correct.
+    """
+    place = run.storage
+    root = open_storage(
+        place.uri, endpoint=place.endpoint, region=place.region, compat=place.compat
+    )  # fmt: skip
+    storage = root.child(run.run_prefix)
+    retry(storage.check, say, sleep)
+    if run.node_index == 0:
+        retry(lambda: _record(run, storage), say, sleep)
+    return storage
+
+
+def settle_dataset(
+    run: RunContext, say: Say, sleep: Callable[[float], None] = time.sleep
+) -> RunContext:
+    """The run with the data set brought to this node, and its place as dataset_path."""
+    request = run.request
+    path = retry(
+        lambda: bring_dataset(request.dataset_uri, request.dataset_path, run.storage, say),
+        say,
+        sleep,
+    )
+    return dataclasses.replace(run, request=dataclasses.replace(request, dataset_path=path))
+
+
+def retry(action: Callable[[], _T], say: Say, sleep: Callable[[float], None]) -> _T:
+    """Run `action` again while storage cannot be reached."""
+    for seconds in RETRY_SECONDS:
+        try:
+            return action()
+        except StorageUnreachable as error:
+            say(f"{error} Trying again in {seconds:g} s.")
+            sleep(seconds)
+    return action()
+
+
+def _record(run: RunContext, storage: Storage) -> None:
+    """Write run.json once, so that storage alone tells what ran."""
+    if storage.exists(RUN_FILE):
+        return
+    record = {
+        "job": run.job,
+        "namespace": run.namespace,
+        "uid": run.uid,
+        "recipe": run.request.recipe,
+        "startTime": now_text(),
+        "request": dataclasses.asdict(run.request),
+        "configFrom": run.config_from,
+    }
+    try:
+        storage.write(RUN_FILE, json.dumps(record, indent=2).encode(), if_absent=True)
+    except ObjectExists:
+        return
