@@ -1,0 +1,59 @@
+"""Arguments and options that several commands share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from trainyard.locate import StorageFlags
+
+Decorator = Callable[[Any], Any]
+
+
+def complete_job(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of this machine's runs: a cluster would take too long to ask."""
+    from trainyard.state import state_directory
+
+    folders = (state_directory() / "jobs").glob(f"{incomplete}*")
+    return ["@last", *sorted(folder.name for folder in folders)]
+
+
+def complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    """Files; a recipe's name takes an import too many."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
+
+
+def job_argument(**kwargs: Any) -> Decorator:
+    """JOB: a name or @last."""
+    return click.argument("name", metavar="JOB", shell_complete=complete_job, **kwargs)
+
+
+def target_argument() -> Decorator:
+    """FILE|RECIPE."""
+    return click.argument("target", metavar="FILE|RECIPE", shell_complete=complete_target)
+
+
+def assignments_argument() -> Decorator:
+    """key=value, any number of them."""
+    return click.argument("assignments", metavar="[key=value]...", nargs=-1)
+
+
+def storage_options(function: Any) -> Any:
+    """Where to look for what a job stored, once the job is gone; makes a StorageFlags of them."""
+    options = (
+        click.option("--storage", metavar="URI", help="Look here: a URI as spec.storage.uri."),
+        click.option("--endpoint", metavar="URL", help="Address of the S3 server."),
+        click.option("--region", metavar="NAME", help="Region of the bucket."),
+        click.option("-f", "--file", metavar="FILE", help="Take the storage from a job's file."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def take_storage_flags(params: dict[str, Any]) -> StorageFlags:
+    """The storage options out of a command's parameters."""
+    names = ("storage", "endpoint", "region", "file")
+    return StorageFlags(**{name: params.pop(name) for name in names})

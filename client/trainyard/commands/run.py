@@ -1,0 +1,207 @@
+"""`trainyard run`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import click
+
+from trainyard.commands.arguments import assignments_argument, target_argument
+from trainyard.errors import Exit, Interrupted, JobFailed, Rejected
+from trainyard.options import Settings, Verb
+from trainyard.output import note, render_document, say
+
+if TYPE_CHECKING:
+    from trainyard.jobfile import JobFile
+    from trainyard.jobs import Job
+    from trainyard.state import LocalJob
+
+
+@click.command("run", cls=Verb)
+@target_argument()
+@assignments_argument()
+@click.option("--name", help="Name of the job, instead of the file's.")
+@click.option("--nodes", type=int, help="Number of nodes: processes started here.")
+@click.option("--dataset", metavar="PATH|URI", help="Data to train on, instead of the file's.")
+@click.option("--storage", metavar="PATH|URI", help="Where results go, instead of the file's.")
+@click.option("--endpoint", metavar="URL", help="Address of the S3 server of --storage.")
+@click.option("--fresh", is_flag=True, help="Begin anew where an unfinished run would go on.")
+@click.option("--dry-run", is_flag=True, help="Print what would be started.")
+@click.pass_obj
+def command(settings: Settings, fresh: bool, dry_run: bool, **typed: Any) -> int:
+    """Run a job on this machine, with the cluster's own rules and processes instead of pods.
+
+    FILE is a TrainingJob; RECIPE the name of one, with its defaults. key=value sets the recipe's
+    configuration, spec.key=value the job itself. Without storage, results go to ./runs. The first
+    Ctrl-C saves a checkpoint, and the same command then goes on from it.
+
+    \b
+    trainyard run job.yaml
+    trainyard run job.yaml training.epochs=3 spec.nodes=2
+    trainyard run classification --dataset ./photos --nodes 2
+    """
+    from trainyard.jobfile import load_job
+    from trainyard.state import remember_last
+
+    job_file = load_job(_request(typed))
+    if job_file.job.spec.config_from:
+        raise Rejected(
+            "spec.configFrom reads a ConfigMap of a cluster; write its keys below spec.config"
+        )
+    if dry_run:
+        _show_plan(settings, job_file)
+        return Exit.DONE
+    local = _local_job(settings, job_file, fresh)
+    remember_last("local", job_file.job.metadata.name, job_file.job.metadata.namespace)
+    return _run(settings, local)
+
+
+def _request(typed: dict[str, Any]) -> Any:
+    """What was typed, with what a run on one machine needs added."""
+    from trainyard.jobfile import Request
+    from trainyard.locate import as_uri
+
+    given: list[tuple[str, Any]] = [("spec.backend", "pods")]
+    if typed["storage"]:
+        storage = {"uri": as_uri(typed["storage"])}
+        storage |= {"endpoint": typed["endpoint"]} if typed["endpoint"] else {}
+        given.append(("spec.storage", storage))
+    if typed["dataset"]:
+        given.append(("spec.dataset.uri", as_uri(typed["dataset"])))
+    return Request(
+        target=typed["target"],
+        assignments=typed["assignments"],
+        name=typed["name"],
+        nodes=typed["nodes"],
+        settings=tuple(given),
+        is_local=True,
+    )
+
+
+def _local_job(settings: Settings, job_file: "JobFile", fresh: bool) -> "LocalJob":
+    """The unfinished run to go on with, or a new one; its file is brought up to date."""
+    from trainyard.jobs import Job
+    from trainyard.quantities import utc_now
+    from trainyard.state import new_local_job, newest_local_job
+    from trainyard.story import TARGET_ANNOTATION
+    from trainyard_operator.contract import now_text
+
+    manifest, meta = job_file.manifest, job_file.job.metadata
+    before = newest_local_job(meta.name)
+    old = Job(before.object, local=before) if before else None
+    goes_on = (
+        old is not None
+        and not fresh
+        and not old.is_finished
+        and old.spec.get("storage") == manifest["spec"].get("storage")
+    )
+    if before and old and goes_on:
+        note(settings, f"going on with {meta.name}, {_since(old)}; --fresh begins anew")
+        if old.spec != manifest["spec"]:
+            note(settings, "the job was edited since; the edited one is run")
+        local, metadata, status = before, dict(old.object["metadata"]), old.object.get("status")
+        metadata["generation"] = int(metadata.get("generation", 1)) + (
+            old.spec != manifest["spec"]
+        )
+    else:
+        uid = str(uuid4())
+        local, status = new_local_job(meta.name, uid), None
+        metadata = {
+            **manifest["metadata"],
+            "namespace": meta.namespace,
+            "uid": uid,
+            "generation": 1,
+            "creationTimestamp": now_text(utc_now()),
+        }
+    annotations = {**(metadata.get("annotations") or {}), TARGET_ANNOTATION: job_file.target}
+    metadata["annotations"] = annotations
+    if local.runner_pid is None:
+        local.save({**manifest, "metadata": metadata, "status": status or {}})
+    return local
+
+
+def _since(old: "Job") -> str:
+    latest = old.status.checkpoints.latest
+    return f"stopped after step {latest.step}" if latest else "which saved no checkpoint yet"
+
+
+def _run(settings: Settings, local: "LocalJob") -> int:
+    from trainyard.display import Display
+    from trainyard.jobs import Job
+    from trainyard.local.runner import LocalRunner, StopRequest, stopping_on_signals
+    from trainyard_operator.api import TrainingJob
+
+    stored = local.object
+    typed = {key: value for key, value in stored.items() if key != "status"}
+    job = TrainingJob.model_validate(typed)
+    told = False
+    with stopping_on_signals(StopRequest()) as stop, Display(settings) as display:
+        display.skip_history(Job(stored, local=local))
+
+        def show(current: Job) -> None:
+            nonlocal told
+            if stop.count and not told:
+                told = True
+                display.say("stopping: ranks save a checkpoint; Ctrl-C again ends them at once")
+            display.update(current)
+
+        ended = LocalRunner(local, job, stop).run(show)
+    return _conclude(settings, ended)
+
+
+def _conclude(settings: Settings, job: "Job") -> int:
+    """The last lines, and the exit code."""
+    from trainyard.locate import of_job
+    from trainyard.story import end_lines, failure_tail, next_command, run_target
+
+    status = job.status
+    if settings.is_structured:
+        say(render_document(settings, job.object))
+    elif settings.output == "name":
+        say(job.name)
+    if status.phase == "Failed" and status.failure:
+        raise JobFailed(
+            f"{job.name} failed: {status.failure.message}",
+            next_command(job),
+            tuple(failure_tail(status)),
+            cause=status.failure.cause,
+            rank=status.failure.rank,
+        )
+    if status.phase != "Succeeded":
+        latest = status.checkpoints.latest
+        saved = f"stopped at step {latest.step}; checkpoint saved" if latest else (
+            "stopped; there is no checkpoint yet"
+        )
+        raise Interrupted(f"{job.name} {saved}", f"trainyard run {run_target(job)}")
+    if settings.output in {None, "wide"}:
+        uri = of_job(job).storage.uri if job.spec.get("recipe") else None
+        say("\n".join(end_lines(job, uri)))
+        if uri:
+            note(settings, f"next: {next_command(job)}")
+    sys.stdout.flush()
+    return Exit.DONE
+
+
+def _show_plan(settings: Settings, job_file: "JobFile") -> None:
+    """What the planner would do, as documents; its refusal as an error."""
+    from trainyard.local.runner import planned
+    from trainyard_operator.decision import Create
+    from trainyard_operator.status import JobStatus
+
+    job = job_file.job
+    metadata = job.metadata.model_copy(update={"uid": "0" * 8 + "-dry-run"})
+    decision = planned(job.model_copy(update={"metadata": metadata}), JobStatus())
+    manifests = [action.manifest for action in decision.actions if isinstance(action, Create)]
+    if not manifests:
+        raise Rejected(decision.events[0].message if decision.events else "nothing would be run")
+    if settings.output in {"json", "yaml"}:
+        say(render_document(settings, manifests))
+        return
+    for manifest in manifests:
+        say(f"create {manifest['kind'].lower()}/{manifest['metadata']['name']}")
+        if manifest["kind"] == "Pod" and settings.output == "wide":
+            container = manifest["spec"]["containers"][0]
+            say("  " + " ".join([*container["command"], *container.get("args", [])]))
+    where = job.spec.storage.uri if job.spec.storage else Path.cwd()
+    note(settings, f"nothing was started; results would go to {where}")

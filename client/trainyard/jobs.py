@@ -1,0 +1,141 @@
+"""A job wherever it lives: in a cluster, or in what `trainyard run` keeps on this machine."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from trainyard.errors import NotFound, UsageError
+from trainyard.options import Settings
+from trainyard.state import LocalJob, last_job, local_jobs, newest_local_job
+from trainyard_operator.status import FINISHED, JobStatus, parse_status
+
+if TYPE_CHECKING:
+    from trainyard.cluster import Cluster
+
+LAST = "@last"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A TrainingJob as it was read a moment ago."""
+
+    object: dict[str, Any]
+    cluster: "Cluster | None" = None
+    local: LocalJob | None = None
+
+    @property
+    def name(self) -> str:
+        """metadata.name."""
+        return str(self.object["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        """metadata.namespace."""
+        return str(self.object["metadata"].get("namespace") or "default")
+
+    @property
+    def uid(self) -> str:
+        """metadata.uid."""
+        return str(self.object["metadata"].get("uid") or "")
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The spec as stored."""
+        return self.object.get("spec") or {}
+
+    @cached_property
+    def status(self) -> JobStatus:
+        """The typed status."""
+        return parse_status(self.object.get("status"))
+
+    @property
+    def phase(self) -> str:
+        """The phase; Pending before anybody looked at the job."""
+        return self.status.phase or "Pending"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it succeeded or failed."""
+        return self.status.phase in FINISHED
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether its runner on this machine has gone although it is not at its end."""
+        is_open = not self.is_finished and self.phase != "Suspended"
+        return self.local is not None and is_open and self.local.runner_pid is None
+
+    def refreshed(self) -> "Job":
+        """The same job, read again. Raises NotFound once it is gone."""
+        if self.cluster:
+            found = self.cluster.get_job(self.name)
+        else:
+            found = self.local.object if self.local else {}
+        if not found or found["metadata"].get("uid") != self.object["metadata"].get("uid"):
+            raise NotFound(f"job '{self.name}' was deleted")
+        return Job(found, self.cluster, self.local)
+
+
+def resolve(settings: Settings, name: str) -> tuple[Settings, str, bool]:
+    """Replace @last: (settings, name, whether only this machine is meant)."""
+    if name != LAST:
+        return settings, name.removeprefix("trainingjob/").removeprefix("tj/"), False
+    last = last_job()
+    if last is None:
+        raise NotFound("no job was started from here yet", "trainyard run --help")
+    if last["place"] == "local":
+        return settings, last["name"], True
+    settings = dataclasses.replace(
+        settings,
+        context=settings.context or last.get("context"),
+        namespace=settings.namespace or last["namespace"],
+    )
+    return settings, last["name"], False
+
+
+def find_job(settings: Settings, name: str) -> Job:
+    """A job of this machine, else of the cluster; naming one with -n or --context skips the former.
+
+    Raises NotFound, Unreachable.
+    """
+    settings, name, only_local = resolve(settings, name)
+    if not settings.names_cluster and (local := newest_local_job(name)):
+        return Job(local.object, local=local)
+    if only_local:
+        raise NotFound(f"the run '{name}' was deleted from this machine", "trainyard get")
+    from trainyard.cluster import Cluster, is_configured
+
+    if not is_configured(settings.context):
+        raise NotFound(
+            f"there is no job '{name}' on this machine, and no cluster is configured",
+            "trainyard get",
+        )
+    cluster = Cluster(settings.context, settings.namespace)
+    return Job(cluster.get_job(name), cluster=cluster)
+
+
+def own_cluster(settings: Settings) -> "Cluster":
+    """The cluster of the settings."""
+    from trainyard.cluster import Cluster
+
+    return Cluster(settings.context, settings.namespace)
+
+
+def newest_local() -> Iterator[Job]:
+    """The last run of each name on this machine."""
+    seen: set[str] = set()
+    for local in local_jobs():
+        job = Job(local.object, local=local)
+        if job.name not in seen:
+            seen.add(job.name)
+            yield job
+
+
+def require_job(name: str | None) -> str:
+    """The name, or @last where none was typed."""
+    if name:
+        return name
+    if last_job() is None:
+        raise UsageError("which job?", "trainyard get")
+    return LAST

@@ -1,0 +1,153 @@
+"""The environment of a pod's container, translated for a process on this machine."""
+
+import dataclasses
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from trainyard.local.processes import Launch, container_of
+from trainyard_operator.contract import Env, Label, RunRequest
+from trainyard_operator.desired import TRAINER_COMMAND
+
+LOCALHOST = "127.0.0.1"
+_DROPPED = ("HOME", "USER")
+"""Set in a restricted pod only because it has no home."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gang:
+    """What the processes of one attempt share."""
+
+    master_port: int
+    progress_port: int
+    directory: Path
+    """One directory for each of them below it."""
+    data_directory: Path
+    """Where data sets are put that have to be brought here first."""
+    ranks: int
+
+
+def new_gang(directory: Path, data_directory: Path, ranks: int) -> Gang:
+    """A gang with ports that are free now."""
+    with _free_port() as first, _free_port() as second:
+        return Gang(
+            master_port=first.getsockname()[1],
+            progress_port=second.getsockname()[1],
+            directory=directory,
+            data_directory=data_directory,
+            ranks=ranks,
+        )
+
+
+def build_launch(manifest: dict[str, Any], gang: Gang) -> Launch:
+    """How to start the process of a pod."""
+    container = container_of(manifest)
+    directory = gang.directory / manifest["metadata"]["name"]
+    termination_log = directory / "termination.json"
+    given = _given(container, manifest)
+    command = [*container["command"], *container.get("args", [])]
+    if command[: len(TRAINER_COMMAND)] == TRAINER_COMMAND:
+        command[0] = sys.executable
+    node = int(manifest["metadata"]["labels"][Label.NODE_INDEX])
+    environ = _inherited(os.environ) | _localized(given, gang)
+    environ |= {Env.SCRATCH: str(directory), Env.TERMINATION_LOG: str(termination_log)}
+    environ |= _hardware(container, node, gang.ranks)
+    if Env.RUN in given:
+        environ[Env.RUN] = _with_local_data(given[Env.RUN], gang.data_directory / f"node-{node}")
+    return Launch(
+        command=[_expanded(word, environ) for word in command],
+        environ=environ,
+        directory=directory,
+        termination_log=termination_log,
+    )
+
+
+def local_path(uri: str) -> Path | None:
+    """The path that a file:// URI names; None for another scheme."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def _given(container: dict[str, Any], manifest: dict[str, Any]) -> dict[str, str]:
+    """The container's variables; secrets and config maps come from the caller's environment."""
+    fields = {"metadata.name": manifest["metadata"]["name"], "spec.nodeName": "localhost"}
+    values = {}
+    for entry in container.get("env", []):
+        if entry["name"] in _DROPPED:
+            continue
+        if "value" in entry:
+            values[entry["name"]] = str(entry["value"])
+        elif path := entry.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath"):
+            values[entry["name"]] = fields.get(path, "")
+    return values
+
+
+def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """The caller's environment without what an outer run left there."""
+    prefixes = ("TRAINYARD_", "PET_", "MASTER_", "LOCAL_", "GROUP_")
+    names = {"RANK", "WORLD_SIZE"}
+    return {
+        key: value
+        for key, value in environ.items()
+        if not key.startswith(prefixes) and key not in names
+    }
+
+
+def _localized(given: dict[str, str], gang: Gang) -> dict[str, str]:
+    """Every mention of the first pod's address and ports replaced by this machine's."""
+    master, port = given["MASTER_ADDR"], given["MASTER_PORT"]
+    values = {key: value.replace(master, LOCALHOST) for key, value in given.items()}
+    for key, value in values.items():
+        if value == f"{LOCALHOST}:{port}":
+            values[key] = f"{LOCALHOST}:{gang.master_port}"
+    ports = {
+        "MASTER_PORT": gang.master_port,
+        "PET_MASTER_PORT": gang.master_port,
+        Env.PROGRESS_PORT: gang.progress_port,
+    }
+    return values | {key: str(value) for key, value in ports.items() if key in values}
+
+
+def _hardware(container: dict[str, Any], node: int, ranks: int) -> dict[str, str]:
+    """A share of the cores for each rank, and its own GPUs for each node that asks for some."""
+    values = {}
+    if "OMP_NUM_THREADS" not in os.environ:
+        values["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // ranks))
+    limits = (container.get("resources") or {}).get("limits") or {}
+    gpus = sum(int(count) for name, count in limits.items() if name.endswith("/gpu"))
+    if gpus:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        known = visible.split(",") if visible else [str(i) for i in range((node + 1) * gpus)]
+        values["CUDA_VISIBLE_DEVICES"] = ",".join(known[node * gpus : (node + 1) * gpus])
+    return values
+
+
+def _with_local_data(text: str, directory: Path) -> str:
+    """The run request with the data set where this machine has it, or can put it."""
+    request = RunRequest.from_json(text)
+    if request.dataset_uri is None:
+        return text
+    path = local_path(request.dataset_uri)
+    if path is not None:
+        request = dataclasses.replace(request, dataset_uri=None, dataset_path=str(path))
+    else:
+        request = dataclasses.replace(request, dataset_path=str(directory))
+    return request.to_json()
+
+
+def _expanded(word: str, environ: Mapping[str, str]) -> str:
+    """$(NAME) as a kubelet replaces it."""
+    import re
+
+    return re.sub(r"\$\((\w+)\)", lambda m: environ.get(m[1], m[0]), word)
+
+
+def _free_port() -> socket.socket:
+    found = socket.socket()
+    found.bind((LOCALHOST, 0))
+    return found

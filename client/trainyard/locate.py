@@ -1,0 +1,150 @@
+"""Find what a job stored: through the job itself, or in storage alone once the job is gone."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainyard.errors import NotAllowed, NotFound
+from trainyard.jobs import Job, find_job, resolve
+from trainyard.options import Settings
+from trainyard_operator.contract import RUN_FILE, run_prefix
+
+if TYPE_CHECKING:
+    from trainyard_trainer.storage import Storage
+
+LOCAL_FOLDER = "runs"
+"""Where `trainyard run` stores what has no storage of its own, below the working directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageFlags:
+    """How a person says where to look."""
+
+    storage: str | None = None
+    endpoint: str | None = None
+    region: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRun:
+    """What one run of a job left in storage."""
+
+    name: str
+    uid: str
+    storage: "Storage"
+    """At the run's own prefix."""
+    spec: dict[str, Any]
+    job: Job | None = None
+    """The job itself, while it is still there."""
+
+
+def locate(settings: Settings, name: str, flags: StorageFlags) -> StoredRun:
+    """The newest run of that name. Raises NotFound, Unreachable, NotAllowed."""
+    settings, name, _ = resolve(settings, name)
+    if flags.storage:
+        where = {"uri": as_uri(flags.storage), "endpoint": flags.endpoint, "region": flags.region}
+        return _newest_run(settings, name, where)
+    if flags.file:
+        return _newest_run(settings, name, _storage_of_file(flags.file) | _given(flags))
+    try:
+        return of_job(find_job(settings, name), flags)
+    except NotFound:
+        folder = Path(LOCAL_FOLDER).absolute()
+        if (folder / (settings.namespace or "default") / name).is_dir():
+            return _newest_run(settings, name, {"uri": folder.as_uri()})
+        raise
+
+
+def of_job(job: Job, flags: StorageFlags | None = None) -> StoredRun:
+    """What a job that is still there stored. Raises NotFound where it has no storage."""
+    where = (job.spec.get("storage") or {}) | _given(flags or StorageFlags())
+    if not where.get("uri"):
+        where |= _from_status(job)
+    _use_secret(job, where)
+    storage = _open(where).child(run_prefix(job.namespace, job.name, job.uid))
+    return StoredRun(name=job.name, uid=job.uid, storage=storage, spec=job.spec, job=job)
+
+
+def as_uri(text: str) -> str:
+    """A URI as it is, a path as file://."""
+    return text if "://" in text else Path(text).expanduser().absolute().as_uri()
+
+
+def _given(flags: StorageFlags) -> dict[str, Any]:
+    values = {"endpoint": flags.endpoint, "region": flags.region}
+    return {key: value for key, value in values.items() if value}
+
+
+def _open(where: dict[str, Any]) -> "Storage":
+    from trainyard_trainer.storage import open_storage
+
+    return open_storage(
+        where["uri"],
+        endpoint=where.get("endpoint"),
+        region=where.get("region"),
+        compat=where.get("compat") or "aws",
+    )
+
+
+def _newest_run(settings: Settings, name: str, where: dict[str, Any]) -> StoredRun:
+    """Search `<namespace>/<job>/` for the run that started last."""
+    import json
+
+    namespace = settings.namespace or "default"
+    base = _open(where)
+    prefix = f"{namespace}/{name}/"
+    found = [
+        entry
+        for entry in base.list(prefix)
+        if entry.key.count("/") == 3 and entry.key.endswith(f"/{RUN_FILE}")
+    ]
+    if not found:
+        raise NotFound(
+            f"'{where['uri']}' holds no run of '{name}' in namespace '{namespace}'",
+            f"trainyard checkpoints {name} --storage URI --endpoint URL -n NAMESPACE",
+        )
+    newest = max(found, key=lambda entry: entry.modified)
+    uid = newest.key.split("/")[2]
+    content = json.loads(base.read(newest.key))
+    spec = content.get("spec") or {} if isinstance(content, dict) else {}
+    storage = base.child(run_prefix(namespace, name, uid))
+    return StoredRun(name=name, uid=uid, storage=storage, spec=spec)
+
+
+def _storage_of_file(file: str) -> dict[str, Any]:
+    from trainyard.yamltext import read_yaml
+
+    value = read_yaml(Path(file)).value
+    spec = value.get("spec") if isinstance(value, dict) else None
+    storage = spec.get("storage") if isinstance(spec, dict) else None
+    if not isinstance(storage, dict) or "uri" not in storage:
+        raise NotFound(f"{file}: has no spec.storage.uri", "name the storage with --storage URI")
+    return storage
+
+
+def _from_status(job: Job) -> dict[str, Any]:
+    """The operator's default storage, as seen in where the logs went."""
+    suffix = f"/{run_prefix(job.namespace, job.name, job.uid)}/logs"
+    uri = job.status.logs.uri if job.status.logs else ""
+    if uri.endswith(suffix):
+        return {"uri": uri.removesuffix(suffix)}
+    raise NotFound(
+        f"job '{job.name}' has no storage", f"trainyard checkpoints {job.name} --storage URI"
+    )
+
+
+def _use_secret(job: Job, where: dict[str, Any]) -> None:
+    """Without credentials of one's own, those of the job, if one may read them."""
+    name = (where.get("credentialsSecretRef") or {}).get("name")
+    has_own = any(key in os.environ for key in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"))
+    if job.cluster is None or not name or has_own:
+        return
+    try:
+        values = job.cluster.secret(name)
+    except (NotAllowed, NotFound):
+        return  # Perhaps a file or this machine's identity will do.
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        if key in values:
+            os.environ[key] = values[key]
