@@ -15,7 +15,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +95,7 @@ class Checkpointer:
         """The newest checkpoint of this run, the one it went on from included."""
         self.best: Saved | None = None
         self.kept: int | None = None
-        """How many checkpoints storage holds; None before the first save."""
+        """How many checkpoints storage holds; None before the first load or save."""
 
     @property
     def warning(self) -> str | None:
@@ -111,6 +111,7 @@ class Checkpointer:
         if loaded is not None:
             self._resumed, self._restore_warning = loaded.manifest, loaded.warning
             self.last_saved = self._describe(loaded.manifest)
+            self.best, self.kept = self._gang.from_first(self._summarize)
         return loaded
 
     def save(
@@ -220,14 +221,8 @@ class Checkpointer:
             # The checkpoint is complete; the next save tidies up.
             warning = f"Old checkpoints were not deleted: {error}"
             kept = list(list_manifests(self._storage).valid)
-        best = self._keep.best
-        chosen = select_best(kept, best.metric, best.mode) if best else None
-        return _Outcome(
-            latest=self._describe(manifest),
-            best=self._describe(chosen, best) if chosen else None,
-            kept=len(kept),
-            warning=warning,
-        )
+        best = self._pick_best(kept)
+        return _Outcome(self._describe(manifest), best, len(kept), warning)
 
     def _manifest(self, job: _Job, parts: list[Part]) -> Manifest:
         identity, position = self._identity, job.position
@@ -257,6 +252,16 @@ class Checkpointer:
         doomed = plan_retention(listing.valid, self._keep, attempt=attempt, resumed=resumed)
         apply_retention(self._storage, doomed)
         return [manifest for manifest in listing.valid if manifest not in doomed]
+
+    def _summarize(self) -> tuple[Saved | None, int]:
+        """The best checkpoint and how many there are."""
+        manifests = list_manifests(self._storage).valid
+        return self._pick_best(manifests), len(manifests)
+
+    def _pick_best(self, manifests: Sequence[Manifest]) -> Saved | None:
+        best = self._keep.best
+        chosen = select_best(manifests, best.metric, best.mode) if best else None
+        return self._describe(chosen, best) if chosen else None
 
     def _describe(self, manifest: Manifest, best: Best | None = None) -> Saved:
         return Saved(

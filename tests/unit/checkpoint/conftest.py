@@ -57,6 +57,12 @@ class DyingWriter:
         return self._writer.write(data)
 
 
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    """Hundreds of saves need not reach the platter; the storage tests do sync."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
 @pytest.fixture
 def storage(tmp_path) -> Storage:
     return open_storage((tmp_path / "store").as_uri())

@@ -109,6 +109,13 @@ def test_the_report_names_latest_best_and_how_many(make_checkpointer, save, stor
         "value": "0.25",
     }
     assert checkpointer.kept == 2
+    resumed = make_checkpointer(attempt=2, keep=Retention(last=1, best=Best(metric="loss")))
+    resumed.load_latest()
+    assert (resumed.last_saved, resumed.best, resumed.kept) == (
+        checkpointer.last_saved,
+        checkpointer.best,
+        2,
+    )
 
 
 @pytest.mark.parametrize(("which", "step"), [("latest", 3), ("best", 2), ("1", 1), (3, 3)])
