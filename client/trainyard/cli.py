@@ -14,7 +14,6 @@ from typing import Any
 
 import click
 
-from trainyard import __version__
 from trainyard.errors import ClientError, Exit, Interrupted, UsageError, as_client_error
 from trainyard.options import common_options, initial_settings, merged, write_options
 

@@ -107,9 +107,7 @@ class Cluster:
         items: list[dict[str, Any]] = self._json("GET", path, {"labelSelector": selector})["items"]
         return items
 
-    def pod_log(
-        self, pod: str, *, follow: bool = False, since: str | None = None
-    ) -> Iterator[str]:
+    def pod_log(self, pod: str, *, follow: bool = False, since: str | None = None) -> Iterator[str]:
         """Lines of the training container, each behind its time. since: an RFC 3339 time."""
         query: dict[str, Any] = {"container": CONTAINER, "timestamps": "true"}
         if follow:

@@ -40,7 +40,9 @@ class ClientError(Exception):
 
     exit_code = Exit.OTHER
 
-    def __init__(self, message: str, help: str | None = None, details: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, message: str, help: str | None = None, details: tuple[str, ...] = ()
+    ) -> None:
         self.message, self.help, self.details = message, help, details
         super().__init__(message)
 

@@ -70,8 +70,8 @@ def _demand(mistake: ErrorDetails) -> str:
         return f"must be {words} {context[key]}"
     if kind == "literal_error":
         return f"must be one of {context['expected']}".replace(" or ", ", ")
-    if words := _TYPES.get(kind.partition("_")[0]):
-        return f"must be {words}"
+    if expected := _TYPES.get(kind.partition("_")[0]):
+        return f"must be {expected}"
     message = mistake["msg"]
     return f"is wrong ({message[:1].lower()}{message[1:]})"
 

@@ -1,4 +1,4 @@
-"""A job from a file or a recipe's name, with assignments laid over it, checked before anything runs.
+"""A job from a file or a recipe's name, with assignments laid over it, checked before it runs.
 
 An assignment `training.epochs=2` is for the recipe's configuration; one that begins with `spec.`
 or `metadata.` is for the TrainingJob itself: `spec.nodes=2`.
@@ -216,7 +216,7 @@ def _is_uri(text: str) -> bool:
 
 
 def _where(document: Located, message: str) -> str:
-    """The place that a sentence of the trainer speaks of: `spec.config.training: unknown key 'x'`."""
+    """The place that the trainer speaks of: `spec.config.training: unknown key 'x'`."""
     dotted = message.partition(":")[0]
     path = tuple(dotted.split("."))
     quoted = re.match(r"[^:]+: unknown key '([^']+)'", message)

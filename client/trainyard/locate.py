@@ -35,7 +35,6 @@ class StoredRun:
     uid: str
     storage: "Storage"
     """At the run's own prefix."""
-    spec: dict[str, Any]
     job: Job | None = None
     """The job itself, while it is still there."""
 
@@ -64,7 +63,7 @@ def of_job(job: Job, flags: StorageFlags | None = None) -> StoredRun:
         where |= _from_status(job)
     _use_secret(job, where)
     storage = _open(where).child(run_prefix(job.namespace, job.name, job.uid))
-    return StoredRun(name=job.name, uid=job.uid, storage=storage, spec=job.spec, job=job)
+    return StoredRun(name=job.name, uid=job.uid, storage=storage, job=job)
 
 
 def as_uri(text: str) -> str:
@@ -90,8 +89,6 @@ def _open(where: dict[str, Any]) -> "Storage":
 
 def _newest_run(settings: Settings, name: str, where: dict[str, Any]) -> StoredRun:
     """Search `<namespace>/<job>/` for the run that started last."""
-    import json
-
     namespace = settings.namespace or "default"
     base = _open(where)
     prefix = f"{namespace}/{name}/"
@@ -107,10 +104,8 @@ def _newest_run(settings: Settings, name: str, where: dict[str, Any]) -> StoredR
         )
     newest = max(found, key=lambda entry: entry.modified)
     uid = newest.key.split("/")[2]
-    content = json.loads(base.read(newest.key))
-    spec = content.get("spec") or {} if isinstance(content, dict) else {}
     storage = base.child(run_prefix(namespace, name, uid))
-    return StoredRun(name=name, uid=uid, storage=storage, spec=spec)
+    return StoredRun(name=name, uid=uid, storage=storage)
 
 
 def _storage_of_file(file: str) -> dict[str, Any]:

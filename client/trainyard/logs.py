@@ -4,15 +4,17 @@ The cursor is (attempt, rank, number of lines): a rank's lines are the same, in 
 its pod and in storage, so that reading goes on from one in the other with nothing lost or repeated.
 """
 
+import contextlib
 import gzip
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from trainyard.errors import ClientError, NotFound
+from trainyard.errors import ClientError, NotFound, Unreachable, WaitTimeout
 from trainyard.jobs import Job
 from trainyard.locate import StoredRun, of_job
 from trainyard.state import OUTPUT_FILE
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 _LABEL = re.compile(r"^\[(rank|node) (\d+)\] ")
 """What the trainer's launcher puts before lines, but for rank 0's."""
+POLL_SECONDS = 1.0
+LOCAL_POLL_SECONDS = 0.3
 _TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z ")
 
 
@@ -168,7 +172,7 @@ class LogReader:
             return {}
         if self.job.local:
             for path in sorted(self.job.local.directory.glob(f"a*/*/{OUTPUT_FILE}")):
-                attempt, node = int(path.parts[-3][1:]), _node_of(path.parts[-2])
+                attempt, node = int(path.parts[-3][1:]), node_of(path.parts[-2])
                 key = ("file", attempt, node)
                 self._tails.setdefault(key, FileTail(path, attempt, node * self._ranks_per_node))
             return {key: tail for key, tail in self._tails.items() if key[0] == "file"}
@@ -219,6 +223,26 @@ def open_logs(job: Job | None, run: StoredRun | None = None) -> LogReader:
     return LogReader(job, run)
 
 
+def follow_logs(
+    job: Job, attempt: int | None = None, timeout: float | None = None
+) -> Iterator[tuple[Job, list[LogLine]]]:
+    """The job and its new lines, again and again until it is at its end. Raises WaitTimeout."""
+    from trainyard.follow import is_at_rest
+
+    reader = open_logs(job)
+    deadline = time.monotonic() + timeout if timeout else None
+    while True:
+        at_rest = is_at_rest(job)  # Before the lines are read, so that none is missed.
+        yield job, reader.poll(attempt)
+        if at_rest:
+            return
+        if deadline and time.monotonic() >= deadline:
+            raise WaitTimeout(f"{job.name} still goes on", f"trainyard logs {job.name} -f")
+        time.sleep(LOCAL_POLL_SECONDS if job.local else POLL_SECONDS)
+        with contextlib.suppress(Unreachable):
+            job = job.refreshed()
+
+
 def select(lines: list[LogLine], rank: int | None, pattern: str | None) -> Iterator[LogLine]:
     """The lines of one rank (all where None) that match; the pods' own words go with rank 0."""
     try:
@@ -241,7 +265,7 @@ def _labelled(text: str, attempt: int, first_rank: int, time: str = "") -> LogLi
     return LogLine(attempt, first_rank, text, time)
 
 
-def _node_of(pod: str) -> int:
+def node_of(pod: str) -> int:
     """The index of a node from its pod's name, as operator's desired.py writes it."""
     role, _, index = pod.rpartition("-")
     return 0 if role.endswith("-master") else int(index) + 1

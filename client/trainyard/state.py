@@ -1,9 +1,9 @@
 """What the client remembers on this machine: the last job, and every job of `trainyard run`.
 
-    last.json                        what @last stands for
-    jobs/<name>/<uid>/job.json       the TrainingJob with its status, as a cluster would keep it
-    jobs/<name>/<uid>/runner.lock    held by the runner while it lives; its process id
-    jobs/<name>/<uid>/a<attempt>/<pod>/   output.log and what the process leaves
+last.json                        what @last stands for
+jobs/<name>/<uid>/job.json       the TrainingJob with its status, as a cluster would keep it
+jobs/<name>/<uid>/runner.lock    held by the runner while it lives; its process id
+jobs/<name>/<uid>/a<attempt>/<pod>/   output.log and what the process leaves
 """
 
 import contextlib

@@ -40,17 +40,25 @@ def assignments_argument() -> Decorator:
     return click.argument("assignments", metavar="[key=value]...", nargs=-1)
 
 
-def storage_options(function: Any) -> Any:
-    """Where to look for what a job stored, once the job is gone; makes a StorageFlags of them."""
+def storage_options(*, short_file: bool = True) -> Decorator:
+    """Where to look for what a job stored, once the job is gone; see take_storage_flags.
+
+    short_file: whether -f stands for --file; not where it stands for --follow.
+    """
+    names = ("-f", "--file") if short_file else ("--file",)
     options = (
         click.option("--storage", metavar="URI", help="Look here: a URI as spec.storage.uri."),
         click.option("--endpoint", metavar="URL", help="Address of the S3 server."),
         click.option("--region", metavar="NAME", help="Region of the bucket."),
-        click.option("-f", "--file", metavar="FILE", help="Take the storage from a job's file."),
+        click.option(*names, "file", metavar="FILE", help="Take the storage from a job's file."),
     )
-    for option in reversed(options):
-        function = option(function)
-    return function
+
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
 
 
 def take_storage_flags(params: dict[str, Any]) -> StorageFlags:

@@ -101,9 +101,7 @@ def _local_job(settings: Settings, job_file: "JobFile", fresh: bool) -> "LocalJo
         if old.spec != manifest["spec"]:
             note(settings, "the job was edited since; the edited one is run")
         local, metadata, status = before, dict(old.object["metadata"]), old.object.get("status")
-        metadata["generation"] = int(metadata.get("generation", 1)) + (
-            old.spec != manifest["spec"]
-        )
+        metadata["generation"] = int(metadata.get("generation", 1)) + (old.spec != manifest["spec"])
     else:
         uid = str(uuid4())
         local, status = new_local_job(meta.name, uid), None
@@ -170,8 +168,10 @@ def _conclude(settings: Settings, job: "Job") -> int:
         )
     if status.phase != "Succeeded":
         latest = status.checkpoints.latest
-        saved = f"stopped at step {latest.step}; checkpoint saved" if latest else (
-            "stopped; there is no checkpoint yet"
+        saved = (
+            f"stopped at step {latest.step}; checkpoint saved"
+            if latest
+            else ("stopped; there is no checkpoint yet")
         )
         raise Interrupted(f"{job.name} {saved}", f"trainyard run {run_target(job)}")
     if settings.output in {None, "wide"}:

@@ -1,6 +1,7 @@
 """The environment of a pod's container, translated for a process on this machine."""
 
 import dataclasses
+import hashlib
 import os
 import socket
 import sys
@@ -28,7 +29,7 @@ class Gang:
     directory: Path
     """One directory for each of them below it."""
     data_directory: Path
-    """Where data sets are put that have to be brought here first."""
+    """Where data sets are put that have to be brought here first; kept between runs."""
     ranks: int
 
 
@@ -58,7 +59,7 @@ def build_launch(manifest: dict[str, Any], gang: Gang) -> Launch:
     environ |= {Env.SCRATCH: str(directory), Env.TERMINATION_LOG: str(termination_log)}
     environ |= _hardware(container, node, gang.ranks)
     if Env.RUN in given:
-        environ[Env.RUN] = _with_local_data(given[Env.RUN], gang.data_directory / f"node-{node}")
+        environ[Env.RUN] = _with_local_data(given[Env.RUN], gang.data_directory)
     return Launch(
         command=[_expanded(word, environ) for word in command],
         environ=environ,
@@ -130,13 +131,16 @@ def _hardware(container: dict[str, Any], node: int, ranks: int) -> dict[str, str
 def _with_local_data(text: str, directory: Path) -> str:
     """The run request with the data set where this machine has it, or can put it."""
     request = RunRequest.from_json(text)
-    if request.dataset_uri is None:
+    uri = request.dataset_uri
+    if uri is None:
         return text
-    path = local_path(request.dataset_uri)
+    path = local_path(uri)
     if path is not None:
         request = dataclasses.replace(request, dataset_uri=None, dataset_path=str(path))
     else:
-        request = dataclasses.replace(request, dataset_path=str(directory))
+        # One copy for all nodes and later runs: the trainer locks it and fetches what is new.
+        place = directory / hashlib.sha256(uri.encode()).hexdigest()[:16]
+        request = dataclasses.replace(request, dataset_path=str(place))
     return request.to_json()
 
 

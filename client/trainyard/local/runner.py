@@ -21,7 +21,7 @@ from trainyard.jobs import Job
 from trainyard.local.environment import Gang, build_launch, new_gang
 from trainyard.local.processes import ProcessPod, end_leftovers, start_process
 from trainyard.quantities import utc_now
-from trainyard.state import LocalJob, try_lock
+from trainyard.state import LocalJob, state_directory, try_lock
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import Report, now_text
 from trainyard_operator.decision import Action, Create, Decision, DeletePod
@@ -124,7 +124,7 @@ class LocalRunner:
         if attempt not in self._gangs:
             self._gangs[attempt] = new_gang(
                 self._local.attempt_directory(attempt),
-                self._local.directory / "data",
+                state_directory() / "datasets",
                 self._job.spec.nodes * self._job.spec.ranks_per_node,
             )
         return self._gangs[attempt]
@@ -144,7 +144,7 @@ class LocalRunner:
         if self._pods and any(pod.is_alive for pod in self._pods):
             return False
         is_stopped = self._stop.count > 0 and self._status.phase == "Suspended"
-        return is_stopped and not self._pods or self._status.phase in FINISHED
+        return (is_stopped and not self._pods) or self._status.phase in FINISHED
 
     def _take_up(self) -> None:
         """Go on where a runner that is gone left off: its attempt is over."""

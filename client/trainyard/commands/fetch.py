@@ -1,0 +1,128 @@
+"""`trainyard fetch`."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trainyard.commands.arguments import job_argument, storage_options, take_storage_flags
+from trainyard.errors import NotFound
+from trainyard.options import Settings, Verb
+from trainyard.output import may_animate, render_document, say
+
+if TYPE_CHECKING:
+    from trainyard.locate import StoredRun
+
+
+@click.command("fetch", cls=Verb)
+@job_argument()
+@click.argument("which", metavar="[best|latest|STEP]", default="best")
+@click.option("-d", "--directory", type=click.Path(path_type=Path), help="Default: the job's name.")
+@click.option(
+    "--what",
+    type=click.Choice(["weights", "all", "logs", "metrics"]),
+    default="weights",
+    show_default=True,
+    help="all: also optimizers and the like, to go on training.",
+)
+@storage_options()
+@click.pass_obj
+def command(
+    settings: Settings, name: str, which: str, directory: Path | None, what: str, **typed: Any
+) -> None:
+    """Download a checkpoint, verified against its SHA-256; prints where it lies.
+
+    An interrupted download goes on where it stopped. With --storage it needs neither job nor
+    cluster.
+    """
+    from trainyard import checkpoints
+    from trainyard.locate import locate
+
+    run = locate(settings, name, take_storage_flags(typed))
+    target = directory or Path(run.name)
+    if what == "logs":
+        path = fetch_logs(run, target)
+    elif what == "metrics":
+        path = fetch_metrics(run, target)
+    else:
+        meter = Meter(settings)
+        try:
+            path = checkpoints.fetch(
+                checkpoints.read_catalogue(run),
+                which,
+                target,
+                everything=what == "all",
+                progress=meter,
+            )
+        finally:
+            meter.finish()
+    say(render_document(settings, {"path": str(path)}) if settings.is_structured else str(path))
+
+
+class Meter:
+    """`412 of 1203 MB  34%  118 MB/s  7 s` on stderr: redrawn on a terminal, else now and then."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._animates = may_animate(settings)
+        self._is_quiet = settings.quiet or settings.is_structured
+        self._began = time.monotonic()
+        self._next = self._began + (0.25 if self._animates else 10)
+        self._first: int | None = None
+        self._drawn = False
+
+    def __call__(self, done: int, total: int) -> None:
+        """Bytes that are there, and of all."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = done
+        if self._is_quiet or now < self._next:
+            return
+        self._next = now + (0.25 if self._animates else 30)
+        rate = (done - self._first) / (now - self._began)
+        left = f"  {(total - done) / rate:.0f} s" if rate > 0 else ""
+        percent = 100 * done // max(total, 1)
+        text = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB  {percent}%  {rate / 1e6:.0f} MB/s{left}"
+        if self._animates:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+            self._drawn = True
+        else:
+            click.echo(text, err=True)
+
+    def finish(self) -> None:
+        """Leave a clean line."""
+        if self._drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def fetch_logs(run: "StoredRun", directory: Path) -> Path:
+    """Every rank's log as a text file: `logs/a<attempt>/rank-<r>.log`."""
+    import gzip
+
+    target, seen = directory / "logs", set()
+    for entry in run.storage.list("logs/"):
+        _, attempt, rank, _ = entry.key.split("/", 3)
+        path = target / attempt / f"{rank}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab" if path in seen else "wb") as file:
+            file.write(gzip.decompress(run.storage.read(entry.key)))
+        seen.add(path)
+    if not seen:
+        raise NotFound(f"'{run.name}' has stored no logs", f"trainyard logs {run.name}")
+    return target
+
+
+def fetch_metrics(run: "StoredRun", directory: Path) -> Path:
+    """metrics.csv, and result.json where the run has ended well."""
+    from trainyard_operator.contract import METRICS_FILE, RESULT_FILE
+
+    if not run.storage.exists(METRICS_FILE):
+        raise NotFound(f"'{run.name}' has stored no metrics yet", f"trainyard get {run.name}")
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in (METRICS_FILE, RESULT_FILE):
+        if run.storage.exists(name):
+            (directory / name).write_bytes(run.storage.read(name))
+    return directory / METRICS_FILE

@@ -1,0 +1,104 @@
+"""`trainyard submit`."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trainyard.commands.arguments import assignments_argument, target_argument
+from trainyard.errors import NotFound, Rejected
+from trainyard.options import Settings, Verb
+from trainyard.output import note, render_document, say
+
+if TYPE_CHECKING:
+    from trainyard.cluster import Cluster
+    from trainyard.jobs import Job
+
+
+@click.command("submit", cls=Verb)
+@target_argument()
+@assignments_argument()
+@click.option("--name", help="Name of the job, instead of the file's.")
+@click.option("--nodes", type=int, help="Number of nodes.")
+@click.option("--detach", is_flag=True, help="Do not watch; print the name.")
+@click.option("--dry-run", is_flag=True, help="Let the API server check it, and create nothing.")
+@click.option("--replace", is_flag=True, help="Delete a finished job of the same name first.")
+@click.pass_obj
+def command(settings: Settings, detach: bool, dry_run: bool, replace: bool, **typed: Any) -> None:
+    """Send a job to the cluster, then watch it; without a terminal, print its name.
+
+    A job of that name that is still going is brought in line with the file. key=value sets the
+    recipe's configuration, spec.key=value the job itself.
+    """
+    from trainyard.jobfile import Request, load_job
+    from trainyard.jobs import own_cluster
+    from trainyard.state import remember_last
+
+    job_file = load_job(Request(**typed))
+    manifest = job_file.manifest
+    namespace = settings.namespace or manifest["metadata"].get("namespace")
+    cluster = own_cluster(_in_namespace(settings, namespace))
+    manifest["metadata"]["namespace"] = cluster.namespace
+    _make_room(settings, cluster, manifest["metadata"]["name"], replace and not dry_run)
+    job = send(cluster, manifest, dry_run=dry_run)
+    if not dry_run:
+        remember_last("cluster", job.name, cluster.namespace, settings.context)
+    attached = sys.stdout.isatty() and not (detach or dry_run or settings.output)
+    if attached:
+        note(settings, f"submitted {job.name}; Ctrl-C leaves, the job goes on")
+        from trainyard.commands.watch import follow_to_end
+
+        follow_to_end(settings, job)
+    elif settings.is_structured:
+        say(render_document(settings, job.object))
+    else:
+        note(settings, f"{'would submit' if dry_run else 'submitted'} to {cluster.namespace}:")
+        say(job.name)
+
+
+def send(cluster: "Cluster", manifest: dict[str, Any], *, dry_run: bool = False) -> "Job":
+    """Create the job or bring it in line."""
+    from trainyard.jobs import Job
+
+    body = {key: value for key, value in manifest.items() if key != "status"}
+    return Job(cluster.apply_job(body, dry_run=dry_run), cluster=cluster)
+
+
+def _make_room(settings: Settings, cluster: "Cluster", name: str, replace: bool) -> None:
+    """A finished job never runs again: its name is free only once it is deleted."""
+    import time
+
+    from trainyard.jobs import Job
+
+    try:
+        old = Job(cluster.get_job(name), cluster=cluster)
+    except NotFound:
+        return
+    if not old.is_finished or _is_mendable(old):
+        return
+    if not replace:
+        raise Rejected(
+            f"'{name}' has already {old.phase.lower()}, and a finished job never runs again",
+            f"trainyard submit ... --name {name}-2, or --replace",
+        )
+    cluster.delete_job(name)
+    note(settings, f"deleted the finished job '{name}'; what it stored stays")
+    for _ in range(100):
+        try:
+            cluster.get_job(name)
+        except NotFound:
+            return
+        time.sleep(0.1)
+
+
+def _is_mendable(job: "Job") -> bool:
+    """Whether the operator starts it again once its spec is corrected."""
+    from trainyard_operator.plan import MENDABLE
+
+    return job.status.failure is not None and job.status.failure.cause in MENDABLE
+
+
+def _in_namespace(settings: Settings, namespace: str | None) -> Settings:
+    import dataclasses
+
+    return dataclasses.replace(settings, namespace=namespace)

@@ -1,0 +1,31 @@
+"""`trainyard suspend`."""
+
+import os
+import signal
+
+import click
+
+from trainyard.commands.arguments import job_argument
+from trainyard.errors import ClientError
+from trainyard.options import Settings, Verb
+from trainyard.output import note, say
+
+
+@click.command("suspend", cls=Verb)
+@job_argument()
+@click.pass_obj
+def command(settings: Settings, name: str) -> None:
+    """Stop a job after a checkpoint; `trainyard resume` lets it go on."""
+    from trainyard.jobs import find_job
+    from trainyard.story import run_target
+
+    job = find_job(settings, name)
+    if job.is_finished:
+        raise ClientError(f"{job.name} has {job.phase.lower()} already", f"trainyard get {name}")
+    if job.cluster:
+        job.cluster.patch_job(job.name, {"spec": {"runPolicy": {"suspend": True}}})
+        note(settings, f"go on with: trainyard resume {job.name}")
+    elif job.local and (pid := job.local.runner_pid):
+        os.kill(pid, signal.SIGTERM)
+        note(settings, f"go on with: trainyard run {run_target(job)}")
+    say(job.name)
