@@ -158,7 +158,7 @@ def _start() -> None:
     with step("images"):
         for each in imports:
             if each.wait() != 0:
-                raise ClusterError(f"an image cannot be loaded: {each.args}")
+                raise ClusterError("an image cannot be loaded: the lines above say why")
     daemons += [s3, dns, *control_plane.daemons]
     with step("kubelets"):
         for node in runtimes:
@@ -195,11 +195,9 @@ def _ready() -> set[str]:
     """The names of the nodes that are Ready."""
     condition = '{range .status.conditions[?(@.type=="Ready")]}{.status}{end}'
     path = f'jsonpath={{range .items[*]}}{{.metadata.name}}={condition}{{"\\n"}}{{end}}'
-    command: Command = [
-        component("kubectl"),
-        f"--kubeconfig={_control_plane().kubeconfig('admin')}",
-    ]
-    lines = run([*command, "get", "nodes", f"--output={path}"], check=False).split()
+    admin = _control_plane().kubeconfig("admin")
+    command: Command = [component("kubectl"), f"--kubeconfig={admin}", "get", "nodes"]
+    lines = run([*command, f"--output={path}"], check=False).split()
     return {name for name, _, status in (line.partition("=") for line in lines) if status == "True"}
 
 

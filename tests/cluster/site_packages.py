@@ -1,6 +1,7 @@
 """The project's Python dependencies as a folder that pods mount.
 
-An image with them has 5 GB and takes minutes to make and to load. uv links the files from its own cache, so a second copy of torch costs no disk.
+An image with them has 5 GB and takes minutes to make and to load. uv links the files from its own
+cache, so a second copy of torch costs no disk.
 """
 
 from __future__ import annotations
