@@ -49,7 +49,8 @@ class Supervisor:
         self._start(attempt)
         while self._ranks.alive and self._server_code is None:
             for key, _ in self._selector.select(self._patience()):
-                key.data()
+                if key.fd in self._selector.get_map():  # A rank's end closes its output.
+                    key.data()
             now = time.monotonic()
             self._kill_late(now)
             self._logs.flush_due(now)
