@@ -1,6 +1,8 @@
 """A small model with an optimizer, its checkpointer, and a storage that dies on request."""
 
 import contextlib
+import copy
+import functools
 
 import pytest
 import torch
@@ -9,6 +11,8 @@ from trainyard_trainer.checkpoint import Checkpointer, Identity, Position, Reten
 from trainyard_trainer.rng import capture_rng
 from trainyard_trainer.storage import Storage, open_storage
 from trainyard_trainer.storage_errors import StorageUnreachable
+
+torch.set_num_threads(1)  # Threads that spin for such small tensors take other tests' cores.
 
 
 class DyingStorage:
@@ -57,12 +61,6 @@ class DyingWriter:
         return self._writer.write(data)
 
 
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    """Hundreds of saves need not reach the platter; the storage tests do sync."""
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
-
-
 @pytest.fixture
 def storage(tmp_path) -> Storage:
     return open_storage((tmp_path / "store").as_uri())
@@ -82,11 +80,12 @@ def make_checkpointer(storage):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_state():
     """The state of a model after `step` steps, a function of the step alone."""
 
-    def make(step: int) -> dict:
+    @functools.cache
+    def train(step: int) -> dict:
         torch.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
         optimizer = torch.optim.AdamW(model.parameters())
@@ -96,7 +95,7 @@ def make_state():
             optimizer.step()
         return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
 
-    return make
+    return lambda step: copy.deepcopy(train(step))
 
 
 @pytest.fixture
