@@ -48,8 +48,6 @@ class JobFile:
     manifest: dict[str, Any]
     """The TrainingJob in the API's spelling, with only what was written down."""
     job: TrainingJob
-    target: str
-    """What to type to get it again."""
 
 
 def load_job(request: Request) -> JobFile:
@@ -68,7 +66,7 @@ def load_job(request: Request) -> JobFile:
         _localize(manifest)
     job = validated(document)
     check_recipe(job, document)
-    return JobFile(manifest=manifest, job=job, target=request.target)
+    return JobFile(manifest=manifest, job=job)
 
 
 def validated(document: Located) -> TrainingJob:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainyard.errors import NotAllowed, NotFound
 from trainyard.jobs import Job, find_job, resolve
-from trainyard.options import Settings
+from trainyard.options import Settings, StorageFlags
 from trainyard_operator.contract import RUN_FILE, run_prefix
 
 if TYPE_CHECKING:
@@ -15,16 +15,6 @@ if TYPE_CHECKING:
 
 LOCAL_FOLDER = "runs"
 """Where `trainyard run` stores what has no storage of its own, below the working directory."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StorageFlags:
-    """How a person says where to look."""
-
-    storage: str | None = None
-    endpoint: str | None = None
-    region: str | None = None
-    file: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

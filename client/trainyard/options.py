@@ -40,6 +40,16 @@ class Settings:
         return bool(self.context or self.namespace)
 
 
+@dataclass(frozen=True, kw_only=True)
+class StorageFlags:
+    """How a person says where to look."""
+
+    storage: str | None = None
+    endpoint: str | None = None
+    region: str | None = None
+    file: str | None = None
+
+
 class Duration(click.ParamType):
     """Seconds, or a number with s, m, h or d."""
 

@@ -86,16 +86,15 @@ def failure_tail(status: JobStatus) -> list[str]:
 
 def next_command(job: Job) -> str:
     """What a person most likely wants to type next."""
-    status, name = job.status, job.name
+    status, name, failure = job.status, job.name, job.status.failure
     if status.phase == "Succeeded":
-        return f"trainyard fetch {name} {'best' if status.checkpoints.best else 'latest'}"
+        best, latest = status.checkpoints.best, status.checkpoints.latest
+        saved = "best" if best else "latest" if latest else None
+        return f"trainyard fetch {name} {saved}" if saved else f"trainyard logs {name}"
     if status.phase == "Failed":
         return f"trainyard logs {name} --failed"
-    if job.is_abandoned or (status.phase == "Suspended" and job.local):
-        return f"trainyard run {run_target(job)}"
-    if status.phase == "Suspended":
-        return f"trainyard resume {name}"
-    failure = status.failure
+    if job.is_abandoned or status.phase == "Suspended":
+        return f"trainyard run {run_target(job)}" if job.local else f"trainyard resume {name}"
     if failure and failure.attempt < status.attempt and failure.rank is not None:
         return f"trainyard logs {name} --attempt {failure.attempt} --rank {failure.rank}"
     return f"trainyard watch {name}" if job.cluster else f"trainyard logs {name} -f"

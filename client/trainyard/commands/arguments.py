@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from trainyard.locate import StorageFlags
+from trainyard.options import StorageFlags
 
 Decorator = Callable[[Any], Any]
 

@@ -64,6 +64,7 @@ def command(settings: Settings, name: str | None, follow: bool, failed: bool, **
     flags = take_storage_flags(typed)
     name = require_job(name)
     job, run = _find(settings, name, flags)
+    name = job.name if job else name
     rank, since = typed.pop("rank"), typed.pop("since")
     query = Query(
         **typed,

@@ -45,6 +45,7 @@ def command(settings: Settings, fresh: bool, dry_run: bool, **typed: Any) -> int
     from trainyard.state import remember_last
 
     job_file = load_job(_request(typed))
+    target = _typed_again(typed)
     if job_file.job.spec.config_from:
         raise Rejected(
             "spec.configFrom reads a ConfigMap of a cluster; write its keys below spec.config"
@@ -52,7 +53,7 @@ def command(settings: Settings, fresh: bool, dry_run: bool, **typed: Any) -> int
     if dry_run:
         _show_plan(settings, job_file)
         return Exit.DONE
-    local = _local_job(settings, job_file, fresh)
+    local = _local_job(settings, job_file, target, fresh)
     remember_last("local", job_file.job.metadata.name, job_file.job.metadata.namespace)
     return _run(settings, local)
 
@@ -79,7 +80,16 @@ def _request(typed: dict[str, Any]) -> Any:
     )
 
 
-def _local_job(settings: Settings, job_file: "JobFile", fresh: bool) -> "LocalJob":
+def _typed_again(typed: dict[str, Any]) -> str:
+    """What to type after `trainyard run` to go on with the same job."""
+    import shlex
+
+    names = ("name", "nodes", "dataset", "storage", "endpoint")
+    options = [word for name in names if typed[name] for word in (f"--{name}", str(typed[name]))]
+    return shlex.join([typed["target"], *typed["assignments"], *options])
+
+
+def _local_job(settings: Settings, job_file: "JobFile", target: str, fresh: bool) -> "LocalJob":
     """The unfinished run to go on with, or a new one; its file is brought up to date."""
     from trainyard.jobs import Job
     from trainyard.quantities import utc_now
@@ -112,7 +122,7 @@ def _local_job(settings: Settings, job_file: "JobFile", fresh: bool) -> "LocalJo
             "generation": 1,
             "creationTimestamp": now_text(utc_now()),
         }
-    annotations = {**(metadata.get("annotations") or {}), TARGET_ANNOTATION: job_file.target}
+    annotations = {**(metadata.get("annotations") or {}), TARGET_ANNOTATION: target}
     metadata["annotations"] = annotations
     if local.runner_pid is None:
         local.save({**manifest, "metadata": metadata, "status": status or {}})
