@@ -35,7 +35,9 @@ def node_name(job: str, node_index: int) -> str:
 
 def spec_hash(spec: JobSpec) -> str:
     """Changes when pods have to be built anew; runPolicy acts on living pods."""
-    text = json.dumps(spec.model_dump(mode="json", exclude={"run_policy"}), sort_keys=True)
+    # Without defaults: a field that a new operator adds must not restart every job.
+    fields = spec.model_dump(mode="json", exclude={"run_policy"}, exclude_defaults=True)
+    text = json.dumps(fields, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -66,8 +66,25 @@ class PodRecord:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its containers have ended for good."""
+        """Whether all its containers have ended for good."""
         return self.phase in {"Succeeded", "Failed"}
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the training container has ended; a sidecar may still run."""
+        return self.is_finished or self.terminated is not None
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether the training container ended well."""
+        return self.has_ended and not self.has_failed
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the training container, or the whole pod, ended badly."""
+        if self.is_finished:
+            return self.phase == "Failed"
+        return self.terminated is not None and self.terminated.exit_code != 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,17 +134,18 @@ def pod_record(pod: dict[str, Any]) -> PodRecord:
 
 
 def _container_state(status: dict[str, Any]) -> dict[str, Any]:
-    """The training container's state; a failed or waiting init container comes first."""
-    for container in status.get("initContainerStatuses") or ():
-        state = container.get("state") or {}
-        if (state.get("waiting") or {}).get("message") or (state.get("terminated") or {}).get(
-            "exitCode"
-        ):
-            return state
-    for container in status.get("containerStatuses") or ():
-        if container["name"] == CONTAINER:
-            return container.get("state") or {}
-    return {}
+    """The training container's state; before it starts, that of an init container in trouble."""
+    containers = status.get("containerStatuses") or ()
+    own = next((c.get("state") or {} for c in containers if c["name"] == CONTAINER), {})
+    if "running" in own or "terminated" in own:
+        return own
+    states = (c.get("state") or {} for c in status.get("initContainerStatuses") or ())
+    return next((state for state in states if _is_in_trouble(state)), own)
+
+
+def _is_in_trouble(state: dict[str, Any]) -> bool:
+    waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
+    return bool(waiting.get("message") or terminated.get("exitCode"))
 
 
 def _waiting(state: dict[str, Any]) -> Waiting | None:
@@ -154,9 +172,11 @@ def _scheduled(condition: dict[str, Any] | None) -> datetime | None:
 
 
 def _unschedulable(condition: dict[str, Any] | None) -> str:
-    if condition and condition["status"] == "False" and condition.get("reason") == "Unschedulable":
-        return condition.get("message", "")
-    return ""
+    if condition is None or condition["status"] != "False":
+        return ""
+    if condition.get("reason") not in {"Unschedulable", "SchedulingGated"}:
+        return ""
+    return condition.get("message") or "the scheduler found no place."
 
 
 def _disruption(condition: dict[str, Any] | None) -> str:

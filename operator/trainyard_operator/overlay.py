@@ -12,6 +12,10 @@ _MERGE_KEYS = {
     "imagePullSecrets": "name",
 }
 """Lists of objects that merge by a key; every other list is replaced."""
+_WHOLE = frozenset({"env", "volumes"})
+"""Of these lists an item is replaced, not merged: `value` beside `valueFrom`, or an emptyDir
+beside a claim, would be refused."""
+_MAPPINGS = frozenset({"labels", "annotations", "nodeSelector"})
 _APPENDED = frozenset({"tolerations", "topologySpreadConstraints", "envFrom"})
 
 
@@ -33,13 +37,47 @@ def _merge_value(key: str, base: Any, overlay: Any) -> Any:
         if key in _APPENDED:
             return [*base, *overlay]
         if key in _MERGE_KEYS:
-            return _merge_list(_MERGE_KEYS[key], base, overlay)
+            return _merge_list(key, base, overlay)
     return overlay
 
 
 def _merge_list(
-    key: str, base: list[dict[str, Any]], overlay: list[dict[str, Any]]
+    name: str, base: list[dict[str, Any]], overlay: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
+    key = _MERGE_KEYS[name]
     changes = {item.get(key): item for item in overlay}
-    merged = [merge(item, changes.pop(item.get(key), {})) for item in base]
+    if name in _WHOLE:
+        merged = [changes.pop(item.get(key), item) for item in base]
+    else:
+        merged = [merge(item, changes.pop(item.get(key), {})) for item in base]
     return merged + list(changes.values())
+
+
+def shape_problem(overlay: Any, path: str) -> str:
+    """Where an overlay is not shaped like a pod template, in a sentence; empty where it is."""
+    if not isinstance(overlay, dict):
+        return f"{path} must be keys and values."
+    for key, value in overlay.items():
+        here, problem = f"{path}.{key}", ""
+        if key in _MERGE_KEYS:
+            problem = _list_problem(key, value, here)
+        elif key in {"metadata", "spec"}:
+            problem = shape_problem(value, here)
+        elif key in _MAPPINGS and not isinstance(value, dict):
+            problem = f"{here} must be keys and values."
+        if problem:
+            return problem
+    return ""
+
+
+def _list_problem(name: str, value: Any, path: str) -> str:
+    key = _MERGE_KEYS[name]
+    if not isinstance(value, list):
+        return f"{path} must be a list."
+    for index, item in enumerate(value):
+        here = f"{path}[{index}]"
+        if not isinstance(item, dict) or not isinstance(item.get(key), str | int):
+            return f"{here} needs a {key}."
+        if problem := shape_problem(item, here):
+            return problem
+    return ""

@@ -1,7 +1,10 @@
 """What rank 0 reports, taken over into the status, and the columns people read."""
 
+import math
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from trainyard_operator.contract import Report, now_text
 from trainyard_operator.observed import PodRecord
@@ -12,7 +15,11 @@ from trainyard_operator.status import (
     NodeCounts,
     Progress,
     SavedCheckpoint,
+    StatusModel,
 )
+
+_Part = TypeVar("_Part", bound=StatusModel)
+_REPORT = TypeAdapter(Report)
 
 LOSS_METRICS = ("train_loss", "loss")
 
@@ -22,22 +29,21 @@ def with_report(status: JobStatus, report: Report | None) -> JobStatus:
     if report is None or report.attempt != status.attempt:
         return status
     known = status.checkpoints
-    progress = status.progress
-    if report.progress is not None:
-        progress = Progress.model_validate({**report.progress, "lastReportTime": report.time})
+    stamped = {**report.progress, "lastReportTime": report.time} if report.progress else None
     checkpoints = Checkpoints(
-        latest=_saved(report.latest) or known.latest,
-        best=_saved(report.best) or known.best,
+        latest=_parse(SavedCheckpoint, report.latest) or known.latest,
+        best=_parse(SavedCheckpoint, report.best) or known.best,
         kept=report.kept if report.kept is not None else known.kept,
     )
+    progress = _parse(Progress, stamped) or status.progress
     return status.model_copy(update={"progress": progress, "checkpoints": checkpoints})
 
 
 def parse_report(raw: dict[str, Any] | None) -> Report | None:
     """The report inside a termination summary; one that is malformed counts as absent."""
     try:
-        return Report(**raw) if raw else None
-    except TypeError:
+        return _REPORT.validate_python(raw) if raw else None
+    except ValidationError:
         return None
 
 
@@ -45,6 +51,8 @@ def lost_steps(status: JobStatus) -> int | None:
     """Steps that the next attempt repeats; None where nothing is known."""
     if status.progress is None or status.progress.step is None:
         return None
+    if (status.progress.last_report_time or "") < (status.attempt_time or ""):
+        return None  # The newest attempt never reported: it has taken no step.
     saved = status.checkpoints.latest.step if status.checkpoints.latest else 0
     return max(status.progress.step - saved, 0)
 
@@ -54,8 +62,8 @@ def count_nodes(pods: tuple[PodRecord, ...], desired: int) -> NodeCounts:
     return NodeCounts(
         desired=desired,
         ready=sum(pod.running and not pod.is_deleting for pod in pods),
-        succeeded=sum(pod.phase == "Succeeded" for pod in pods),
-        failed=sum(pod.phase == "Failed" for pod in pods),
+        succeeded=sum(pod.has_succeeded for pod in pods),
+        failed=sum(pod.has_failed for pod in pods),
     )
 
 
@@ -87,8 +95,17 @@ def is_new_report(status: JobStatus, report: Report, now: datetime) -> bool:
     return before != after or changed.checkpoints != status.checkpoints
 
 
-def _saved(raw: dict[str, Any] | None) -> SavedCheckpoint | None:
-    return SavedCheckpoint.model_validate(raw) if raw else None
+def _parse(part: type[_Part], raw: dict[str, Any] | None) -> _Part | None:
+    """What a program reported, without numbers that JSON cannot hold; None if malformed."""
+    finite = {
+        key: value
+        for key, value in (raw or {}).items()
+        if not (isinstance(value, float) and not math.isfinite(value))
+    }
+    try:
+        return part.model_validate(finite) if finite else None
+    except ValidationError:
+        return None
 
 
 def _fraction(part: int | None, whole: int | None) -> str:

@@ -6,8 +6,10 @@ from enum import Enum
 from typing import Literal
 
 from trainyard_operator.api import Storage, TrainingJob
-from trainyard_operator.contract import Cause, now_text
+from trainyard_operator.contract import USER_CAUSES, Cause, now_text
 from trainyard_operator.decision import Event
+from trainyard_operator.desired import node_name
+from trainyard_operator.overlay import shape_problem
 from trainyard_operator.status import (
     FINISHED,
     HISTORY_LENGTH,
@@ -20,6 +22,10 @@ from trainyard_operator.status import (
     with_condition,
 )
 from trainyard_operator.verdict import Problem
+from trainyard_operator.wording import cut, ended
+
+HOST_NAME_LENGTH = 63
+SENTENCE_LENGTH = 2048
 
 
 class Line(Enum):
@@ -63,6 +69,15 @@ class Told:
 def refusal(job: TrainingJob, storage: Storage | None) -> str:
     """Why a spec that the API server took cannot run with this operator; empty if it can."""
     spec = job.spec
+    last_pod = node_name(job.metadata.name, spec.nodes - 1)
+    if len(last_pod) > HOST_NAME_LENGTH:
+        return (
+            f"metadata.name: '{job.metadata.name}' is too long by "
+            f"{len(last_pod) - HOST_NAME_LENGTH}: its pod '{last_pod}' needs a host name of at "
+            f"most {HOST_NAME_LENGTH} characters; create the job under a shorter name."
+        )
+    if problem := shape_problem(spec.template or {}, "spec.template"):
+        return problem
     if spec.recipe and storage is None:
         return (
             "spec.storage: a recipe needs somewhere for its checkpoints; set storage.uri, such as "
@@ -85,7 +100,7 @@ def rejected(create_error: str) -> Problem | None:
     is_quota = "exceeded quota" in create_error
     return Problem(
         cause=Cause.UNSCHEDULABLE if is_quota else Cause.CONFIGURATION,
-        message=f"The API server refused a pod of this job: {create_error}",
+        message=ended(f"The API server refused a pod of this job: {create_error}"),
     )
 
 
@@ -102,21 +117,46 @@ def deadline_failure(job: TrainingJob, status: JobStatus) -> FailureStatus:
 def startup_failure(job: TrainingJob, attempt: int, problem: Problem | None) -> FailureStatus:
     """The pods did not all run in time."""
     seconds = job.spec.run_policy.startup_deadline_seconds
-    why = problem.message if problem else f"Not every pod ran within {seconds} s."
+    if problem is None:
+        return FailureStatus(
+            cause=Cause.STARTUP_DEADLINE,
+            message=f"Not every pod ran within {seconds} s; raise "
+            "runPolicy.startupDeadlineSeconds, or see kubectl describe pod.",
+            attempt=attempt,
+        )
     return FailureStatus(
-        cause=problem.cause if problem else Cause.STARTUP_DEADLINE,
-        message=f"{why} Gave up after runPolicy.startupDeadlineSeconds ({seconds} s)."
-        if problem
-        else f"{why} Raise runPolicy.startupDeadlineSeconds, or see kubectl describe pod.",
+        cause=problem.cause,
+        message=f"{problem.message} Gave up after {seconds} s (runPolicy.startupDeadlineSeconds).",
+        pod=problem.pod,
         attempt=attempt,
     )
 
 
+def waiting(job: TrainingJob, problem: Problem) -> Told:
+    """What keeps an attempt from starting, and for how long that is put up with."""
+    message, seconds = problem.message, job.spec.run_policy.startup_deadline_seconds
+    if problem.cause is Cause.IMAGE_PULL:
+        message = f"{message.rstrip('.')}; retrying for {seconds} s."
+    return Told(Line.WAITING, message, reason=problem.cause)
+
+
 def restart_sentence(failure: FailureStatus, restarts: Restarts, max_restarts: int) -> str:
     """Who failed, and what the restart costs of the budget."""
-    if failure.cause in {Cause.USER_EXIT, Cause.OUT_OF_MEMORY, Cause.STALLED}:
+    if failure.cause in USER_CAUSES:
         return f"{failure.message} Restart {restarts.user} of {max_restarts}."
     return f"{failure.message} Free restart; {restarts.user} of {max_restarts} used."
+
+
+def last_sentence(failure: FailureStatus, max_restarts: int) -> str:
+    """Who failed when no restart was left."""
+    return f"{failure.message} No restart left of {max_restarts} (runPolicy.maxRestarts)."
+
+
+def restarts_in_a_row(status: JobStatus, cause: Cause) -> int:
+    """How many of the newest restarts had this cause, without another one between them."""
+    restarts = [entry for entry in status.history if entry.type == Line.RESTARTED.reason]
+    others = [index for index, entry in enumerate(restarts) if entry.reason != cause]
+    return len(restarts) - (others[-1] + 1 if others else 0)
 
 
 def success_sentence(status: JobStatus) -> str:
@@ -139,14 +179,14 @@ def tell(
     job: TrainingJob, status: JobStatus, told: Told | None, now: datetime
 ) -> tuple[JobStatus, tuple[Event, ...]]:
     """The status with its conditions and, if something happened, the story's next line."""
-    message = _wording(job, status, told) if told else ""
+    message = cut(_wording(job, status, told), SENTENCE_LENGTH) if told else ""
     conditions = status.conditions
     for condition in _conditions(job, status, told, message, now):
         conditions = with_condition(conditions, condition)
     told_status = status.model_copy(update={"conditions": conditions})
     if told is None or not _is_news(status, conditions, told):
         return told_status, ()
-    reason = told.reason or told.line.reason
+    reason = str(told.reason or told.line.reason)
     entry = HistoryEntry(
         time=now_text(now),
         attempt=status.attempt,
@@ -168,14 +208,14 @@ def _is_news(status: JobStatus, conditions: list[Condition], told: Told) -> bool
     type_ = "Running" if told.line is Line.WAITING else "Accepted"
     before = status.condition(type_)
     after = next(c for c in conditions if c.type == type_)
-    return before is None or (before.status, before.reason) != (after.status, after.reason)
+    if before is None or (before.status, before.reason) != (after.status, after.reason):
+        return True
+    return told.line is Line.REFUSED and before.message != after.message
 
 
 def _wording(job: TrainingJob, status: JobStatus, told: Told) -> str:
     nodes, ranks = job.spec.nodes, job.spec.nodes * job.spec.ranks_per_node
-    gang = (
-        f"{nodes} {'node' if nodes == 1 else 'nodes'}, {ranks} {'rank' if ranks == 1 else 'ranks'}"
-    )
+    gang = f"{_count(nodes, 'node')}, {_count(ranks, 'rank')}"
     latest = status.checkpoints.latest
     origin = f" from step {latest.step}" if latest else ""
     if told.line is Line.STARTING:
@@ -197,12 +237,17 @@ def _conditions(
     def judge(type_: str, holds: bool, reason: str, *, is_told: bool) -> Condition:
         before = status.condition(type_)
         generation = job.metadata.generation
-        if before and (before.status == "True") == holds and not is_told:
+        is_same = before is not None and (before.status == "True") == holds
+        if before and is_same and not is_told and not (type_ == "Running" and is_stale(before)):
             return before.model_copy(update={"observed_generation": generation})
         if told and is_told:
             reason = told.reason or told.line.reason
         text = message if is_told else ""
         return build_condition(type_, holds, reason, text, generation=generation, now=now)
+
+    def is_stale(running: Condition) -> bool:
+        """Pods that waited do so no more, or nobody wants any."""
+        return phase not in {"Restarting", running.reason}
 
     refused = line is Line.REFUSED
     result = [

@@ -1,16 +1,21 @@
 """Judging an attempt from its pods: who failed first and why, or what it waits for."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+from pydantic import TypeAdapter, ValidationError
+
+from trainyard_operator import wording
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import Cause, ExitCode, Summary
 from trainyard_operator.desired import node_name
-from trainyard_operator.observed import PodRecord
+from trainyard_operator.observed import PodRecord, Terminated
 from trainyard_operator.status import FailureStatus
 
 SETTLE = timedelta(seconds=3)
-"""How long a lost peer's report waits for the one that names the culprit."""
+"""How long a failure that may be an echo waits for the report that names the culprit."""
+LINGER = timedelta(seconds=60)
+"""How long the other pods may run on once the first one stored the result."""
 LOG_TAIL_LINES = 5
 
 _RANKING = (
@@ -18,15 +23,21 @@ _RANKING = (
     Cause.OUT_OF_MEMORY,
     Cause.USER_EXIT,
     Cause.STALLED,
+    Cause.DEADLINE,
     Cause.EVICTED,
     Cause.PREEMPTED,
     Cause.NODE_LOST,
+    Cause.UNSCHEDULABLE,
     Cause.POD_DELETED,
     Cause.STORAGE,
     Cause.CHECKPOINTED,
     Cause.PEER_LOST,
 )
-"""Of several failures of one attempt, the first of these is the culprit."""
+"""Of several failures of one attempt, the first of these is the culprit; among equals, the
+earliest."""
+_UNEXPLAINED_EXIT = _RANKING.index(Cause.POD_DELETED) + 0.5
+"""A program without the trainer's summary cannot say that it died of a lost peer: if a pod was
+taken away too, that explains the exit."""
 
 _POD_REASONS = {
     "Evicted": Cause.EVICTED,
@@ -34,6 +45,7 @@ _POD_REASONS = {
     "NodeLost": Cause.NODE_LOST,
     "NodeShutdown": Cause.NODE_LOST,
     "Terminated": Cause.NODE_LOST,
+    "DeadlineExceeded": Cause.DEADLINE,
 }
 _DISRUPTIONS = {
     "PreemptionByScheduler": Cause.PREEMPTED,
@@ -42,14 +54,28 @@ _DISRUPTIONS = {
     "DeletionByTaintManager": Cause.NODE_LOST,
     "DeletionByPodGC": Cause.NODE_LOST,
 }
+_CONTAINER_REASONS = {
+    "OOMKilled": Cause.OUT_OF_MEMORY,
+    "ContainerStatusUnknown": Cause.NODE_LOST,
+}
 _EXIT_CODES: dict[int, Cause] = {
     ExitCode.CHECKPOINTED: Cause.CHECKPOINTED,
     ExitCode.PEER_LOST: Cause.PEER_LOST,
     ExitCode.CONFIGURATION: Cause.CONFIGURATION,
 }
 _IMAGE_REASONS = frozenset(
-    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+        "RegistryUnavailable",
+        "SignatureValidationFailed",
+    }
 )
+_START_REASONS = frozenset({"CreateContainerError", "RunContainerError", "PostStartHookError"})
+_SUMMARY = TypeAdapter(Summary)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +84,34 @@ class Problem:
 
     cause: Cause
     message: str
+    pod: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Suspect:
+    """A pod's failure, and what tells it from the others of its gang."""
+
+    failure: FailureStatus
+    is_explained: bool
+    """Whether the trainer, or Kubernetes, said why."""
+    ended: datetime | None = None
+
+    @property
+    def weight(self) -> tuple[float, datetime]:
+        """The least is the culprit's."""
+        cause = Cause(self.failure.cause)
+        is_mute = cause is Cause.USER_EXIT and not self.is_explained
+        rank = _UNEXPLAINED_EXIT if is_mute else _RANKING.index(cause)
+        return rank, self.ended or datetime.max.replace(tzinfo=UTC)
 
 
 def summary_of(pod: PodRecord) -> Summary | None:
     """The trainer's own account of how the pod ended, if it left one."""
-    if pod.terminated is None:
+    if pod.terminated is None or not pod.terminated.message.startswith("{"):
         return None
     try:
-        return Summary.from_json(pod.terminated.message)
-    except ValueError:
+        return _SUMMARY.validate_json(pod.terminated.message)
+    except ValidationError:
         return None
 
 
@@ -77,145 +122,120 @@ def first_failure(
 
     A pod missing from an attempt that had `formed` was deleted by somebody.
     """
-    failures = [_failure_of(pod, attempt) for pod in pods if _has_failed(pod)]
+    suspects = [_suspect(job, pod, attempt) for pod in pods if pod.has_failed]
     if formed:
         present = {pod.name for pod in pods}
-        names = [node_name(job.metadata.name, index) for index in range(job.spec.nodes)]
-        failures += [_deleted(name, attempt) for name in names if name not in present]
-    return min(failures, key=lambda f: _RANKING.index(Cause(f.cause)), default=None)
+        names = (node_name(job.metadata.name, index) for index in range(job.spec.nodes))
+        suspects += [_missing(name, attempt) for name in names if name not in present]
+    if suspects:  # Only then: a pod that leaves may still save, and end well.
+        leaving = (pod for pod in pods if pod.is_deleting and not pod.has_ended)
+        suspects += [_suspect(job, pod, attempt) for pod in leaving]
+    culprit = min(suspects, key=lambda suspect: suspect.weight, default=None)
+    return culprit.failure if culprit else None
 
 
 def settles_at(failure: FailureStatus, pods: tuple[PodRecord, ...]) -> datetime | None:
-    """When to believe that only peers were lost; None: at once.
+    """When to believe that this was the first failure; None: at once.
 
     The pods of a gang end within moments of each other, and the one to blame may report last.
     """
     ends = [p.terminated.finished for p in pods if p.terminated and p.terminated.finished]
-    if failure.cause != Cause.PEER_LOST or not ends or all(pod.is_finished for pod in pods):
+    if not ends or all(pod.has_ended for pod in pods):
         return None
-    return max(ends) + SETTLE
+    explained = {pod.name for pod in pods if summary_of(pod)}
+    is_mute = failure.cause == Cause.USER_EXIT and failure.pod not in explained
+    return max(ends) + SETTLE if is_mute or failure.cause == Cause.PEER_LOST else None
 
 
 def is_success(pods: tuple[PodRecord, ...], nodes: int) -> bool:
     """Whether every pod ended well, or all ended and the first one stored the result."""
-    if len(pods) == nodes and all(pod.phase == "Succeeded" for pod in pods):
+    if len(pods) == nodes and all(pod.has_succeeded for pod in pods):
         return True
+    return is_result_stored(pods) and all(pod.has_ended for pod in pods)
+
+
+def is_result_stored(pods: tuple[PodRecord, ...]) -> bool:
+    """Whether the first pod ended after it stored the result: what its peers do then is no
+    failure of the job."""
     summaries = (summary_of(pod) for pod in pods if pod.node_index == 0)
-    is_stored = any(summary is not None and summary.result for summary in summaries)
-    return is_stored and all(pod.is_finished for pod in pods)
+    return any(summary is not None and summary.result for summary in summaries)
+
+
+def lingers_until(pods: tuple[PodRecord, ...]) -> datetime | None:
+    """When to stop waiting for the peers of a first pod that stored the result."""
+    if not is_result_stored(pods):
+        return None
+    ends = (p.terminated.finished for p in pods if p.node_index == 0 and p.terminated)
+    return next((end + LINGER for end in ends if end), None)
 
 
 def problem(job: TrainingJob, pods: tuple[PodRecord, ...]) -> Problem | None:
-    """What keeps the first troubled pod from running, in a sentence that says what to do."""
-    for pod in pods:
-        if pod.unschedulable:
-            return Problem(
-                cause=Cause.UNSCHEDULABLE,
-                message=f"Pod {pod.name} waits for a node: {pod.unschedulable}",
-            )
-        if pod.waiting and pod.waiting.reason in _IMAGE_REASONS:
-            return Problem(cause=Cause.IMAGE_PULL, message=_image_sentence(job, pod))
-        if pod.waiting and pod.waiting.reason == "CreateContainerConfigError":
-            return Problem(cause=Cause.CONFIGURATION, message=_reference_sentence(job, pod))
-        if pod.waiting and pod.waiting.reason in {"CreateContainerError", "RunContainerError"}:
-            return Problem(
-                cause=Cause.CONFIGURATION,
-                message=f"Pod {pod.name} cannot start: {pod.waiting.message}",
-            )
+    """What keeps a pod from running, in a sentence that says what to do; a fault of the job
+    comes before a full cluster."""
+    found = [problem for pod in pods if (problem := _problem(job, pod))]
+    faults = (problem for problem in found if problem.cause is not Cause.UNSCHEDULABLE)
+    return next(faults, found[0] if found else None)
+
+
+def _problem(job: TrainingJob, pod: PodRecord) -> Problem | None:
+    reason = pod.waiting.reason if pod.waiting else ""
+    detail = pod.waiting.message if pod.waiting else ""
+    if pod.unschedulable:
+        sentence = wording.unschedulable(pod)
+        return Problem(cause=Cause.UNSCHEDULABLE, message=sentence, pod=pod.name)
+    if reason in _IMAGE_REASONS:
+        sentence = wording.image(job, pod, reason, detail)
+        return Problem(cause=Cause.IMAGE_PULL, message=sentence, pod=pod.name)
+    if reason == "CreateContainerConfigError":
+        sentence = wording.reference(job, pod, detail)
+        return Problem(cause=Cause.CONFIGURATION, message=sentence, pod=pod.name)
+    if reason in _START_REASONS:
+        sentence = wording.cannot_start(pod, detail)
+        return Problem(cause=Cause.CONFIGURATION, message=sentence, pod=pod.name)
     return None
 
 
-def _has_failed(pod: PodRecord) -> bool:
-    return pod.phase == "Failed" or (pod.terminated is not None and pod.terminated.exit_code != 0)
-
-
-def _failure_of(pod: PodRecord, attempt: int) -> FailureStatus:
+def _suspect(job: TrainingJob, pod: PodRecord, attempt: int) -> _Suspect:
     summary = summary_of(pod)
     cause = _cause_of(pod, summary)
     exit_code = pod.terminated.exit_code if pod.terminated else None
-    return FailureStatus(
+    failure = FailureStatus(
         cause=cause,
-        message=_sentence(pod, summary, cause),
+        message=wording.failure(job, pod, summary, cause),
         rank=summary.rank if summary else None,
         pod=pod.name,
         node=pod.node,
         exit_code=summary.exit_code if summary else exit_code,
         attempt=attempt,
-        log_tail=summary.log_tail[-LOG_TAIL_LINES:] if summary else _tail(pod),
+        log_tail=(summary.log_tail if summary else wording.log_tail(pod))[-LOG_TAIL_LINES:],
     )
+    ended = pod.terminated.finished if pod.terminated else None
+    return _Suspect(failure=failure, is_explained=summary is not None, ended=ended)
+
+
+def _missing(name: str, attempt: int) -> _Suspect:
+    message = f"Pod {name} was deleted."
+    failure = FailureStatus(cause=Cause.POD_DELETED, message=message, pod=name, attempt=attempt)
+    return _Suspect(failure=failure, is_explained=True)
 
 
 def _cause_of(pod: PodRecord, summary: Summary | None) -> Cause:
-    if pod.disruption in _DISRUPTIONS:
-        return _DISRUPTIONS[pod.disruption]
-    if pod.reason in _POD_REASONS:
-        return _POD_REASONS[pod.reason]
-    if pod.terminated is None:
+    ended = pod.terminated
+    told = _POD_REASONS.get(pod.reason) or _DISRUPTIONS.get(pod.disruption)
+    if told is None and ended:
+        told = _CONTAINER_REASONS.get(ended.reason)
+    if told is None and summary and summary.cause in _RANKING:
+        told = Cause(summary.cause)
+    if told:
+        return told
+    if pod.is_deleting and summary is None:
         return Cause.POD_DELETED
-    if pod.terminated.reason == "OOMKilled":
-        return Cause.OUT_OF_MEMORY
-    if summary and summary.cause in _RANKING:
-        return Cause(summary.cause)
-    return _EXIT_CODES.get(pod.terminated.exit_code, Cause.USER_EXIT)
+    if ended is None:
+        return Cause.UNSCHEDULABLE if pod.reason else Cause.NODE_LOST
+    return _cause_of_exit(ended)
 
 
-def _sentence(pod: PodRecord, summary: Summary | None, cause: Cause) -> str:
-    where = f"pod {pod.name}, node {pod.node}" if pod.node else f"pod {pod.name}"
-    if cause is Cause.CONFIGURATION and summary:
-        return summary.message
-    if cause is Cause.OUT_OF_MEMORY and not summary:
-        return f"{_capital(where)} exceeded its memory limit; raise resources.limits.memory."
-    if summary:
-        return f"{_capital(summary.message.rstrip('.'))} ({where})."
-    if cause in {Cause.EVICTED, Cause.PREEMPTED, Cause.NODE_LOST} or pod.terminated is None:
-        detail = pod.message or pod.reason or pod.disruption or "it ended without a report"
-        return f"{_capital(where)}: {detail.rstrip('.')}."
-    tail = _tail(pod)
-    last = f": {tail[-1]}" if tail else "."
-    return f"{_capital(where)} exited with code {pod.terminated.exit_code}{last}"
-
-
-def _deleted(name: str, attempt: int) -> FailureStatus:
-    return FailureStatus(
-        cause=Cause.POD_DELETED, message=f"Pod {name} was deleted.", pod=name, attempt=attempt
-    )
-
-
-def _tail(pod: PodRecord) -> list[str]:
-    """The last log lines, which the kubelet leaves where a program wrote no message."""
-    lines = pod.terminated.message.splitlines() if pod.terminated else []
-    return [line.rstrip() for line in lines if line.strip()][-LOG_TAIL_LINES:]
-
-
-def _image_sentence(job: TrainingJob, pod: PodRecord) -> str:
-    image = f"'{job.spec.image}'" if job.spec.image else "the operator's trainer image"
-    detail = f": {pod.waiting.message}" if pod.waiting and pod.waiting.message else ""
-    seconds = job.spec.run_policy.startup_deadline_seconds
-    return (
-        f"Pod {pod.name} cannot pull {image}{detail.rstrip('.')}. "
-        f"Correct spec.image; retrying for {seconds} s."
-    )
-
-
-def _reference_sentence(job: TrainingJob, pod: PodRecord) -> str:
-    """A Secret or ConfigMap that a container's environment needs is absent."""
-    detail = pod.waiting.message if pod.waiting else ""
-    storage, namespace = job.spec.storage, job.metadata.namespace
-    secret = storage.credentials_secret_ref if storage else None
-    if secret and f'"{secret.name}" not found' in detail:
-        return (
-            f"spec.storage.credentialsSecretRef: no Secret '{secret.name}' in namespace "
-            f"'{namespace}'; create it, or drop the field to use the pod's identity."
-        )
-    source = job.spec.config_from
-    config_map = source.config_map_key_ref.name if source else None
-    if config_map and f'"{config_map}" not found' in detail:
-        return (
-            f"spec.configFrom.configMapKeyRef: no ConfigMap '{config_map}' in namespace "
-            f"'{namespace}'; create it, or drop the field."
-        )
-    return f"Pod {pod.name} cannot start: {detail}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _cause_of_exit(ended: Terminated) -> Cause:
+    if ended.reason == "StartError" and wording.COMMAND in ended.message:
+        return Cause.CONFIGURATION
+    return _EXIT_CODES.get(ended.exit_code, Cause.USER_EXIT)
