@@ -24,7 +24,7 @@ from cluster.places import (
     VERSITYGW_VERSION,
     cache_directory,
 )
-from cluster.process import Command, run
+from cluster.process import Command, kill_processes_of, run
 
 COMPONENTS = (
     "etcd",
@@ -86,6 +86,8 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
     with _lock(name):
         if not folder.is_dir():
             partial = folder.with_name(f"{name}.partial")
+            # What a killed run started may still write there.
+            kill_processes_of(partial)
             remove_tree(partial)
             partial.mkdir(parents=True)
             make(partial)

@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,15 +152,27 @@ def is_listening(address: str, port: int) -> bool:
 
 def processes_with(name: str, text: str) -> list[int]:
     """The processes of that program that have the text in their arguments."""
-    found = []
+    return [
+        pid
+        for pid, arguments, _ in _processes()
+        if Path(arguments.partition("\0")[0]).name == name and text in arguments
+    ]
+
+
+def kill_processes_of(folder: Path) -> None:
+    """SIGKILL to those that name the folder in their arguments or have it as their root."""
+    for pid, arguments, root in _processes():
+        if pid != os.getpid() and (str(folder) in arguments or folder in root.parents):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _processes() -> Iterator[tuple[int, str, Path]]:
+    """Number, arguments and root folder of each."""
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
+        with suppress(OSError):
             arguments = (folder / "cmdline").read_text(errors="replace")
-        except OSError:
-            continue
-        if Path(arguments.partition("\0")[0]).name == name and text in arguments:
-            found.append(int(folder.name))
-    return found
+            yield int(folder.name), arguments, (folder / "root").readlink()
 
 
 def is_alive(pid: int) -> bool:
