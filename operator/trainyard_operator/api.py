@@ -287,7 +287,15 @@ class JobSpec(ApiModel):
     """Number of pods."""
     processes_per_node: Annotated[
         Literal["auto"] | Annotated[int, Field(ge=1, le=64)],
-        Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
+        Field(
+            json_schema_extra=cel(
+                (
+                    "type(self) == int ? self >= 1 && self <= 64 : self == 'auto'",
+                    "processesPerNode must be auto or a number from 1 to 64.",
+                ),
+                **{"x-kubernetes-int-or-string": True},
+            )
+        ),
     ] = "auto"
     """Ranks per pod; auto means the number of GPUs in `resources`, or 1 without."""
     resources: Resources = Resources()
