@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster import clean, fullcluster
+from cluster import fullcluster
 from cluster.build import build_all, component
 from cluster.console import ClusterError, say
 from cluster.controlplane import ControlPlane
@@ -40,7 +40,7 @@ def down(options: Namespace) -> None:
 
 
 def status(options: Namespace) -> None:
-    if clean.leftovers() and (dead := fullcluster.dead_daemons()):
+    if dead := fullcluster.dead_daemons():
         raise ClusterError(
             f"The cluster lacks {', '.join(dead)}: `up` starts it anew, `start-node` a node."
         )

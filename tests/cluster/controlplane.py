@@ -30,7 +30,7 @@ class ControlPlane:
 
     directory: data, certificates and logs; by default a temporary one that `stop` removes.
     controllers: also kube-controller-manager and kube-scheduler.
-    outlive: go on after the Python process that called `start`; else they die with it.
+    outlive: go on when the thread that called `start` ends; else they die with it.
     """
 
     directory: Path | None = None

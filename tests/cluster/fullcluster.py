@@ -84,7 +84,8 @@ def binaries() -> Path:
 
 
 def runtime(name: str) -> NodeRuntime:
-    """The node of that name. Raises ClusterError if there is none."""
+    """The node of that name, to act on it. Raises ClusterError if there is none."""
+    require_root()
     for node in NODES:
         if node.name == name:
             return NodeRuntime(node)

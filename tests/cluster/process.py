@@ -84,7 +84,8 @@ def spawn(
 ) -> Daemon:
     """Starts a process that writes to `log`.
 
-    outlive: in a session of its own, to go on when the caller ends; else it dies with the caller.
+    outlive: in a session of its own, to go on when the caller ends; else it dies with the thread
+        that called.
     cgroups: directories of cgroups that it starts in, with all its children.
     """
 

@@ -43,7 +43,7 @@ def new_access(endpoint: str) -> S3Access:
 
 @dataclass
 class S3:
-    """One server; dies with the Python process that started it, unless `outlive`.
+    """One server; dies with the thread that started it, unless `outlive`.
 
     root: the folder that holds the buckets, each a folder in it; needs extended attributes.
     port: 0 takes a free one.
