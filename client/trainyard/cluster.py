@@ -142,7 +142,7 @@ class Cluster:
         data = response.read()
         if response.status >= 400:
             raise _rejection(response.status, data, method)
-        return json.loads(data)
+        return _without_bookkeeping(json.loads(data))
 
     def _lines(self, path: str, query: dict[str, Any], seconds: float | None) -> Iterator[bytes]:
         """The lines of a streamed answer, as they come."""
@@ -214,6 +214,13 @@ def _configure(configuration: Any, context: str | None) -> str:
     chosen = next((one for one in contexts if one["name"] == context), active)
     namespace: str = chosen["context"].get("namespace") or "default"
     return namespace
+
+
+def _without_bookkeeping(body: Any) -> Any:
+    """The object, or the list's, without the record of who wrote which field."""
+    for item in [body, *(body.get("items") or [])]:
+        (item.get("metadata") or {}).pop("managedFields", None)
+    return body
 
 
 def _rejection(status: int, data: bytes, method: str) -> ClientError:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from trainyard.errors import ClientError, NotFound, Unreachable, WaitTimeout
+from trainyard.errors import ClientError, NotFound, Unreachable, WaitTimeout, as_client_error
 from trainyard.jobs import Job
 from trainyard.locate import StoredRun, of_job
 from trainyard.state import OUTPUT_FILE
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _LABEL = re.compile(r"^\[(rank|node) (\d+)\] ")
 """What the trainer's launcher puts before lines, but for rank 0's."""
+_STORED = re.compile(r"logs/a(\d+)/rank-(\d+)/")
 POLL_SECONDS = 1.0
 LOCAL_POLL_SECONDS = 0.3
 _TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z ")
@@ -140,16 +141,23 @@ class LogReader:
     """Lines returned, by attempt and rank."""
     _passed: dict[tuple[int, int | None], dict[str, int]] = field(default_factory=dict)
     """Lines that each kind of source gave, by attempt and rank."""
+    storage_error: ClientError | None = None
+    """Why storage could not be read, where it could not: pods are read all the same."""
 
     def poll(self, attempt: int | None = None) -> list[LogLine]:
         """What came since the last call, by attempt; of one attempt only where it is given."""
         live = self._live()
-        attempts = {key[1] for key in live} | self._stored_attempts()
+        try:
+            stored = self._stored_ranks()
+        except Exception as error:
+            self.storage_error, stored = as_client_error(error), {}
+            if self.storage_error is None:
+                raise
         lines: list[LogLine] = []
-        for number in sorted(attempts):
+        for number in sorted({key[1] for key in live} | set(stored)):
             if attempt in (None, number):
                 found = {key: tail for key, tail in live.items() if key[1] == number}
-                lines += self._read(found or self._stored(number))
+                lines += self._read(found or self._stored(number, stored[number]))
         return lines
 
     def _read(self, tails: dict[tuple[str, int, int], Tail]) -> list[LogLine]:
@@ -186,19 +194,18 @@ class LogReader:
             live[key] = self._tails.setdefault(key := ("pod", attempt, node), tail)
         return live
 
-    def _stored_attempts(self) -> set[int]:
-        if self.run is None:
-            return set()
-        keys = (entry.key.split("/")[1] for entry in self.run.storage.list("logs/"))
-        return {int(key[1:]) for key in keys if re.fullmatch(r"a\d+", key)}
+    def _stored_ranks(self) -> dict[int, set[int]]:
+        """Ranks with stored lines, by attempt."""
+        found: dict[int, set[int]] = defaultdict(set)
+        for entry in self.run.storage.list("logs/") if self.run else ():
+            if match := _STORED.match(entry.key):
+                found[int(match[1])].add(int(match[2]))
+        return found
 
-    def _stored(self, attempt: int) -> dict[tuple[str, int, int], Tail]:
-        assert self.run is not None  # noqa: S101  a stored attempt comes from a run
-        storage = self.run.storage
-        keys = (entry.key for entry in storage.list(f"logs/a{attempt}/"))
-        ranks = {int(m[1]) for key in keys if (m := re.search(r"/rank-(\d+)/", key))}
+    def _stored(self, attempt: int, ranks: set[int]) -> dict[tuple[str, int, int], Tail]:
+        assert self.run is not None  # noqa: S101  stored ranks come from a run
         return {
-            key: self._tails.setdefault(key, StoredTail(storage, attempt, rank))
+            key: self._tails.setdefault(key, StoredTail(self.run.storage, attempt, rank))
             for rank in sorted(ranks)
             for key in [("stored", attempt, rank)]
         }
@@ -219,7 +226,7 @@ def open_logs(job: Job | None, run: StoredRun | None = None) -> LogReader:
         try:
             run = of_job(job)
         except NotFound:
-            run = None
+            run = None  # It has no storage: its pods are all there is.
     return LogReader(job, run)
 
 
@@ -244,13 +251,15 @@ def follow_logs(
 
 
 def select(lines: list[LogLine], rank: int | None, pattern: str | None) -> Iterator[LogLine]:
-    """The lines of one rank (all where None) that match; the pods' own words go with rank 0."""
+    """The lines of one rank (all where None) that match; a node's own words go with the rank
+    of its number, which is its own where each node has one."""
     try:
         search = re.compile(pattern).search if pattern else None
     except re.error:
         search = re.compile(re.escape(pattern or "")).search
     for line in lines:
-        is_wanted = rank is None or line.rank == rank or (line.rank is None and rank == 0)
+        is_own = line.rank is None and (rank is None or line.text.startswith(f"[node {rank}] "))
+        is_wanted = rank is None or line.rank == rank or is_own
         if is_wanted and (search is None or search(line.text)):
             yield line
 

@@ -113,7 +113,8 @@ def _print_once(
 ) -> None:
     from trainyard.logs import open_logs
 
-    lines = _wanted(open_logs(job, run).poll(query.attempt), query)
+    reader = open_logs(job, run)
+    lines = _wanted(reader.poll(query.attempt), query)
     if query.tail is not None:
         lines = lines[len(lines) - query.tail :] if query.tail else []
     _print(settings, lines, query)
@@ -121,8 +122,10 @@ def _print_once(
         return
     failure = job.status.failure if job else None
     if failure and failure.log_tail and query.attempt == failure.attempt:
-        note(settings, "the log itself is gone; its last lines were kept in the job's status:")
+        note(settings, "the log itself is out of reach; its last lines, from the job's status:")
         say("\n".join(failure.log_tail))
+    elif reader.storage_error:
+        raise reader.storage_error
     elif job and not job.is_finished:
         note(settings, f"{name} has logged nothing yet; wait with: trainyard logs {name} -f")
     else:
