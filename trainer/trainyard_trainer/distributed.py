@@ -24,9 +24,7 @@ JOIN_TIMEOUT_SECONDS = 300
 """How long ranks wait for one another at the start, names of new pods included."""
 
 _PEER_FAILURES = re.compile(
-    r"connection (closed|reset|refused)|broken pipe|timed? ?out|gloo|nccl|heartbeat|"
-    r"socket|store->get|peer",
-    re.IGNORECASE,
+    r"gloo/|\[c10d\]|NCCL|ProcessGroup|Connection (closed|reset) by peer|Broken pipe"
 )
 
 
@@ -172,9 +170,9 @@ def is_peer_failure(error: BaseException) -> bool:
     """Whether an error tells of another rank's end rather than of this one's."""
     if isinstance(error, PeerLost | dist.DistBackendError | dist.DistNetworkError):
         return True
-    if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError):
+    if type(error) is not RuntimeError or not dist.is_initialized():
         return False
-    return type(error) is RuntimeError and bool(_PEER_FAILURES.search(str(error)))
+    return bool(_PEER_FAILURES.search(str(error)))
 
 
 def lost_peer(error: BaseException) -> PeerLost:

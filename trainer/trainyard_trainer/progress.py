@@ -1,7 +1,6 @@
 """Rank 0's contract.Report, kept up to date in a file that the launcher serves."""
 
 import contextlib
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ class ProgressReport:
         # A full scratch disk costs the report, not the run.
         with contextlib.suppress(OSError):
             temporary.write_text(text)
-            os.replace(temporary, self._path)
+            temporary.replace(self._path)
 
     def build(self, position: Position) -> Report:
         """The report as it stands."""

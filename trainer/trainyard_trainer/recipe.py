@@ -242,9 +242,10 @@ class Recipe(ABC, Generic[ConfigT]):
     ) -> dict[str, Schedule]:
         """The schedule of each optimizer; training.schedule for all by default."""
         training = self.config.training
+        mode = self.best.mode if training.schedule.metric is None else training.schedule.mode
         return {
             name: build_schedule(
-                training.schedule, training.learning_rate, stage.epochs, steps_per_epoch
+                training.schedule, training.learning_rate, stage.epochs, steps_per_epoch, mode
             )
             for name in optimizers
         }

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from trainyard_operator.contract import Cause, ExitCode
@@ -37,6 +38,15 @@ class Watchdog:
     def beat(self) -> None:
         """Show life."""
         self.last = time.monotonic()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside, silence is no stall: storage has time limits of its own."""
+        self.last = float("inf")
+        try:
+            yield
+        finally:
+            self.last = time.monotonic()
 
     def _watch(self) -> None:
         pause = min(1.0, self._timeout / 10)

@@ -1,0 +1,393 @@
+"""The training loop: stages of epochs of steps, saved, evaluated, reported and resumed.
+
+    Engine(recipe, world, services, policy, should_stop).run()
+
+A run may be interrupted at any step and goes on as if it had not been: with the same number of
+ranks bit by bit, with another number with the same samples in the same steps.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from trainyard_operator.contract import Cause
+from trainyard_trainer.checkpoint import Checkpointer, Loaded
+from trainyard_trainer.console import label, log, metric_line, success
+from trainyard_trainer.distributed import Agreement, World
+from trainyard_trainer.errors import Stopped, TrainyardError
+from trainyard_trainer.evaluation import samples_of
+from trainyard_trainer.manifest import Manifest, best_of, list_manifests
+from trainyard_trainer.metrics import find_metric, merge_means, prefixed
+from trainyard_trainer.policy import CheckpointPolicy, Timer
+from trainyard_trainer.progress import ProgressReport
+from trainyard_trainer.recipe import Gathered, Metric, Recipe, Stage
+from trainyard_trainer.restore import load_part
+from trainyard_trainer.rng import restore_rng
+from trainyard_trainer.run_state import RunState
+from trainyard_trainer.stage_run import StageBuilder, StageRun
+from trainyard_trainer.storage import Storage
+from trainyard_trainer.tracking import NoTracker, Tracker
+from trainyard_trainer.watchdog import Watchdog
+
+READ_SECONDS = 5.0
+"""Slow steps: training metrics are read at least this often."""
+PREFIXES = {"train": "train", "validation": "val", "test": "test"}
+"""Of the metrics of a split."""
+
+
+class CheckpointNotSaved(TrainyardError):
+    """A checkpoint that the run cannot do without did not reach storage."""
+
+    cause = Cause.STORAGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What the engine works with."""
+
+    storage: Storage
+    """The run's own."""
+    checkpointer: Checkpointer
+    tracker: Tracker | NoTracker
+    progress: ProgressReport
+    watchdog: Watchdog
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """How a run ended."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the final splits, as the best model has them, and the last evaluation's."""
+    seconds: float = 0.0
+    """Of training, over all attempts."""
+    step: int = 0
+    best_step: int = 0
+    """Step of the checkpoint that the final metrics belong to."""
+
+
+class Engine:
+    """One rank's run."""
+
+    def __init__(
+        self,
+        recipe: Recipe[Any],
+        world: World,
+        services: Services,
+        policy: CheckpointPolicy,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._recipe, self._world, self._policy = recipe, world, policy
+        self._training = recipe.config.training
+        self._checkpointer = services.checkpointer
+        self._storage, self._tracker = services.storage, services.tracker
+        self._progress, self._watchdog = services.progress, services.watchdog
+        self._should_stop = should_stop
+        self._modules: dict[str, nn.Module] = {
+            name: module.to(world.device) for name, module in recipe.build_modules().items()
+        }
+        if self._training.compile:
+            for module in self._modules.values():
+                module.compile()
+        self._stages = recipe.stages()
+        self._builder = StageBuilder(recipe, self._modules, world)
+        self._state = RunState(recipe, self._modules)
+        self._position = self._state.position
+        self._agreement = Agreement(world)
+        self._timer = Timer(policy.every_seconds)
+        self._next_read = 0.0
+        self._owed = False
+        """A checkpoint was due at the last step of an epoch."""
+
+    def run(self, initial: Callable[[], Mapping[str, Any]] | None = None) -> Outcome:
+        """Train to the end, or as far as one lets it.
+
+        initial: gives weights by module to begin with, where the run has no checkpoint yet. Raises
+        Stopped once a checkpoint is saved after `should_stop` said so.
+        """
+        with self._watchdog.paused():
+            loaded = self._checkpointer.load_latest()
+        if loaded is not None:
+            self._resume(loaded)
+        elif initial is not None:
+            self._state.load_modules(initial())
+        self._tracker.begin(self._progress.resumed_step)
+        self._progress.epochs = sum(stage.epochs for stage in self._stages)
+        self._progress.write(self._position)
+        run = None
+        while self._position.stage_index < len(self._stages):
+            run = self._run_stage(self._stages[self._position.stage_index], loaded)
+            loaded = None
+        return self._finish(run or self._build_stage(self._stages[-1]))
+
+    def _resume(self, loaded: Loaded) -> None:
+        self._state.load(loaded.state)
+        manifest = loaded.manifest
+        self._progress.resumed_step = manifest.step
+        log.info(
+            "Resuming from step %d (epoch %d, attempt %d)",
+            manifest.step,
+            manifest.epoch,
+            manifest.attempt,
+        )
+        if loaded.is_elastic(self._world.world_size):
+            log.warning(
+                "The checkpoint is from %d ranks, this attempt has %d: the global batch stays",
+                manifest.world_size,
+                self._world.world_size,
+            )
+
+    def _run_stage(self, stage: Stage, loaded: Loaded | None) -> StageRun:
+        run = self._begin_stage(stage, loaded)
+        position = self._position
+        evaluated: dict[str, float] = {}
+        while position.epoch < stage.epochs:
+            evaluated = self._run_epoch(run)
+        position.stage_index, position.epoch = position.stage_index + 1, 0
+        is_last = position.stage_index == len(self._stages)
+        self._save(run, evaluated, blocking=is_last)
+        return run
+
+    def _begin_stage(self, stage: Stage, loaded: Loaded | None) -> StageRun:
+        state, position = self._state, self._position
+        starts = state.is_at_stage_start
+        if loaded is not None and starts and loaded.rank_state is not None:
+            restore_rng(loaded.rank_state["rng"])
+        run = self._build_stage(stage)
+        self._progress.steps = self._foresee(run)
+        self._builder.settle(run, run.loader.first(position.run_epoch, state.cursor))
+        if loaded is not None and not starts:
+            state.load_stage(run, loaded.state)
+            state.load_own(loaded.rank_state, run, self._world.rank)
+        if state.cursor >= len(run.loader.sampler):
+            # Saved before the evaluation that belongs to it: save that step again, with metrics.
+            self._checkpointer.last_saved = None
+        if len(self._stages) > 1:
+            log.info("Stage %d of %d: %s", position.stage_index + 1, len(self._stages), stage.name)
+        return run
+
+    def _build_stage(self, stage: Stage) -> StageRun:
+        state = self._state
+        self._position.stage = stage
+        state.first_world_size = state.first_world_size or self._world.world_size
+        return self._builder.build(
+            stage, self._metric(stage), state.first_world_size, self._position.step
+        )
+
+    def _metric(self, stage: Stage) -> Metric:
+        """What judges a stage; the last one decides which checkpoint is best."""
+        is_last = stage is self._stages[-1]
+        return self._policy.keep_best if is_last else stage.best or self._recipe.best
+
+    def _foresee(self, run: StageRun) -> int:
+        """Steps of the whole run, were all later stages like this one."""
+        left = sum(stage.epochs for stage in self._stages[self._position.stage_index :])
+        done = self._position.epoch * run.loader.steps_per_epoch
+        done += -(-self._state.cursor // run.loader.split.batch_size)
+        return self._position.step - done + left * run.loader.steps_per_epoch
+
+    def _run_epoch(self, run: StageRun) -> dict[str, float]:
+        """Returns the evaluation's metrics, if there was one."""
+        position, state = self._position, self._state
+        log.info("Epoch %d/%d", position.epoch, run.stage.epochs - 1)
+        began = time.monotonic()
+        self._progress.pace.restart(began, state.samples_seen, position.step)
+        self._train_epoch(run)
+        trained = self._epoch_means(run)
+        log.info(metric_line("train", trained))
+        evaluated = self._evaluate_epoch(run) if self._is_evaluated(run) else {}
+        state.seconds += time.monotonic() - began
+        values = prefixed("train", trained) | run.stepper.rates() | evaluated
+        self._tracker.add(position.step, position.run_epoch, run.stage.name, values)
+        self._progress.note(values)
+        self._end_epoch(run, evaluated)
+        return evaluated
+
+    def _end_epoch(self, run: StageRun, evaluated: dict[str, float]) -> None:
+        position, state = self._position, self._state
+        is_best, ends = self._judge(run, evaluated) if evaluated else (False, False)
+        run.stepper.meter.reset()
+        position.epoch, position.run_epoch = position.epoch + 1, position.run_epoch + 1
+        state.cursor = 0
+        # The end of a stage has a checkpoint of its own; a new best is kept whatever the interval.
+        is_due = is_best or self._owed or self._policy.is_due_after_epoch(position.run_epoch)
+        self._owed = False
+        if ends and position.epoch < run.stage.epochs:
+            log.info("Early stopping after epoch %d: no improvement", position.epoch - 1)
+            position.epoch = run.stage.epochs
+        elif is_due and position.epoch < run.stage.epochs:
+            self._save(run, evaluated)
+        self._progress.write(position)
+
+    def _train_epoch(self, run: StageRun) -> None:
+        position, state, stepper = self._position, self._state, run.stepper
+        watchdog, progress, log_every = (
+            self._watchdog,
+            self._progress,
+            self._training.log_every_steps,
+        )
+        for batch in run.loader.epoch(position.run_epoch, state.cursor):
+            stepper.step(batch, position.step + 1, position.step - run.first_step)
+            if run.ema is not None:
+                run.ema.update()
+            position.step += 1
+            state.cursor = batch.cursor
+            state.samples_seen += batch.samples
+            now = watchdog.last = time.monotonic()
+            if position.step % log_every == 0 or now >= self._next_read:
+                self._read_metrics(run, now)
+            if now >= progress.next_write:
+                progress.write(position)
+            stop, save = self._agreement.poll(
+                position.step, self._should_stop(), self._timer.is_due()
+            )
+            if stop:
+                raise self._stop(run)
+            if save or self._policy.is_due_at_step(position.step):
+                self._save_at_step(run)
+
+    def _save_at_step(self, run: StageRun) -> None:
+        """After the last step of an epoch, wait for the evaluation: its metrics belong to it."""
+        if self._state.cursor < len(run.loader.sampler):
+            self._save(run, {})
+        else:
+            self._owed = True
+
+    def _read_metrics(self, run: StageRun, now: float) -> None:
+        position, state = self._position, self._state
+        means = prefixed("train", run.stepper.meter.read())
+        self._progress.pace.update(now, state.samples_seen, position.step)
+        self._progress.note(means)
+        if position.step % self._training.log_every_steps == 0:
+            pace = {"samples_per_second": self._progress.pace.samples_per_second}
+            self._tracker.add(
+                position.step,
+                position.run_epoch,
+                run.stage.name,
+                {f"{name}_step": value for name, value in means.items()}
+                | run.stepper.rates()
+                | pace,
+            )
+        self._next_read = now + READ_SECONDS
+
+    def _epoch_means(self, run: StageRun) -> dict[str, float]:
+        run.stepper.meter.read()
+        return merge_means(self._world.gather(run.stepper.meter.sums))
+
+    def _is_evaluated(self, run: StageRun) -> bool:
+        if not run.stage.evaluate or run.data.validation is None:
+            return False
+        done = self._position.epoch + 1
+        return done == run.stage.epochs or done % self._training.evaluate_every_epochs == 0
+
+    def _evaluate_epoch(self, run: StageRun) -> dict[str, float]:
+        """Raises Stopped; the checkpoint then stands before the evaluation, which is repeated."""
+        self._builder.share_buffers(run.evaluated)
+        found = run.evaluator.run("validation", run.data, run.evaluated, self._between)
+        if found is None:
+            raise self._stop(run)
+        gathered, metrics = found
+        log.info(metric_line("val", metrics))
+        if isinstance(self._tracker, Tracker):
+            self._recipe.report("validation", gathered, metrics, self._tracker)
+        return prefixed("val", metrics)
+
+    def _between(self) -> bool:
+        """Called by every rank between two batches of an evaluation: whether to leave it."""
+        self._watchdog.beat()
+        return self._agreement.ask(self._should_stop())
+
+    def _judge(self, run: StageRun, evaluated: dict[str, float]) -> tuple[bool, bool]:
+        """Take note of an evaluation: whether it is the best yet, and whether to end the stage."""
+        is_best, ends = run.judge.judge(evaluated)
+        metric = run.judge.metric
+        if is_best and run.judge.best is not None:
+            success("New best model! %s: %.4f", label(metric.name), run.judge.best)
+        watched = find_metric(evaluated, self._training.schedule.metric or metric.name)
+        for schedule in run.stepper.schedules.values():
+            if watched is not None:
+                schedule.observe(watched)
+        self._state.evaluated = evaluated
+        return is_best, ends
+
+    def _save(
+        self, run: StageRun, evaluated: Mapping[str, float], *, blocking: bool = False
+    ) -> None:
+        """evaluated: metrics of this very state, by which the best checkpoint is chosen."""
+        run.stepper.meter.read()  # Never save what has diverged.
+        if run.stage is not self._stages[-1]:
+            evaluated = {f"{run.stage.name}/{name}": value for name, value in evaluated.items()}
+        elif (value := find_metric(evaluated, self._policy.keep_best.name)) is not None:
+            # keepBest may leave out the `val_`, and checkpoints are chosen by its word.
+            evaluated = {**evaluated, self._policy.keep_best.name: value}
+        blocking = blocking or not self._policy.is_async
+        with self._watchdog.paused():
+            self._checkpointer.save(
+                self._state.manifest_position(),
+                self._state.shared(run),
+                evaluated,
+                rank_state=self._state.own(run),
+                blocking=blocking,
+            )
+        if blocking:
+            self._require_saved()
+        self._timer.restart()
+        self._progress.write(self._position)
+
+    def _stop(self, run: StageRun) -> Stopped:
+        self._save(run, {}, blocking=True)
+        return Stopped(f"Stopped on request at step {self._position.step}; a checkpoint is saved.")
+
+    def _require_saved(self) -> None:
+        saved = self._checkpointer.last_saved
+        if saved is None or saved.step != self._position.step:
+            raise CheckpointNotSaved(self._checkpointer.warning or "The checkpoint was not saved.")
+
+    def _finish(self, run: StageRun) -> Outcome:
+        """The best model on the final splits."""
+        self._progress.steps = self._position.step
+        with self._watchdog.paused():
+            best = self._load_best()
+        outcome = Outcome(
+            metrics=dict(self._state.evaluated),
+            seconds=self._state.seconds,
+            step=self._position.step,
+            best_step=best,
+        )
+        finals: dict[str, Gathered] = {}
+        for split in self._recipe.final_splits:
+            if len(samples_of(run.data, split)) == 0:
+                continue
+            found = run.evaluator.run(split, run.data, self._modules, self._between)
+            if found is None:
+                raise Stopped("Stopped on request in the final evaluation, which is repeated.")
+            finals[split], metrics = found
+            log.info(metric_line(split, metrics))
+            outcome.metrics |= prefixed(PREFIXES[split], metrics)
+        self._progress.note(outcome.metrics)
+        if isinstance(self._tracker, Tracker):
+            self._recipe.finish(finals, outcome.metrics, self._tracker)
+        self._progress.write(self._position)
+        return outcome
+
+    def _load_best(self) -> int:
+        """Give the modules the best checkpoint's weights, the last one's where none is best.
+
+        Returns its step.
+        """
+        manifest = self._world.gang.from_first(lambda: newest_best(self._storage))
+        if manifest is None or manifest.weights is None:
+            raise CheckpointNotSaved(f"'{self._storage.uri}' holds no weights to evaluate.")
+        weights = manifest.weights
+        model = self._world.gang.together(lambda: load_part(self._storage, manifest, weights))
+        self._state.load_modules(model)
+        return manifest.step
+
+
+def newest_best(storage: Storage) -> Manifest | None:
+    """The best checkpoint of a run, or its newest."""
+    valid = list_manifests(storage).valid
+    return best_of(valid) or next(iter(valid), None)

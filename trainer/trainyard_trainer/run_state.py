@@ -1,0 +1,105 @@
+"""What a checkpoint holds beside the weights, put together and taken apart."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainyard_trainer import checkpoint
+from trainyard_trainer.recipe import Position, Recipe
+from trainyard_trainer.rng import capture_rng, restore_rng
+from trainyard_trainer.sampler import mix
+from trainyard_trainer.stage_run import StageRun
+
+
+class RunState:
+    """Where a run stands, beyond what its recipe sees."""
+
+    def __init__(self, recipe: Recipe[Any], modules: Mapping[str, nn.Module]) -> None:
+        self._recipe, self._modules = recipe, modules
+        self.position: Position = recipe.position
+        self.cursor = 0
+        """Samples of the epoch that all ranks together have consumed."""
+        self.samples_seen = 0
+        self.first_world_size: int | None = None
+        """Of the first attempt: a smaller gang's ranks hold no more at a time than then."""
+        self.seconds = 0.0
+        """Of training, over all attempts."""
+        self.evaluated: dict[str, float] = {}
+        """Metrics of the last evaluation."""
+
+    @property
+    def is_at_stage_start(self) -> bool:
+        """Whether optimizers and the like are yet to be made."""
+        return self.position.epoch == 0 and self.cursor == 0
+
+    def shared(self, run: StageRun) -> dict[str, Any]:
+        """The same on every rank. `model` is what one evaluates and deploys."""
+        raw = {name: module.state_dict() for name, module in self._modules.items()}
+        state: dict[str, Any] = {"model": raw}
+        if run.ema is not None:
+            average = {name: module.state_dict() for name, module in run.ema.modules.items()}
+            state |= {"model": average, "raw": raw}
+        position = self.position
+        state["run"] = {
+            "stage_index": position.stage_index,
+            "epoch": position.epoch,
+            "run_epoch": position.run_epoch,
+            "step": position.step,
+            "cursor": self.cursor,
+            "samples_seen": self.samples_seen,
+            "first_world_size": self.first_world_size,
+            "seconds": self.seconds,
+            "evaluated": dict(self.evaluated),
+        }
+        state["recipe"] = self._recipe.state_dict()
+        state["stage"] = run.state_dict()
+        return state
+
+    def own(self, run: StageRun) -> dict[str, Any]:
+        """This rank's alone."""
+        return {"rng": capture_rng(), "meter": run.stepper.meter.state_dict()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Weights, position and the recipe's own; a stage loads its part once it is built."""
+        self.load_modules(state.get("raw", state["model"]))
+        run = state["run"]
+        position = self.position
+        position.stage_index, position.epoch = run["stage_index"], run["epoch"]
+        position.run_epoch, position.step = run["run_epoch"], run["step"]
+        self.cursor, self.samples_seen = run["cursor"], run["samples_seen"]
+        self.first_world_size, self.seconds = run["first_world_size"], run["seconds"]
+        self.evaluated = dict(run["evaluated"])
+        self._recipe.load_state_dict(state["recipe"])
+
+    def load_modules(self, model: Mapping[str, Any]) -> None:
+        """Weights and buffers."""
+        for name, module in self._modules.items():
+            module.load_state_dict(model[name])
+
+    def load_stage(self, run: StageRun, state: Mapping[str, Any]) -> None:
+        """Optimizers and the like, in the middle of a stage."""
+        run.load_state_dict(state["stage"])
+        if run.ema is not None and "raw" in state:
+            for name, module in run.ema.modules.items():
+                module.load_state_dict(state["model"][name])
+
+    def load_own(self, rank_state: Mapping[str, Any] | None, run: StageRun, rank: int) -> None:
+        """This rank's generators and sums; a rank that did not exist then gets new ones."""
+        if rank_state is None:
+            torch.manual_seed(mix(self._recipe.site.seed, self.position.step, rank))
+            return
+        run.stepper.meter.load_state_dict(rank_state["meter"])
+        restore_rng(rank_state["rng"])
+
+    def manifest_position(self) -> checkpoint.Position:
+        """For the manifest."""
+        stage = self.position.stage
+        return checkpoint.Position(
+            step=self.position.step,
+            epoch=self.position.run_epoch,
+            stage=stage.name if stage else "",
+            cursor=self.cursor,
+            samples_seen=self.samples_seen,
+        )

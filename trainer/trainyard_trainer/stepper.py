@@ -1,0 +1,200 @@
+"""One optimizer step: the hot path, from batches on the device to changed weights."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from trainyard_trainer.errors import TrainyardError
+from trainyard_trainer.loader import StepBatch
+from trainyard_trainer.metrics import Meter
+from trainyard_trainer.recipe import Loss, Recipe
+from trainyard_trainer.schedule import Schedule
+
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Stepper:
+    """Steps a stage's optimizers, each on its own loss, in order.
+
+    With one optimizer the modules are wrapped in DistributedDataParallel, which reduces gradients
+    while the backward pass still runs. With several, a forward pass may serve two backward passes,
+    which DDP cannot follow: gradients are then reduced once they are complete.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe[Any],
+        modules: Mapping[str, nn.Module],
+        optimizers: Mapping[str, Optimizer],
+        schedules: Mapping[str, Schedule],
+        meter: Meter,
+        device: torch.device,
+    ) -> None:
+        """modules: as wrapped. Learning rates are those of the optimizers times the schedules'."""
+        training = recipe.config.training
+        self._recipe, self.modules, self.meter = recipe, modules, meter
+        self.optimizers, self.schedules = optimizers, schedules
+        dtype = DTYPES[training.precision]
+        self._autocast: AbstractContextManager[Any] = (
+            nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+        )
+        self.scalers = {
+            name: torch.amp.GradScaler(device.type)
+            for name in (optimizers if training.precision == "fp16" else ())
+        }
+        self._clip = training.clip_grad_norm
+        self._parameters = {name: parameters_of(one) for name, one in optimizers.items()}
+        self._ddp = [m for m in modules.values() if isinstance(m, DistributedDataParallel)]
+        self._reduces = len(optimizers) > 1 and dist.is_initialized()
+        self._buffers = [b for m in modules.values() for b in m.buffers()] if self._reduces else []
+        for optimizer in optimizers.values():
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+        self._factors = dict.fromkeys(optimizers, 1.0)
+
+    def step(self, batch: StepBatch, step: int, stage_step: int) -> None:
+        """Consume one global batch. step: of the run, for messages. stage_step: for schedules."""
+        if self._buffers:
+            dist._broadcast_coalesced(_group(), self._buffers, 2**20, 0)
+        streams = [self._recipe.losses(self.modules, one) for one in batch.batches]
+        last = len(streams) - 1
+        for name, optimizer in self.optimizers.items():
+            optimizer.zero_grad()
+            for index, stream in enumerate(streams):
+                for module in self._ddp if last else ():
+                    module.require_backward_grad_sync = index == last
+                with self._autocast:
+                    loss = next(stream, None)
+                self._backward(name, loss, batch, index, step)
+            self._update(name, optimizer, stage_step, step)
+            if len(self.optimizers) > 1:
+                # A later loss that passes through this optimizer's modules leaves them alone.
+                _freeze(self._parameters[name], frozen=True)
+        if len(self.optimizers) > 1:
+            for parameters in self._parameters.values():
+                _freeze(parameters, frozen=False)
+
+    def _backward(
+        self, name: str, loss: Loss | None, batch: StepBatch, index: int, step: int
+    ) -> None:
+        if loss is None or loss.optimizer != name:
+            raise RecipeOrder(name, loss.optimizer if loss else None)
+        count, weight = batch.counts[index], batch.weights[index]
+        value = loss.value if weight == 1.0 else loss.value * weight
+        scaler = self.scalers.get(name)
+        (value if scaler is None else scaler.scale(value)).backward()
+        prefix = "" if len(self.optimizers) == 1 else f"{name}_"
+        self.meter.add_loss(f"{prefix}loss", loss.value.detach(), count, step)
+        for metric, number in loss.metrics.items():
+            self.meter.add(metric, number.detach(), count, step)
+
+    def _update(self, name: str, optimizer: Optimizer, stage_step: int, step: int) -> None:
+        parameters = self._parameters[name]
+        if self._reduces:
+            reduce_gradients(parameters)
+        self._set_rate(name, optimizer, self.schedules[name].factor(stage_step))
+        scaler = self.scalers.get(name)
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        if self._clip is not None:
+            norm = nn.utils.clip_grad_norm_(parameters, self._clip)
+            self.meter.add(f"{name}_grad_norm", norm.detach(), 1, step)
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+
+    def _set_rate(self, name: str, optimizer: Optimizer, factor: float) -> None:
+        if factor != self._factors[name]:
+            self._factors[name] = factor
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    def throw_away(self, batch: StepBatch) -> None:
+        """A backward pass that changes no weights, so that DDP settles on its buckets."""
+        for one in batch.batches[:1]:
+            with self._autocast:
+                loss = next(self._recipe.losses(self.modules, one))
+            loss.value.backward()
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
+
+    def rates(self) -> dict[str, float]:
+        """Each optimizer's learning rate of its first group."""
+        names = {name: "learning_rate" for name in self.optimizers}
+        if len(names) > 1:
+            names = {name: f"{name}_learning_rate" for name in names}
+        return {names[name]: one.param_groups[0]["lr"] for name, one in self.optimizers.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimizers, schedules and scalers."""
+        return {
+            "optimizers": {name: one.state_dict() for name, one in self.optimizers.items()},
+            "schedules": {name: one.state_dict() for name, one in self.schedules.items()},
+            "scalers": {name: one.state_dict() for name, one in self.scalers.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo `state_dict`; the base learning rates stay those of the configuration."""
+        for name, optimizer in self.optimizers.items():
+            rates = [group["initial_lr"] for group in optimizer.param_groups]
+            optimizer.load_state_dict(state["optimizers"][name])
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["initial_lr"] = rate
+            self.schedules[name].load_state_dict(state["schedules"][name])
+            self._factors[name] = float("nan")  # Whatever comes next is set.
+        for name, scaler in self.scalers.items():
+            if name in state["scalers"]:
+                scaler.load_state_dict(state["scalers"][name])
+
+
+class RecipeOrder(TrainyardError):
+    """`losses` and `build_optimizers` disagree."""
+
+    def __init__(self, expected: str, found: str | None) -> None:
+        self.expected, self.found = expected, found
+        what = f"the loss of '{found}'" if found else "no more losses"
+        super().__init__(
+            f"Recipe: losses() yielded {what} where that of '{expected}' was due; yield one Loss "
+            "for each optimizer, in the order of build_optimizers()."
+        )
+
+
+def parameters_of(optimizer: Optimizer) -> list[Tensor]:
+    """All parameters that an optimizer changes."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def reduce_gradients(parameters: Sequence[Tensor], bucket_bytes: int = 25 * 2**20) -> None:
+    """Average gradients over the ranks; one that is absent here counts as 0."""
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        gradients.append(parameter.grad)
+    size = dist.get_world_size()
+    for bucket in torch._utils._take_tensors(gradients, bucket_bytes):
+        flat = torch._utils._flatten_dense_tensors(bucket)
+        dist.all_reduce(flat)
+        flat /= size
+        parts = torch._utils._unflatten_dense_tensors(flat, bucket)
+        torch._foreach_copy_(list(bucket), list(parts))
+
+
+def _freeze(parameters: Sequence[Tensor], *, frozen: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(not frozen)
+
+
+def _group() -> dist.ProcessGroup:
+    group = dist.group.WORLD
+    if group is None:
+        raise RuntimeError("no process group")
+    return group

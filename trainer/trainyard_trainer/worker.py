@@ -1,0 +1,279 @@
+"""One rank from its fork to its exit: the launcher's processes begin at `run_rank`.
+
+What a rank raises becomes its exit code in `rank_process`; here errors get their class.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainyard_operator.contract import RESULT_FILE, Cause, now_text
+from trainyard_trainer.cgroup import processors
+from trainyard_trainer.checkpoint import Best, Checkpointer, Identity, Retention
+from trainyard_trainer.config import RecipeConfig, build_config, config_hash, parse_layer
+from trainyard_trainer.console import log, set_up_logging, success
+from trainyard_trainer.context import Rank, failure_file, report_file
+from trainyard_trainer.distributed import choose_device, is_peer_failure, join, lost_peer
+from trainyard_trainer.engine import Engine, Outcome, Services
+from trainyard_trainer.errors import Stopped, TrainyardError
+from trainyard_trainer.initial import initial_weights
+from trainyard_trainer.policy import CheckpointPolicy
+from trainyard_trainer.progress import ProgressReport
+from trainyard_trainer.recipe import Recipe, Site
+from trainyard_trainer.registry import load_recipe
+from trainyard_trainer.sampler import mix
+from trainyard_trainer.storage import Storage, open_storage
+from trainyard_trainer.tracking import NoTracker, Tracker
+from trainyard_trainer.watchdog import Watchdog
+
+
+class GpuMemoryExhausted(TrainyardError):
+    """The GPU has less memory than a step needs."""
+
+    cause = Cause.OUT_OF_MEMORY
+
+    def __init__(self, step: int, reason: str) -> None:
+        self.step, self.reason = step, reason
+        super().__init__(
+            f"GPU memory is exhausted at step {step} ({reason}); lower "
+            "training.micro_batch_size, or training.precision to bf16."
+        )
+
+
+def run_rank(rank: Rank) -> int:
+    """Train as one rank of the gang; returns 0 once result.json is stored.
+
+    Raises Stopped after a checkpoint, PeerLost where another rank failed, ConfigurationError, and
+    whatever the recipe's own code raises.
+    """
+    set_up_logging(rank.global_rank)
+    with stop_flag() as should_stop:
+        try:
+            run = RankRun(rank, should_stop)
+            run.train()
+        except Exception as error:
+            if is_peer_failure(error):
+                raise lost_peer(error) from error
+            raise
+    return 0
+
+
+@contextlib.contextmanager
+def stop_flag() -> "Iterator[StopFlag]":
+    """SIGTERM and SIGINT only raise a flag inside; the handlers are put back after."""
+    flag = StopFlag()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, flag.lift)
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class StopFlag:
+    """Whether someone asked this process to stop."""
+
+    def __init__(self) -> None:
+        self._is_up = False
+
+    def lift(self, number: int, frame: FrameType | None) -> None:
+        """A signal handler."""
+        self._is_up = True
+
+    def __call__(self) -> bool:
+        """For the engine."""
+        return self._is_up
+
+
+class RankRun:
+    """What one rank works with."""
+
+    def __init__(self, rank: Rank, should_stop: StopFlag) -> None:
+        run = rank.run
+        recipe_class = load_recipe(run.request.recipe)
+        self._rank, self._should_stop = rank, should_stop
+        self.config = merged_config(rank, recipe_class.config_class)
+        place = run.storage
+        self._root = open_storage(
+            place.uri, endpoint=place.endpoint, region=place.region, compat=place.compat
+        )
+        self._storage: Storage = self._root.child(run.run_prefix)
+        training = self.config.training
+        set_up_torch(rank, deterministic=training.deterministic)
+        self._watchdog = Watchdog(
+            run.request.stall_timeout_seconds,
+            failure_file(run.scratch, rank.global_rank),
+            rank.global_rank,
+        )
+        device = choose_device(training.device, rank.local_rank)
+        self._world = join(rank, device)
+        # The same networks on every rank, then different noise.
+        seed_all(mix(training.seed, 0))
+        self._recipe: Recipe[Any] = recipe_class(self.config, self._site(device))
+        best = self._recipe.best
+        self._policy = CheckpointPolicy.parse(run.request.checkpoint, best)
+        self._checkpointer = self._make_checkpointer()
+        self._progress = ProgressReport(
+            report_file(run.scratch) if rank.is_first else None, run.attempt, self._checkpointer
+        )
+        self._tracker = self._make_tracker()
+
+    def train(self) -> None:
+        """To the end: result.json, a last barrier, and out of the process group."""
+        self._watchdog.start()
+        engine = Engine(self._recipe, self._world, self._services(), self._policy, self._stop)
+        seed_all(mix(self.config.training.seed, 1, self._world.rank))
+        try:
+            outcome = engine.run(self._initial if self._policy.resume_from else None)
+        except Stopped:
+            self._leave()
+            raise
+        except torch.OutOfMemoryError as error:
+            step, reason = self._recipe.position.step, str(error).split(". ")[0]
+            raise GpuMemoryExhausted(step, reason) from error
+        except Exception as error:
+            if not is_peer_failure(error):
+                self._keep_curves()
+            raise
+        if self._world.is_first:
+            self._tracker.close()
+            self._storage.write(RESULT_FILE, self._result(outcome))
+            success("Finished at step %d: %s", outcome.step, self._storage.uri_of(RESULT_FILE))
+        self._leave()
+
+    def _stop(self) -> bool:
+        return self._should_stop()
+
+    def _leave(self) -> None:
+        """With the others, in good order; without the last barrier gloo may abort."""
+        self._tracker.close()
+        self._checkpointer.close()
+        self._watchdog.stop()
+        self._world.leave()
+
+    def _keep_curves(self) -> None:
+        with contextlib.suppress(Exception):
+            self._tracker.close()
+
+    def _site(self, device: torch.device) -> Site:
+        data_path, mounted = self.config.data.path, self._rank.run.request.dataset_path
+        return Site(
+            data_path=data_path or (Path(mounted) if mounted else None),
+            scratch=self._rank.run.scratch,
+            device=device,
+            rank=self._world.rank,
+            world_size=self._world.world_size,
+            seed=self.config.training.seed,
+        )
+
+    def _make_checkpointer(self) -> Checkpointer:
+        run, keep = self._rank.run, self._policy.keep_best
+        identity = Identity(
+            namespace=run.namespace,
+            job=run.job,
+            uid=run.uid,
+            attempt=run.attempt,
+            config_hash=config_hash(self.config),
+        )
+        name = keep.name
+        retention = Retention(self._policy.keep_last, Best(metric=name, mode=keep.mode))
+        return Checkpointer(self._storage, identity, self._world.gang, retention)
+
+    def _make_tracker(self) -> Tracker | NoTracker:
+        run = self._rank.run
+        if not self._rank.is_first:
+            return NoTracker()
+        return Tracker(
+            self._storage,
+            run.scratch,
+            run.attempt,
+            tensorboard=run.request.tensorboard,
+            flush_seconds=float(run.request.logs.get("flushSeconds") or 30),
+        )
+
+    def _services(self) -> Services:
+        return Services(
+            storage=self._storage,
+            checkpointer=self._checkpointer,
+            tracker=self._tracker,
+            progress=self._progress,
+            watchdog=self._watchdog,
+        )
+
+    def _initial(self) -> Any:
+        source = self._policy.resume_from or {}
+        log.info("Beginning with the weights of '%s'", source["job"])
+        return initial_weights(self._root, self._rank.run.namespace, source, self._world)
+
+    def _result(self, outcome: Outcome) -> bytes:
+        """Written last: its presence says that the run ended well."""
+        run = self._rank.run
+        report = self._progress.build(self._recipe.position)
+        result = {
+            "job": run.job,
+            "namespace": run.namespace,
+            "uid": run.uid,
+            "recipe": run.request.recipe,
+            "attempts": run.attempt,
+            "world_size": self._world.world_size,
+            "finished_at": now_text(),
+            "training_seconds": round(outcome.seconds, 3),
+            "step": outcome.step,
+            "best_step": outcome.best_step,
+            "metrics": dict(sorted(outcome.metrics.items())),
+            "checkpoints": {"latest": report.latest, "best": report.best, "kept": report.kept},
+            "config": self.config.model_dump(mode="json"),
+            "config_hash": config_hash(self.config),
+            "versions": versions(),
+        }
+        return json.dumps(result, indent=2).encode()
+
+
+def merged_config(rank: Rank, cls: type[RecipeConfig]) -> RecipeConfig:
+    """Defaults, spec.configFrom, spec.config and spec.overrides. Raises ConfigurationError."""
+    run = rank.run
+    return build_config(
+        cls,
+        [parse_layer(run.config_from, "spec.configFrom"), run.request.config],
+        run.request.overrides,
+        ["spec.configFrom", "spec.config"],
+    )
+
+
+def set_up_torch(rank: Rank, *, deterministic: bool) -> None:
+    """This rank's share of the processors, and which algorithms are allowed."""
+    torch.set_num_threads(max(1, processors() // rank.run.processes_per_node))
+    if deterministic:
+        # cuBLAS reads it when it starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    elif torch.cuda.is_available():
+        torch.backends.cudnn.benchmark = True
+
+
+def seed_all(seed: int) -> None:
+    """Every global generator."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def versions() -> Mapping[str, str]:
+    """Of what a result depends on."""
+    return {
+        "python": sys.version.split()[0],
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+    }
