@@ -117,7 +117,9 @@ def _own_account(pod: PodRecord, summary: Summary) -> str:
     named = f"rank {summary.rank}"
     if message.lower().startswith((f"{named} ", f"{named}:")):
         return ended(f"Rank {summary.rank} ({where}){message[len(named) :]}")
-    return ended(f"{message[:1].upper()}{message[1:]} ({where})")
+    is_word = message.split(" ", 1)[0].isalpha()  # And no address or field.
+    start = message[:1].upper() if is_word else message[:1]
+    return ended(f"{start}{message[1:]} ({where})")
 
 
 def _out_of_memory(job: TrainingJob, pod: PodRecord) -> str:

@@ -1,0 +1,15 @@
+"""Prometheus metrics of the operator; every label has a bounded set of values."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+API_REQUESTS = Counter(
+    "trainyard_api_requests_total", "Requests to the API server.", ["verb", "code"]
+)
+RECONCILE_SECONDS = Histogram("trainyard_reconcile_seconds", "Time of one look at one job.")
+RECONCILE_ERRORS = Counter("trainyard_reconcile_errors_total", "Looks at a job that failed.")
+QUEUE_DEPTH = Gauge("trainyard_queue_depth", "Jobs that wait to be looked at.")
+QUEUE_SECONDS = Histogram("trainyard_queue_seconds", "Time that a job waited to be looked at.")
+WATCH_RESTARTS = Counter("trainyard_watch_restarts_total", "Watches begun anew.", ["resource"])
+ATTEMPTS = Counter("trainyard_attempts_failed_total", "Attempts that failed.", ["cause"])
+JOBS = Gauge("trainyard_jobs", "TrainingJobs by phase.", ["phase"])
+REPORTS = Counter("trainyard_reports_total", "Progress reports asked for.", ["outcome"])
