@@ -13,13 +13,13 @@ import selectors
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import NoReturn
 
-from trainyard_trainer import rank_process
+from trainyard_trainer import compiler_stub, rank_process
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class Preload:
     """What every rank needs, imported once. What cannot be imported is left to the ranks, whose
     output then tells why."""
 
-    modules: Sequence[str] = ()
+    libraries: Sequence[str] = ()
+    worker: str | None = None
+    """The module of the function that ranks run."""
     recipe: str | None = None
 
 
@@ -78,14 +80,21 @@ def serve(descriptor: int, launcher_pid: int) -> NoReturn:
 
 def _import(preload: Preload) -> None:
     gc.disable()  # Nothing of it is ever freed; and pages that are frozen stay shared.
-    for name in preload.modules:
-        with contextlib.suppress(Exception, SystemExit):
-            importlib.import_module(name)
+    for name in preload.libraries:
+        _attempt(importlib.import_module, name)
+    if "torch" in preload.libraries:
+        compiler_stub.install()
+    if preload.worker:
+        _attempt(importlib.import_module, preload.worker)
     if preload.recipe:
-        with contextlib.suppress(Exception, SystemExit):
-            importlib.import_module("trainyard_trainer.registry").load_recipe(preload.recipe)
+        _attempt(importlib.import_module("trainyard_trainer.registry").load_recipe, preload.recipe)
     gc.freeze()
     gc.enable()
+
+
+def _attempt(action: Callable[[str], object], name: str) -> None:
+    with contextlib.suppress(Exception, SystemExit):
+        action(name)
 
 
 class _ForkServer:

@@ -22,7 +22,7 @@ from trainyard_trainer.fork_server import Preload
 from trainyard_trainer.log_upload import NodeLogs
 from trainyard_trainer.logs import Console
 from trainyard_trainer.progress_server import ProgressServer, read_report
-from trainyard_trainer.ranks import PRELOAD, WORKER, ForkServer, Ranks
+from trainyard_trainer.ranks import LIBRARIES, WORKER, ForkServer, Ranks
 from trainyard_trainer.signals import SignalQueue
 from trainyard_trainer.storage import Storage
 from trainyard_trainer.summary import compose
@@ -33,11 +33,12 @@ FLUSH_SECONDS = 8.0
 
 
 def launch(
-    environ: Mapping[str, str], target: str = WORKER, modules: tuple[str, ...] = PRELOAD
+    environ: Mapping[str, str], target: str = WORKER, libraries: tuple[str, ...] = LIBRARIES
 ) -> int:
     """Run this node's part of an attempt; returns the exit code of the container.
 
-    target: `module:function` that each rank calls with its Rank. modules: imported once for all.
+    target: `module:function` that each rank calls with its Rank. libraries: imported once
+    for all ranks, and the recipe with them.
     """
     try:
         run = RunContext.from_environ(environ)
@@ -47,7 +48,7 @@ def launch(
         Console().write(f"{summary.message}\n".encode())
         write_summary(Path(environ.get(Env.TERMINATION_LOG, TERMINATION_LOG)), summary)
         return summary.exit_code
-    return _Launcher(run, target, modules).run()
+    return _Launcher(run, target, libraries).run()
 
 
 def _make_scratch(run: RunContext) -> None:
@@ -62,11 +63,15 @@ def _make_scratch(run: RunContext) -> None:
 
 
 class _Launcher:
-    def __init__(self, run: RunContext, target: str, modules: tuple[str, ...]) -> None:
+    def __init__(self, run: RunContext, target: str, libraries: tuple[str, ...]) -> None:
         self._began = time.monotonic()
         self._signals = SignalQueue()
         self._signals.install()
-        preload = Preload(modules=modules, recipe=run.request.recipe if modules else None)
+        preload = Preload(
+            libraries=libraries,
+            worker=target.partition(":")[0],
+            recipe=run.request.recipe if libraries else None,
+        )
         self._server = ForkServer(preload, run.processes_per_node)
         self._run, self._target = run, target
         self._logs = NodeLogs(run, Console())

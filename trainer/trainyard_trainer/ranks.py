@@ -16,14 +16,7 @@ from trainyard_trainer.fork_server import Message, Preload, RankEnded, RankStart
 from trainyard_trainer.rank_process import ForkRequest
 
 WORKER = "trainyard_trainer.worker:run_rank"
-PRELOAD = (
-    "torch",
-    "torch.distributed",
-    "torch.optim",
-    "torch.nn.parallel",
-    "torch._dynamo",
-    "trainyard_trainer.worker",
-)
+LIBRARIES = ("torch", "torch.distributed", "torch.optim", "torch.nn.parallel")
 _SERVE = "from trainyard_trainer.fork_server import serve; serve({descriptor}, {launcher_pid})"
 
 
