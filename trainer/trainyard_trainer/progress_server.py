@@ -38,7 +38,7 @@ class ProgressServer:
         self._server.daemon_threads = True
         self.address: tuple[str, int] = self._server.server_address[:2]  # type: ignore[assignment]
         threading.Thread(
-            target=self._server.serve_forever, name="progress-server", daemon=True
+            target=self._server.serve_forever, args=(0.1,), name="progress-server", daemon=True
         ).start()
 
     def close(self) -> None:
