@@ -130,7 +130,7 @@ def _follow(scene: Scene) -> Decision:
         scene = scene.update(formed_attempt=scene.status.attempt)
     if verdict.is_result_stored(pods):
         return _keep_running(scene)
-    if any(pod.spec_hash != spec_hash(job.spec) for pod in pods):
+    if {pod.spec_hash for pod in pods} - {spec_hash(job.spec)}:
         return _restart_edited(scene)
     failure = verdict.first_failure(job, scene.status.attempt, pods, formed=scene.is_formed)
     if failure:

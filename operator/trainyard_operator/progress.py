@@ -1,5 +1,6 @@
 """What rank 0 reports, taken over into the status, and the columns people read."""
 
+import dataclasses
 import math
 from datetime import datetime
 from typing import Any, TypeVar
@@ -28,6 +29,9 @@ def with_report(status: JobStatus, report: Report | None) -> JobStatus:
     """The status with what the report knows; a report of another attempt changes nothing."""
     if report is None or report.attempt != status.attempt:
         return status
+    report = parse_report(dataclasses.asdict(report))
+    if report is None:
+        return status
     known = status.checkpoints
     stamped = {**report.progress, "lastReportTime": report.time} if report.progress else None
     checkpoints = Checkpoints(
@@ -40,7 +44,7 @@ def with_report(status: JobStatus, report: Report | None) -> JobStatus:
 
 
 def parse_report(raw: dict[str, Any] | None) -> Report | None:
-    """The report inside a termination summary; one that is malformed counts as absent."""
+    """The report as a program sent it; one that is malformed counts as absent."""
     try:
         return _REPORT.validate_python(raw) if raw else None
     except ValidationError:

@@ -1,0 +1,161 @@
+"""A cluster of one job in memory: it carries out decisions as the operator and kubelets would."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from core_objects import DEFAULTS, T0, summary
+
+from trainyard_operator.api import TrainingJob
+from trainyard_operator.contract import Label
+from trainyard_operator.decision import Action, Create, Decision, DeleteJob, DeletePod
+from trainyard_operator.observed import SPEC_HASH, Observed, PodRecord, Terminated, Waiting
+from trainyard_operator.plan import plan
+from trainyard_operator.status import JobStatus
+
+GRACE = 60
+"""Of every pod, in seconds."""
+
+
+@dataclass
+class Cluster:
+    """The API server's truth: the job, its status, its pods, and the time."""
+
+    job: TrainingJob
+    status: JobStatus = field(default_factory=JobStatus)
+    pods: dict[str, PodRecord] = field(default_factory=dict)
+    now: datetime = T0
+    seen: tuple[PodRecord, ...] = ()
+    """The operator's cached list."""
+    lost_nodes: set[str] = field(default_factory=set)
+    is_job_deleted: bool = False
+    wake_at: datetime | None = None
+    made: set[tuple[str, int, int]] = field(default_factory=set)
+    """(uid, attempt, node index) of every pod ever made."""
+    version: int = 0
+    """Of the status: a write that expects another one is refused."""
+    serial: int = 0
+
+    def refresh(self) -> None:
+        """The cached list becomes the truth."""
+        self.seen = tuple(self.pods.values())
+
+    def decide(self) -> Decision:
+        """What the operator wants now."""
+        return self.decide_on(self.seen)
+
+    def decide_on(self, pods: tuple[PodRecord, ...]) -> Decision:
+        """The same, on another list."""
+        return plan(self.job, self.status, Observed(pods=pods), self.now, DEFAULTS)
+
+    def write(self, decision: Decision, version: int) -> bool:
+        """Write the status unless somebody else did since."""
+        if version != self.version:
+            return False
+        if decision.status != self.status:
+            self.status, self.version = decision.status, self.version + 1
+        self.wake_at = decision.wake_at
+        return True
+
+    def execute(self, actions: tuple[Action, ...]) -> None:
+        """Carry the actions out."""
+        for action in actions:
+            match action:
+                case Create(manifest) if manifest["kind"] == "Pod":
+                    self._create(manifest)
+                case DeletePod(name=name, uid=uid, grace_seconds=grace):
+                    self.delete(name, uid, GRACE if grace is None else grace)
+                case DeleteJob():
+                    self.is_job_deleted = True
+
+    def reconcile(self) -> Decision:
+        """One whole pass of the operator on a fresh list."""
+        self.refresh()
+        decision = self.decide()
+        assert self.write(decision, self.version)
+        self.execute(decision.actions)
+        return decision
+
+    def settle(self, passes: int = 20) -> None:
+        """Passes until nothing changes any more. Raises AssertionError if that never happens."""
+        for _ in range(passes):
+            before = (self.version, dict(self.pods))
+            decision = self.reconcile()
+            if (self.version, self.pods) == before:
+                woken = decision.wake_at is None or decision.wake_at > self.now
+                assert woken or self.is_job_deleted, f"busy loop: {decision}"
+                return
+        raise AssertionError(f"does not settle: {self.status}")
+
+    def delete(self, name: str, uid: str, grace_seconds: int) -> None:
+        """Delete a pod: gone at once, or when its node says so."""
+        pod = self.pods.get(name)
+        if pod is None or pod.uid != uid:
+            return
+        if grace_seconds == 0 or pod.is_finished or pod.node is None:
+            del self.pods[name]
+            return
+        deadline = self.now + timedelta(seconds=grace_seconds)
+        self.pods[name] = replace(pod, deadline=min(deadline, pod.deadline or deadline))
+
+    def start(self, name: str) -> None:
+        """A kubelet starts a pod."""
+        pod = self.pods[name]
+        if pod.phase == "Pending" and not pod.is_deleting:
+            fields = {"phase": "Running", "running": True, "waiting": None, "scheduled": self.now}
+            self.pods[name] = replace(pod, **fields, node=f"node-{pod.node_index}")
+
+    def end(self, name: str, code: int, message: str = "", reason: str = "Error") -> None:
+        """A program ends."""
+        pod = self.pods[name]
+        if pod.phase == "Running" and pod.node not in self.lost_nodes:
+            ended = Terminated(exit_code=code, reason=reason, message=message, finished=self.now)
+            phase = "Failed" if code else "Succeeded"
+            self.pods[name] = replace(pod, phase=phase, running=False, terminated=ended)
+
+    def kubelets(self) -> None:
+        """Pods that are being deleted go, unless their node is lost."""
+        for name, pod in list(self.pods.items()):
+            if pod.is_deleting and pod.node not in self.lost_nodes:
+                del self.pods[name]
+
+    def lose_node(self, index: int) -> None:
+        """A node stops answering; the taint manager deletes its pods, which stay."""
+        self.lost_nodes.add(f"node-{index}")
+        for name, pod in list(self.pods.items()):
+            if pod.node == f"node-{index}":
+                deadline = pod.deadline or self.now + timedelta(seconds=GRACE)
+                lost = {"deadline": deadline, "disruption": "DeletionByTaintManager"}
+                self.pods[name] = replace(pod, **lost)
+
+    def behave(self) -> None:
+        """One step of a cluster in which nothing goes wrong: nodes answer, programs succeed."""
+        self.lost_nodes.clear()
+        self.kubelets()
+        for name, pod in list(self.pods.items()):
+            if pod.running:
+                self.end(name, 0, summary(0, "done", result=pod.node_index == 0), "Completed")
+            self.start(name)
+        self.settle()
+        soon = self.now + timedelta(seconds=1)
+        self.now = max(soon, self.wake_at) if self.wake_at and not self.pods else soon
+        self.settle()
+
+    def _create(self, manifest: dict) -> None:
+        metadata = manifest["metadata"]
+        name, labels = metadata["name"], metadata["labels"]
+        if name in self.pods:
+            return
+        self.serial += 1
+        attempt, index = int(labels[Label.ATTEMPT]), int(labels[Label.NODE_INDEX])
+        uid = f"pod-{self.serial}"
+        self.made.add((uid, attempt, index))
+        self.pods[name] = PodRecord(
+            name=name,
+            uid=uid,
+            attempt=attempt,
+            node_index=index,
+            phase="Pending",
+            created=self.now,
+            waiting=Waiting(reason="ContainerCreating", message=""),
+            spec_hash=metadata["annotations"][SPEC_HASH],
+        )

@@ -1,0 +1,78 @@
+"""Specs that the API server takes and this operator cannot run."""
+
+import pytest
+from core_objects import (
+    make_job,
+)
+from core_scenes import (
+    FAULTY,
+    LONG,
+    decide,
+)
+
+from trainyard_operator.status import JobStatus
+
+REFUSALS = {
+    "no storage": (
+        FAULTY,
+        "spec.storage: a recipe needs somewhere for its checkpoints; set storage.uri, such as "
+        "s3://bucket/prefix.",
+    ),
+    "kubeflow": (
+        make_job(backend="kubeflow"),
+        "spec.backend 'kubeflow' is not in this version; drop the field.",
+    ),
+    "elastic": (
+        make_job(elastic={"minNodes": 1, "maxNodes": 4}),
+        "spec.elastic is not in this version; drop the field.",
+    ),
+    "gang": (
+        make_job(scheduling={"gang": "volcano"}),
+        "spec.scheduling.gang 'volcano' is not in this version; drop the field.",
+    ),
+    "queue": (
+        make_job(scheduling={"queue": "a"}),
+        "spec.scheduling.queue is not in this version; drop the field.",
+    ),
+    "long name": (
+        LONG,
+        f"metadata.name: '{'n' * 52}' is too long by 1: its pod '{'n' * 52}-worker-1022' needs a "
+        "host name of at most 63 characters; create the job under a shorter name.",
+    ),
+    "template": (make_job(template={"spec": []}), "spec.template.spec must be keys and values."),
+    "containers": (
+        make_job(template={"spec": {"containers": [{"image": "a"}]}}),
+        "spec.template.spec.containers[0] needs a name.",
+    ),
+    "env": (
+        make_job(template={"spec": {"containers": [{"name": "pytorch", "env": ["A=1"]}]}}),
+        "spec.template.spec.containers[0].env[0] needs a name.",
+    ),
+    "volumes": (
+        make_job(template={"spec": {"volumes": None}}),
+        "spec.template.spec.volumes must be a list.",
+    ),
+    "labels": (
+        make_job(template={"metadata": {"labels": ["a"]}}),
+        "spec.template.metadata.labels must be keys and values.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("job", "sentence"), REFUSALS.values(), ids=REFUSALS)
+def test_a_spec_that_cannot_run_is_refused_in_a_sentence(job, sentence):
+    decision = decide(JobStatus(), job=job)
+    accepted = decision.status.condition("Accepted")
+    assert accepted
+    assert (accepted.status, accepted.reason, accepted.message) == (
+        "False",
+        "NotAccepted",
+        sentence,
+    )
+    assert [event.message for event in decision.events] == [sentence]
+    assert decision.wake_at is None
+
+
+def test_labels_may_have_any_name():
+    template = {"metadata": {"labels": {"env": "prod"}}, "spec": {"nodeSelector": {"env": "gpu"}}}
+    assert decide(JobStatus(), job=make_job(template=template)).status.phase == "Starting"

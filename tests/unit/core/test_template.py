@@ -1,0 +1,95 @@
+"""A template laid over the pod."""
+
+from core_expected import CONTAINER, ENV, MASTER_LABELS, POD, build, hashed
+from core_objects import DEFAULTS, make_job
+
+from trainyard_operator.desired import build_pod
+
+
+def test_a_template_is_merged_by_the_names_of_its_parts():
+    claim = {"persistentVolumeClaim": {"claimName": "luna"}}
+    own = {
+        "name": "pytorch",
+        "env": [{"name": "HOME", "value": "/home"}, {"name": "OMP_NUM_THREADS", "value": "1"}],
+        "volumeMounts": [{"name": "luna", "mountPath": "/luna", "readOnly": True}],
+        "securityContext": {"readOnlyRootFilesystem": False},
+    }
+    template = {
+        "metadata": {"labels": {"team": "lungs"}, "annotations": {"note": "mine"}},
+        "spec": {
+            "nodeSelector": {"gpu": "a100"},
+            "tolerations": [{"key": "gpu", "operator": "Exists"}],
+            "volumes": [{"name": "luna", **claim}, {"name": "tmp", **claim}],
+            "containers": [own],
+        },
+    }
+    job = make_job(template=template)
+    pod, container, env = build(job)
+    plain = hashed(job)
+    assert pod == plain | {
+        "metadata": plain["metadata"]
+        | {
+            "labels": MASTER_LABELS | {"team": "lungs"},
+            "annotations": plain["metadata"]["annotations"] | {"note": "mine"},
+        },
+        "spec": POD["spec"]
+        | {
+            "nodeSelector": {"gpu": "a100"},
+            "tolerations": [*POD["spec"]["tolerations"], *template["spec"]["tolerations"]],
+            "volumes": [
+                {"name": "tmp", **claim},
+                {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
+                {"name": "luna", **claim},
+            ],
+        },
+    }
+    assert container == CONTAINER | {
+        "volumeMounts": [*CONTAINER["volumeMounts"], *own["volumeMounts"]],
+        "securityContext": CONTAINER["securityContext"] | {"readOnlyRootFilesystem": False},
+    }
+    assert env == ENV | {"HOME": "/home", "OMP_NUM_THREADS": "1"}
+
+
+def test_a_sidecar_stands_beside_the_trainer():
+    sidecar = {"name": "proxy", "image": "proxy:1"}
+    pod = build_pod(make_job(template={"spec": {"containers": [sidecar]}}), 1, 0, DEFAULTS)
+    assert [container["name"] for container in pod["spec"]["containers"]] == ["pytorch", "proxy"]
+    assert pod["spec"]["containers"][1] == sidecar
+
+
+def test_a_template_cannot_change_what_makes_the_gang():
+    hostile = {
+        "apiVersion": "v2",
+        "metadata": {
+            "name": "other",
+            "namespace": "other",
+            "labels": {"trainyard.dev/attempt": "9", "trainyard.dev/job-uid": None},
+            "annotations": None,
+            "ownerReferences": [],
+        },
+        "spec": {
+            "restartPolicy": "Always",
+            "hostname": "other",
+            "subdomain": None,
+            "containers": [
+                {
+                    "name": "pytorch",
+                    "env": [
+                        {"name": "RANK", "value": "7"},
+                        {"name": "WORLD_SIZE", "valueFrom": {"fieldRef": {"fieldPath": "x"}}},
+                        {"name": "TRAINYARD_ATTEMPT", "value": "9"},
+                    ],
+                }
+            ],
+        },
+    }
+    job = make_job(template=hostile)
+    assert build(job) == (hashed(job), CONTAINER, ENV)
+
+
+def test_null_in_a_template_removes_a_field():
+    job = make_job(template={"spec": {"securityContext": {"runAsUser": None}, "tolerations": None}})
+    pod, _, _ = build(job)
+    security = {k: v for k, v in POD["spec"]["securityContext"].items() if k != "runAsUser"}
+    spec = {k: v for k, v in POD["spec"].items() if k != "tolerations"}
+    assert pod == hashed(job) | {"spec": spec | {"securityContext": security}}
