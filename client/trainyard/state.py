@@ -104,9 +104,13 @@ def local_jobs(name: str | None = None) -> Iterator[LocalJob]:
     """Jobs of `trainyard run` on this machine, the newest first."""
     found = (state_directory() / "jobs").glob(f"{name or '*'}/*/job.json")
     jobs = [LocalJob(path.parent) for path in found]
-    jobs = [job for job in jobs if job.object]
-    jobs.sort(key=lambda job: job.object["metadata"].get("creationTimestamp", ""), reverse=True)
-    return iter(jobs)
+    return iter(sorted((job for job in jobs if job.object), key=_birth, reverse=True))
+
+
+def _birth(job: LocalJob) -> tuple[str, int]:
+    """Kubernetes' times have whole seconds; two runs may share one."""
+    created = job.object["metadata"].get("creationTimestamp", "")
+    return created, (job.directory / "job.json").stat().st_mtime_ns
 
 
 def newest_local_job(name: str) -> LocalJob | None:

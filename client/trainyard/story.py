@@ -34,10 +34,12 @@ def metrics_line(job: Job) -> str:
     """`train_loss 0.214  froc_score 0.71 (best 0.73, step 6000)`."""
     progress, best = job.status.progress, job.status.checkpoints.best
     words = []
-    metrics = dict(list((progress.metrics if progress else {}).items())[:_SHOWN_METRICS])
-    if best and best.metric and best.metric not in metrics and best.value:
-        metrics[best.metric] = best.value
-    for name, value in metrics.items():
+    known = progress.metrics if progress else {}
+    best_metric = best.metric if best and best.metric else ""
+    first = [name for name in ("train_loss", "loss", best_metric) if name in known]
+    names = list(dict.fromkeys([*first, *(name for name in known if name != "learning_rate")]))
+    for name in names[:_SHOWN_METRICS]:
+        value = known[name]
         word = f"{name} {number_text(value)}"
         if best and best.metric == name and best.value:
             word += f" (best {number_text(best.value)}, step {best.step})"
@@ -147,7 +149,7 @@ def last_words(lines: Sequence[str]) -> str:
 
 def _progress_words(status: JobStatus, now: datetime) -> list[str]:
     progress = status.progress
-    if progress is None or progress.step is None:
+    if progress is None or progress.step is None or progress.steps == 0:
         return []
     words = [progress.stage] if progress.stage else []
     if progress.epoch is not None:

@@ -144,7 +144,8 @@ def _run(settings: Settings, local: "LocalJob") -> int:
     typed = {key: value for key, value in stored.items() if key != "status"}
     job = TrainingJob.model_validate(typed)
     told = False
-    with stopping_on_signals(StopRequest()) as stop, Display(settings) as display:
+    stream = sys.stdout if settings.output == "json" else sys.stderr
+    with stopping_on_signals(StopRequest()) as stop, Display(settings, stream) as display:
         display.skip_history(Job(stored, local=local))
 
         def show(current: Job) -> None:
@@ -155,16 +156,16 @@ def _run(settings: Settings, local: "LocalJob") -> int:
             display.update(current)
 
         ended = LocalRunner(local, job, stop).run(show)
-    return _conclude(settings, ended)
+    return _conclude(settings, ended, was_forced=stop.count > 1)
 
 
-def _conclude(settings: Settings, job: "Job") -> int:
+def _conclude(settings: Settings, job: "Job", *, was_forced: bool) -> int:
     """The last lines, and the exit code."""
     from trainyard.locate import of_job
     from trainyard.story import end_lines, failure_tail, next_command, run_target
 
     status = job.status
-    if settings.is_structured:
+    if settings.output == "yaml":
         say(render_document(settings, job.object))
     elif settings.output == "name":
         say(job.name)
@@ -177,12 +178,7 @@ def _conclude(settings: Settings, job: "Job") -> int:
             rank=status.failure.rank,
         )
     if status.phase != "Succeeded":
-        latest = status.checkpoints.latest
-        saved = (
-            f"stopped at step {latest.step}; checkpoint saved"
-            if latest
-            else ("stopped; there is no checkpoint yet")
-        )
+        saved = _how_it_stopped(job, was_forced)
         raise Interrupted(f"{job.name} {saved}", f"trainyard run {run_target(job)}")
     if settings.output in {None, "wide"}:
         uri = of_job(job).storage.uri if job.spec.get("recipe") else None
@@ -191,6 +187,15 @@ def _conclude(settings: Settings, job: "Job") -> int:
             note(settings, f"next: {next_command(job)}")
     sys.stdout.flush()
     return Exit.DONE
+
+
+def _how_it_stopped(job: "Job", was_forced: bool) -> str:
+    latest = job.status.checkpoints.latest
+    if latest is None:
+        return "stopped; there is no checkpoint yet"
+    if was_forced:
+        return f"was ended at once; the last checkpoint is of step {latest.step}"
+    return f"stopped at step {latest.step}; checkpoint saved"
 
 
 def _show_plan(settings: Settings, job_file: "JobFile") -> None:

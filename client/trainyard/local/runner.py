@@ -8,6 +8,7 @@ and the next run resumes from it as the same job.
 """
 
 import contextlib
+import dataclasses
 import os
 import signal
 import time
@@ -106,6 +107,7 @@ class LocalRunner:
             pods=tuple(pod.record() for pod in self._pods), report=self._read_report()
         )
         decision = plan(job, self._status, observed, now, DEFAULTS)
+        decision = dataclasses.replace(decision, status=_in_local_words(decision.status))
         # A deleted pod is seen once with its last words, and is gone at the next look.
         self._pods = [pod for pod in self._pods if pod.is_alive or pod.deadline is None]
         return decision
@@ -156,7 +158,7 @@ class LocalRunner:
                 attempt=status.attempt,
                 type="Restarted",
                 reason="RunnerLost",
-                message="The runner on this machine had ended; going on from the last checkpoint.",
+                message="The runner on this machine had ended; going on.",
             )
             self._status = status.model_copy(
                 update={
@@ -182,6 +184,15 @@ class LocalRunner:
         for pod in self._pods:
             if pod.process:
                 pod.process.wait()
+
+
+def _in_local_words(status: JobStatus) -> JobStatus:
+    """A stop as this machine's user meets it: there is no field to set."""
+    if not status.history or status.history[-1].type != "Suspended":
+        return status
+    message = "Stopped; the same command goes on from the last checkpoint."
+    last = status.history[-1].model_copy(update={"message": message})
+    return status.model_copy(update={"history": [*status.history[:-1], last]})
 
 
 @contextlib.contextmanager

@@ -181,3 +181,11 @@ def test_delete_asks_before_it_forgets(write_job, trainyard) -> None:
     assert "help: trainyard delete job -y\n" in refused.err
     assert trainyard("delete", "job", "-y").code == 0
     assert trainyard("get", "job").code == 3
+
+
+def test_following_in_json_is_a_line_for_each_change(write_job, trainyard) -> None:
+    ran = trainyard("run", write_job(Path("job.yaml"), "pass"), "-o", "json")
+    changes = [json.loads(line) for line in ran.out.splitlines()]
+    assert (ran.code, ran.err) == (0, "")
+    assert {change["name"] for change in changes} == {"job"}
+    assert changes[-1]["status"]["phase"] == "Succeeded"
