@@ -89,7 +89,6 @@ TTL = policy(ttlSecondsAfterFinished=60)
 GROWN = edited(JOB, nodes=3)
 MENDED = edited(JOB, args=["--fixed"])
 FAULTY = make_job(**{"recipe": "classification"})
-LONG = make_job(1024, name="n" * 52)
 
 
 def decide(status: JobStatus, *pods: PodRecord, job=JOB, now: float = 10, **observed) -> Decision:

@@ -80,6 +80,12 @@ class Elastic(ApiModel):
     max_nodes: Annotated[int, Field(ge=1, le=MAX_NODES)]
     """Most nodes that an attempt may run with."""
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min_nodes > self.max_nodes:
+            raise ValueError("minNodes must not exceed maxNodes")
+        return self
+
 
 class SecretRef(ApiModel):
     """A Secret in the job's namespace."""
@@ -137,6 +143,12 @@ class Dataset(ApiModel):
     """Directory at which the program finds the data."""
     size_limit: Annotated[str, Field(max_length=32)] | None = None
     """Upper bound of the volume that takes the data, such as 200Gi; unset means none."""
+
+    @model_validator(mode="after")
+    def _is_absolute(self) -> Self:
+        if not self.mount_path.startswith("/"):
+            raise ValueError("mountPath must be absolute, such as /data")
+        return self
 
 
 class Best(ApiModel):
@@ -342,8 +354,9 @@ class JobSpec(ApiModel):
         if self.processes_per_node != "auto":
             return self.processes_per_node
         limits = self.resources.limits
-        gpus = (int(count) for name, count in limits.items() if name.endswith("/gpu"))
-        return max(sum(gpus), 1)
+        gpus = [str(count) for name, count in limits.items() if name.endswith("/gpu")]
+        # The API server refuses a pod with any other count, in words for a person.
+        return max(sum(int(count) for count in gpus if count.isdecimal()), 1)
 
 
 class ObjectMeta(BaseModel):

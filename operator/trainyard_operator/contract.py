@@ -222,17 +222,18 @@ class Summary:
     """Whether RESULT_FILE was stored."""
 
     def to_json(self) -> str:
-        """At most TERMINATION_BYTES long: first the log tail, then the message is cut."""
+        """At most TERMINATION_BYTES long: first the log tail is cut, then message, then report."""
         summary = self
-        while len(text := json.dumps(dataclasses.asdict(summary)).encode()) > TERMINATION_BYTES:
-            if summary.log_tail:
-                summary = dataclasses.replace(summary, log_tail=summary.log_tail[1:])
-            elif summary.report:
-                summary = dataclasses.replace(summary, report=None)
-            else:
-                summary = dataclasses.replace(summary, message=summary.message[:500])
-                return json.dumps(dataclasses.asdict(summary))
-        return text.decode()
+        while len(text := json.dumps(dataclasses.asdict(summary))) > TERMINATION_BYTES:
+            summary = summary._shorter()
+        return text
+
+    def _shorter(self) -> "Summary":
+        if self.log_tail:
+            return dataclasses.replace(self, log_tail=self.log_tail[1:])
+        if len(self.message) > 300 or not self.report:  # JSON makes up to 12 bytes of a character.
+            return dataclasses.replace(self, message=self.message[: len(self.message) * 3 // 4])
+        return dataclasses.replace(self, report=None)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Summary":

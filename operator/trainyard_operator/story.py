@@ -8,7 +8,6 @@ from typing import Literal
 from trainyard_operator.api import Storage, TrainingJob
 from trainyard_operator.contract import USER_CAUSES, Cause, now_text
 from trainyard_operator.decision import Event
-from trainyard_operator.desired import node_name
 from trainyard_operator.overlay import shape_problem
 from trainyard_operator.status import (
     FINISHED,
@@ -24,8 +23,8 @@ from trainyard_operator.status import (
 from trainyard_operator.verdict import Problem
 from trainyard_operator.wording import cut, ended
 
-HOST_NAME_LENGTH = 63
 SENTENCE_LENGTH = 2048
+"""Characters of a line; a restart's says more than the failure before it."""
 
 
 class Line(Enum):
@@ -69,13 +68,6 @@ class Told:
 def refusal(job: TrainingJob, storage: Storage | None) -> str:
     """Why a spec that the API server took cannot run with this operator; empty if it can."""
     spec = job.spec
-    last_pod = node_name(job.metadata.name, spec.nodes - 1)
-    if len(last_pod) > HOST_NAME_LENGTH:
-        return (
-            f"metadata.name: '{job.metadata.name}' is too long by "
-            f"{len(last_pod) - HOST_NAME_LENGTH}: its pod '{last_pod}' needs a host name of at "
-            f"most {HOST_NAME_LENGTH} characters; create the job under a shorter name."
-        )
     if problem := shape_problem(spec.template or {}, "spec.template"):
         return problem
     if spec.recipe and storage is None:

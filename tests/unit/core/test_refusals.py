@@ -6,7 +6,6 @@ from core_objects import (
 )
 from core_scenes import (
     FAULTY,
-    LONG,
     decide,
 )
 
@@ -33,11 +32,6 @@ REFUSALS = {
     "queue": (
         make_job(scheduling={"queue": "a"}),
         "spec.scheduling.queue is not in this version; drop the field.",
-    ),
-    "long name": (
-        LONG,
-        f"metadata.name: '{'n' * 52}' is too long by 1: its pod '{'n' * 52}-worker-1022' needs a "
-        "host name of at most 63 characters; create the job under a shorter name.",
     ),
     "template": (make_job(template={"spec": []}), "spec.template.spec must be keys and values."),
     "containers": (
