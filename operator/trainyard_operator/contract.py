@@ -139,6 +139,11 @@ def log_prefix(attempt: int, rank: int) -> str:
     return f"logs/a{attempt}/rank-{rank}"
 
 
+def node_log_prefix(attempt: int, node_index: int) -> str:
+    """The directory of a launcher's own log segments, beside those of its ranks."""
+    return f"logs/a{attempt}/node-{node_index}"
+
+
 def tensorboard_prefix(attempt: int) -> str:
     """The directory of one attempt's event files."""
     return f"tensorboard/a{attempt}"

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from trainyard_operator.contract import log_prefix
+from trainyard_operator.contract import log_prefix, node_log_prefix
 from trainyard_trainer.context import RunContext
 from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.logs import Console, LogStream, Segment
@@ -17,11 +17,6 @@ WAITING_BYTES = 64 * 2**20
 RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 FLUSH_SECONDS = 30
 """Age at which a segment is closed, where spec.logs.flushSeconds says nothing."""
-
-
-def node_log_prefix(attempt: int, node_index: int) -> str:
-    """The directory of a launcher's own log segments, beside those of its ranks."""
-    return f"logs/a{attempt}/node-{node_index}"
 
 
 class SegmentUploader:

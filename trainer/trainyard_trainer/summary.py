@@ -104,7 +104,7 @@ _CAUSES: dict[int, Cause] = {
 
 
 def _killed(who: str, exit_code: int, known: Circumstances) -> tuple[str, str]:
-    name = _signal_name(-exit_code)
+    name = signal_name(-exit_code)
     if exit_code != -signal.SIGKILL:
         return f"{who} was killed by {name}", Cause.USER_EXIT
     if not known.out_of_memory:
@@ -150,7 +150,8 @@ def _shell_code(exit_code: int) -> int:
     return exit_code if exit_code >= 0 else 128 - exit_code
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -15,7 +15,7 @@ from trainyard_trainer.log_upload import NodeLogs
 from trainyard_trainer.logs import LogStream
 from trainyard_trainer.ranks import ForkServer, Ranks
 from trainyard_trainer.signals import STOPS, SignalQueue
-from trainyard_trainer.summary import Circumstances, RankEnd
+from trainyard_trainer.summary import Circumstances, RankEnd, signal_name
 
 STOP_SECONDS = 50.0
 """From a request to stop until ranks are killed; a pod has 60 s, the rest is for the logs."""
@@ -203,4 +203,4 @@ def _pour(descriptor: int, stream: LogStream) -> int | None:
 def _how(exit_code: int) -> str:
     if exit_code >= 0:
         return f"exited with code {exit_code}"
-    return f"was killed by signal {-exit_code}"
+    return f"was killed by {signal_name(-exit_code)}"

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.launcher.nodes import make_run
 
+from trainyard_operator.contract import node_log_prefix
 from trainyard_trainer import log_upload
 from trainyard_trainer.files import FileStorage
-from trainyard_trainer.log_upload import RETRY_SECONDS, NodeLogs, SegmentUploader, node_log_prefix
+from trainyard_trainer.log_upload import RETRY_SECONDS, NodeLogs, SegmentUploader
 from trainyard_trainer.logs import (
     LINE_BYTES,
     TAIL_LINES,
