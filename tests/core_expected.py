@@ -60,6 +60,7 @@ GANG_ENV = {
     "TRAINYARD_NODE_INDEX": "0",
     "TRAINYARD_PROCESSES_PER_NODE": "1",
     "TRAINYARD_NODE_NAME": {"fieldRef": {"fieldPath": "spec.nodeName"}},
+    "ACCELERATE_USE_CPU": "true",
 }
 POD = {
     "apiVersion": "v1",

@@ -16,6 +16,7 @@ SCRATCH = "/tmp/trainyard"  # noqa: S108  an emptyDir of the pod
 USER_ID = 65532
 GRACE_SECONDS = 60
 """Time for a checkpoint between SIGTERM and SIGKILL."""
+ACCELERATE_CPU = "ACCELERATE_USE_CPU"
 UNREACHABLE_SECONDS = 30
 """How long a pod stays on a node that stopped answering."""
 
@@ -83,8 +84,8 @@ def build_pod(
     """The pod of one node of one attempt, with the job's template laid over it."""
     essential = _essential(job, attempt, node_index)
     base = merge(essential, {"spec": _pod_spec(job, attempt, node_index, defaults)})
-    pod = merge(base, job.spec.template or {})
-    return _with_essential_env(merge(pod, essential), _gang_env(job, attempt, node_index))
+    pod = merge(merge(base, job.spec.template or {}), essential)
+    return _with_essential_env(pod, _gang_env(job, attempt, node_index))
 
 
 def _essential(job: TrainingJob, attempt: int, node_index: int) -> dict[str, Any]:
@@ -327,7 +328,23 @@ def _with_essential_env(pod: dict[str, Any], env: list[dict[str, Any]]) -> dict[
     """The pod with the gang's variables restored in the training container."""
     spec = pod["spec"]
     containers = [
-        merge(container, {"env": env}) if container["name"] == contract.CONTAINER else container
+        _with_cpu_env(merge(container, {"env": env}))
+        if container["name"] == contract.CONTAINER
+        else container
         for container in spec["containers"]
     ]
     return {**pod, "spec": {**spec, "containers": containers}}
+
+
+def _with_cpu_env(container: dict[str, Any]) -> dict[str, Any]:
+    """Without a GPU, tell Hugging Face Accelerate that it is meant to run on CPUs.
+
+    `accelerate launch --cpu` sets the same variable; without it Accelerate takes a gang of CPU
+    pods for so many single processes, and each trains alone.
+    """
+    resources = container.get("resources") or {}
+    asked = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
+    names = {variable["name"] for variable in container["env"]}
+    if ACCELERATE_CPU in names or any("/" in resource for resource in asked):
+        return container
+    return {**container, "env": [*container["env"], _value(ACCELERATE_CPU, "true")]}

@@ -22,5 +22,7 @@ def test_accelerates_own_self_test_ends_well(
     namespace.apply(make_job(name, command=command, **plain))
     status = namespace.wait_for_phase(name, "Succeeded", 240)
     assert status["attempt"] == 1
-    logs = namespace.kubectl("logs", f"{name}-master-0", "--tail=200")
-    assert "Number of processes: 2" in logs or "Num processes: 2" in logs
+    logs = namespace.kubectl("logs", f"{name}-master-0")
+    assert "Distributed environment: DistributedType.MULTI_CPU  Backend: gloo" in logs
+    assert "Num processes: 2" in logs
+    assert "Training yielded the same results on one CPU or distributed setup" in logs

@@ -50,7 +50,9 @@ def test_a_worker_differs_from_the_master_in_name_labels_and_rank_alone():
 )
 def test_ranks_follow_processes_per_node_or_the_gpus(spec, ranks):
     _, _, env = build(make_job(**spec), index=1)
-    assert env == ENV | {
+    has_gpu = any("/gpu" in name for name in spec.get("resources", {}).get("limits", {}))
+    assert ("ACCELERATE_USE_CPU" in env) != has_gpu
+    assert env | {"ACCELERATE_USE_CPU": "true"} == ENV | {
         "RANK": str(ranks),
         "WORLD_SIZE": str(2 * ranks),
         "LOCAL_WORLD_SIZE": str(ranks),
@@ -198,3 +200,15 @@ def test_pods_are_built_anew_when_the_spec_changes_but_not_for_run_policy(change
 
 def test_the_hash_of_a_spec_stays_across_versions_of_the_operator():
     assert spec_hash(make_job(**COMMAND).spec) == "ce3c13b9cecb5ff7"
+
+
+def test_a_gpu_of_the_template_is_not_hidden_from_accelerate():
+    gpu = {"name": "pytorch", "resources": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}
+    _, _, env = build(make_job(template={"spec": {"containers": [gpu]}}))
+    assert "ACCELERATE_USE_CPU" not in env
+
+
+def test_the_templates_own_choice_for_accelerate_stays():
+    choice = {"name": "pytorch", "env": [{"name": "ACCELERATE_USE_CPU", "value": "false"}]}
+    _, _, env = build(make_job(template={"spec": {"containers": [choice]}}))
+    assert env["ACCELERATE_USE_CPU"] == "false"
