@@ -165,6 +165,8 @@ class Engine:
         if state.cursor >= len(run.loader.sampler):
             # Saved before the evaluation that belongs to it: save that step again, with metrics.
             self._checkpointer.last_saved = None
+        sizes = {short: len(samples_of(run.data, split)) for split, short in PREFIXES.items()}
+        log.info("Dataset sizes: %s", sizes)
         if len(self._stages) > 1:
             log.info("Stage %d of %d: %s", position.stage_index + 1, len(self._stages), stage.name)
         return run
@@ -365,7 +367,7 @@ class Engine:
             if found is None:
                 raise Stopped("Stopped on request in the final evaluation, which is repeated.")
             finals[split], metrics = found
-            log.info(metric_line(split, metrics))
+            log.info(metric_line(PREFIXES[split], metrics))
             outcome.metrics |= prefixed(PREFIXES[split], metrics)
         self._progress.note(outcome.metrics)
         if isinstance(self._tracker, Tracker):

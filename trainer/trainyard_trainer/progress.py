@@ -18,7 +18,7 @@ MOST_OFTEN_SECONDS = 0.5
 
 @dataclass
 class Pace:
-    """Samples and steps a second, over the last window of a second or more."""
+    """Samples and steps a second, over a window of up to a second."""
 
     samples_per_second: float = 0.0
     steps_per_second: float = 0.0
@@ -35,7 +35,7 @@ class Pace:
         seconds = now - self._begun
         if self._begun == 0.0:
             self.restart(now, samples, steps)
-        elif seconds >= 1.0 or (self.steps_per_second == 0.0 and steps > self._steps):
+        elif seconds >= 0.2 or (self.steps_per_second == 0.0 and steps > self._steps):
             self.samples_per_second = (samples - self._samples) / max(seconds, 1e-6)
             self.steps_per_second = (steps - self._steps) / max(seconds, 1e-6)
             if seconds >= 1.0:

@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -100,7 +100,7 @@ class StopFlag:
 class RankRun:
     """What one rank works with."""
 
-    def __init__(self, rank: Rank, should_stop: StopFlag) -> None:
+    def __init__(self, rank: Rank, should_stop: Callable[[], bool]) -> None:
         run = rank.run
         recipe_class = load_recipe(run.request.recipe)
         self._rank, self._should_stop = rank, should_stop
@@ -121,8 +121,8 @@ class RankRun:
         self._world = join(rank, device)
         # The same networks on every rank, then different noise.
         seed_all(mix(training.seed, 0))
-        self._recipe: Recipe[Any] = recipe_class(self.config, self._site(device))
-        best = self._recipe.best
+        self.recipe: Recipe[Any] = recipe_class(self.config, self._site(device))
+        best = self.recipe.best
         self._policy = CheckpointPolicy.parse(run.request.checkpoint, best)
         self._checkpointer = self._make_checkpointer()
         self._progress = ProgressReport(
@@ -133,7 +133,9 @@ class RankRun:
     def train(self) -> None:
         """To the end: result.json, a last barrier, and out of the process group."""
         self._watchdog.start()
-        engine = Engine(self._recipe, self._world, self._services(), self._policy, self._stop)
+        engine = Engine(
+            self.recipe, self._world, self._services(), self._policy, self._should_stop
+        )
         seed_all(mix(self.config.training.seed, 1, self._world.rank))
         try:
             outcome = engine.run(self._initial if self._policy.resume_from else None)
@@ -141,9 +143,11 @@ class RankRun:
             self._leave()
             raise
         except torch.OutOfMemoryError as error:
-            step, reason = self._recipe.position.step, str(error).split(". ")[0]
+            self._watchdog.stop()
+            step, reason = self.recipe.position.step, str(error).split(". ")[0]
             raise GpuMemoryExhausted(step, reason) from error
         except Exception as error:
+            self._watchdog.stop()
             if not is_peer_failure(error):
                 self._keep_curves()
             raise
@@ -152,9 +156,6 @@ class RankRun:
             self._storage.write(RESULT_FILE, self._result(outcome))
             success("Finished at step %d: %s", outcome.step, self._storage.uri_of(RESULT_FILE))
         self._leave()
-
-    def _stop(self) -> bool:
-        return self._should_stop()
 
     def _leave(self) -> None:
         """With the others, in good order; without the last barrier gloo may abort."""
@@ -220,7 +221,7 @@ class RankRun:
     def _result(self, outcome: Outcome) -> bytes:
         """Written last: its presence says that the run ended well."""
         run = self._rank.run
-        report = self._progress.build(self._recipe.position)
+        report = self._progress.build(self.recipe.position)
         result = {
             "job": run.job,
             "namespace": run.namespace,
@@ -254,7 +255,8 @@ def merged_config(rank: Rank, cls: type[RecipeConfig]) -> RecipeConfig:
 
 def set_up_torch(rank: Rank, *, deterministic: bool) -> None:
     """This rank's share of the processors, and which algorithms are allowed."""
-    torch.set_num_threads(max(1, processors() // rank.run.processes_per_node))
+    if "OMP_NUM_THREADS" not in os.environ:  # The launcher sets it before torch is imported.
+        torch.set_num_threads(max(1, processors() // rank.run.processes_per_node))
     if deterministic:
         # cuBLAS reads it when it starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -1,0 +1,243 @@
+"""What a run of one rank does beside being resumed."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+from unit.engine.tiny import (
+    TRAIN,
+    Config,
+    Tiny,
+    assert_equal_states,
+    manifests_of,
+    newest,
+    result_of,
+    storage_of,
+    tiny_rank,
+    train,
+)
+
+from trainyard_operator.contract import Report
+from trainyard_trainer.context import report_file
+from trainyard_trainer.errors import ConfigurationError
+from trainyard_trainer.metrics import LossNotFinite
+from trainyard_trainer.recipe import Batch, Data, Loss, Modules, Stage, TensorSamples
+from trainyard_trainer.registry import recipe
+
+PLAIN = {"noise": 0, "dropout": 0, "norm": False}
+
+
+def weights_of(rank: Any) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = newest(rank).state["model"]["model"]
+    return found
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 3, 7])
+def test_accumulation_equals_the_big_batch(tmp_path: Path, micro_batch_size: int) -> None:
+    whole = tiny_rank(tmp_path / "a", config=PLAIN)
+    parts = tiny_rank(
+        tmp_path / "b", config=PLAIN, overrides=[f"training.micro_batch_size={micro_batch_size}"]
+    )
+    train(whole)
+    train(parts)
+    for name, weight in weights_of(whole).items():
+        torch.testing.assert_close(weights_of(parts)[name], weight, rtol=1e-4, atol=1e-6)
+
+
+def test_workers_load_the_same_as_the_rank_itself(tmp_path: Path) -> None:
+    alone = tiny_rank(tmp_path / "a")
+    helped = tiny_rank(tmp_path / "b", overrides=["training.num_workers=2", "training.epochs=2"])
+    train(alone, lambda recipe: False)
+    train(helped)
+    twelve = next(m for m in manifests_of(alone) if m.step == 12)
+    assert twelve.metrics == manifests_of(helped)[0].metrics
+
+
+def test_early_stopping_ends_the_run(tmp_path: Path) -> None:
+    stopping = {"metric": "val_loss", "mode": "max", "patience": 2}
+    config = {"training": {"epochs": 9, "learning_rate": 0.05, "early_stopping": stopping}} | PLAIN
+    rank = tiny_rank(tmp_path, config=config)
+    train(rank)
+    assert result_of(rank)["step"] < 9 * 6
+
+
+def test_metric_that_is_not_evaluated_is_named(tmp_path: Path) -> None:
+    checkpoint = {"keepBest": {"metric": "froc", "mode": "max"}}
+    with pytest.raises(ConfigurationError) as caught:
+        train(tiny_rank(tmp_path, checkpoint=checkpoint))
+    assert str(caught.value) == (
+        "spec.checkpoint.keepBest.metric: 'froc' is not among what is evaluated; name one of "
+        "'val_accuracy', 'val_loss'."
+    )
+
+
+def test_best_is_kept_under_the_name_that_the_job_gives_it(tmp_path: Path) -> None:
+    checkpoint = {"keepBest": {"metric": "accuracy", "mode": "max"}, "keepLast": 1}
+    rank = tiny_rank(tmp_path, checkpoint=checkpoint)
+    train(rank)
+    best = result_of(rank)["checkpoints"]["best"]
+    assert best["metric"] == "accuracy"
+    assert float(best["value"]) == pytest.approx(result_of(rank)["metrics"]["val_accuracy"], 1e-5)
+
+
+def test_loss_that_is_not_a_number_is_told_with_its_step(tmp_path: Path) -> None:
+    rank = tiny_rank(tmp_path, config={"nan_at": 5})
+    with pytest.raises(LossNotFinite) as caught:
+        train(rank)
+    assert str(caught.value) == (
+        "Training diverged: 'loss' is nan at step 5 on rank 0; lower training.learning_rate, set "
+        "training.clip_grad_norm, or look at that step's data."
+    )
+    assert manifests_of(rank) == []
+
+
+def test_report_is_complete_at_the_end(tmp_path: Path) -> None:
+    rank = tiny_rank(tmp_path)
+    train(rank)
+    report = Report.from_json(report_file(rank.run.scratch).read_text())
+    progress = report.progress or {}
+    assert progress["stage"] == "train"
+    assert (progress["epoch"], progress["epochs"]) == (3, 3)
+    assert (progress["step"], progress["steps"], progress["percent"]) == (18, 18, 100)
+    assert {"train_loss", "val_loss", "test_accuracy"} <= progress["metrics"].keys()
+    assert all(isinstance(value, str) for value in progress["metrics"].values())
+    assert report.latest is not None
+    assert report.latest["step"] == 18
+    assert report.kept == len(manifests_of(rank))
+
+
+def test_weights_of_another_job_are_a_beginning(tmp_path: Path) -> None:
+    teacher = tiny_rank(tmp_path, job="teacher")
+    train(teacher)
+    storage_of(teacher).write("run.json", json.dumps({}).encode())
+    pupil = tiny_rank(
+        tmp_path,
+        overrides=["training.epochs=1", "training.learning_rate=1e-30"],
+        config={"norm": True, "training": {"optimizer": {"weight_decay": 0}}},
+        checkpoint={"resumeFrom": {"job": "teacher", "checkpoint": "latest"}},
+    )
+    train(pupil)
+    for name in ("0.weight", "4.bias"):
+        assert torch.equal(weights_of(pupil)[name], weights_of(teacher)[name])
+
+
+@recipe("tiny-gan")
+class TinyGan(Tiny):
+    """Two optimizers; each notes what it saw of the other."""
+
+    seen: list[tuple[float, float]]
+
+    def build_modules(self) -> dict[str, nn.Module]:
+        self.seen = []
+        return {"generator": nn.Linear(8, 8), "discriminator": nn.Linear(8, 1)}
+
+    def build_optimizers(self, stage: Stage, modules: Modules) -> dict[str, Optimizer]:
+        return {
+            "discriminator": SGD(modules["discriminator"].parameters(), lr=0.1),
+            "generator": SGD(modules["generator"].parameters(), lr=0.1),
+        }
+
+    def losses(self, modules: Modules, batch: Batch) -> Iterator[Loss]:
+        points, _, _ = batch
+        generator, discriminator = modules["generator"], modules["discriminator"]
+        fake = generator(points)
+        before = discriminator.weight.detach().clone()  # type: ignore[union-attr, operator]
+        real = F.relu(1 - discriminator(points)).mean()
+        yield Loss("discriminator", real + F.relu(1 + discriminator(fake.detach())).mean())
+        stepped = (discriminator.weight - before).abs().sum().item()  # type: ignore[operator]
+        loss = -discriminator(fake).mean()
+        yield Loss("generator", loss, {"realism": -loss})
+        assert discriminator.weight.grad is None or stepped > 0
+        self.seen.append((stepped, loss.item()))
+
+    def evaluate_batch(self, modules: Modules, batch: Batch) -> Mapping[str, Any]:
+        points, _, indices = batch
+        score = modules["discriminator"](modules["generator"](points))[:, 0]
+        return {"loss": -score, "index": indices, "right": score > 0}
+
+
+def test_generator_loss_is_computed_with_the_stepped_discriminator(tmp_path: Path) -> None:
+    rank = tiny_rank(tmp_path, recipe="tiny-gan", config={"training": {"micro_batch_size": 5}})
+    run = train(rank)
+    assert isinstance(run.recipe, TinyGan)
+    header = storage_of(rank).read("metrics.csv").decode().splitlines()[0].split(",")
+    assert {"train_discriminator_loss", "train_generator_loss", "train_realism"} <= set(header)
+    assert {"discriminator_learning_rate", "generator_learning_rate"} <= set(header)
+    assert (
+        all(p.requires_grad for p in run.recipe.kept.values())
+        if hasattr(run.recipe, "kept")
+        else True
+    )
+
+
+def test_interrupted_gan_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    whole = tiny_rank(tmp_path / "a", recipe="tiny-gan")
+    train(whole)
+    calls = itertools.count()
+    with pytest.raises(Exception, match="Stopped"):
+        train(tiny_rank(tmp_path / "b", recipe="tiny-gan"), lambda _: next(calls) == 8)
+    second = tiny_rank(tmp_path / "b", recipe="tiny-gan", attempt=2)
+    train(second)
+    assert_equal_states(newest(whole).state, newest(second).state)
+
+
+@recipe("tiny-stages")
+class TinyStages(Tiny):
+    """A head alone, then everything."""
+
+    def stages(self) -> list[Stage]:
+        return [
+            Stage(name="head", epochs=2, trainable=("model.4",), batch_size=16),
+            Stage(name="all", epochs=1),
+        ]
+
+    def build_data(self, stage: Stage) -> Data:
+        data = super().build_data(stage)
+        points = [data.train[index] for index in range(TRAIN)]
+        tensors = TensorSamples(
+            torch.stack([p[0] for p in points]),
+            torch.tensor([p[1] for p in points]),
+            torch.arange(TRAIN),
+        )
+        return Data(train=tensors, validation=data.validation)
+
+
+@pytest.mark.parametrize("stop_at", [2, 3, 4, 6, 7])
+def test_stages_resume_and_freeze(tmp_path: Path, stop_at: int) -> None:
+    checkpoint = {"everySteps": 1, "keepLast": 99}
+    whole = tiny_rank(tmp_path / "a", recipe="tiny-stages", checkpoint=checkpoint)
+    train(whole)
+    with pytest.raises(Exception, match="Stopped"):
+        train(
+            tiny_rank(tmp_path / "b", recipe="tiny-stages"),
+            lambda recipe: recipe.position.step == stop_at,
+        )
+    second = tiny_rank(tmp_path / "b", recipe="tiny-stages", attempt=2)
+    train(second)
+    one, other = newest(whole), newest(second)
+    assert one.manifest.step == 2 * 3 + 6
+    assert_equal_states(one.state, other.state)
+    manifests = {m.step: m for m in manifests_of(whole)}
+    assert set(manifests[6].metrics) == {"head/val_loss", "head/val_accuracy"}
+
+
+def test_frozen_parameters_stay(tmp_path: Path) -> None:
+    first = tiny_rank(tmp_path / "a", recipe="tiny-stages")
+    with pytest.raises(Exception, match="Stopped"):
+        train(first, lambda recipe: recipe.position.step == 1)
+    later = tiny_rank(tmp_path / "b", recipe="tiny-stages")
+    with pytest.raises(Exception, match="Stopped"):
+        train(later, lambda recipe: recipe.position.step == 5)
+    assert torch.equal(weights_of(first)["0.weight"], weights_of(later)["0.weight"])
+    assert not torch.equal(weights_of(first)["4.weight"], weights_of(later)["4.weight"])
+
+
+def test_config_is_the_recipes_own() -> None:
+    assert Tiny.config_class is Config

@@ -1,0 +1,211 @@
+"""Recipes small enough that a whole run takes a tenth of a second, and a way to run them."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainyard_operator.contract import RunRequest
+from trainyard_trainer.config import RecipeConfig
+from trainyard_trainer.context import Rank, RunContext, StorageLocation
+from trainyard_trainer.manifest import Manifest, list_manifests
+from trainyard_trainer.recipe import (
+    Batch,
+    Data,
+    Gathered,
+    Loss,
+    Modules,
+    Recipe,
+    Samples,
+    Sink,
+    Stage,
+)
+from trainyard_trainer.registry import recipe
+from trainyard_trainer.restore import Loaded, load_checkpoint
+from trainyard_trainer.storage import Storage, open_storage
+from trainyard_trainer.worker import RankRun
+
+TRAIN, VALIDATION, TEST = 42, 11, 9
+
+
+class Config(RecipeConfig):
+    """Of the tiny recipes."""
+
+    noise: float = 0.1
+    """Of the augmentation."""
+    dropout: float = 0.2
+    """Of the network."""
+    norm: bool = True
+    """Whether the network has batch normalisation."""
+    fail_at: int | None = None
+    """The step before which the recipe raises."""
+    nan_at: int | None = None
+    """The step whose loss is not a number."""
+
+
+class Points:
+    """Points around two centres; sample i is the same in every run."""
+
+    def __init__(self, size: int, offset: int) -> None:
+        source = np.random.default_rng(offset)
+        self.labels = source.integers(0, 2, size)
+        self.points = source.normal(size=(size, 8)) + self.labels[:, None]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
+        return torch.tensor(self.points[index]).float(), int(self.labels[index]), index
+
+
+@recipe("tiny")
+class Tiny(Recipe[Config]):
+    """Two classes, with everything random that a network can have."""
+
+    config_class = Config
+    final_splits = ("validation", "test")
+
+    def build_modules(self) -> dict[str, nn.Module]:
+        config = self.config
+        layers = [nn.Linear(8, 16), nn.BatchNorm1d(16) if config.norm else nn.Identity()]
+        return {
+            "model": nn.Sequential(*layers, nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(16, 2))
+        }
+
+    def build_data(self, stage: Stage) -> Data:
+        train: Samples = Points(TRAIN, 1)
+        return Data(
+            train=train,
+            validation=Points(VALIDATION, 2),
+            test=Points(TEST, 3),
+            augment=self._augment if self.config.noise else None,
+        )
+
+    def _augment(self, sample: Any, generator: np.random.Generator) -> Any:
+        point, label, index = sample
+        noise = torch.from_numpy(generator.normal(size=8)).float()
+        return point + self.config.noise * noise, label, index
+
+    def losses(self, modules: Modules, batch: Batch) -> Iterator[Loss]:
+        step = self.position.step + 1
+        if step == self.config.fail_at:
+            raise ArithmeticError("the recipe's own failure")
+        points, labels, _ = batch
+        loss = F.cross_entropy(modules["model"](points), labels)
+        yield Loss("main", loss * float("nan") if step == self.config.nan_at else loss)
+
+    def evaluate_batch(self, modules: Modules, batch: Batch) -> Mapping[str, Any]:
+        points, labels, indices = batch
+        logits = modules["model"](points)
+        loss = F.cross_entropy(logits, labels, reduction="none")
+        return {"loss": loss, "index": indices, "right": logits.argmax(1) == labels}
+
+    def compute_metrics(self, split: str, gathered: Gathered) -> dict[str, float]:
+        assert gathered["index"].tolist() == list(range(len(gathered["index"])))
+        return {
+            "loss": gathered["loss"].double().mean().item(),
+            "accuracy": gathered["right"].double().mean().item(),
+        }
+
+    def finish(
+        self, gathered: Mapping[str, Gathered], metrics: Mapping[str, float], sink: Sink
+    ) -> None:
+        sink.text("reports/sizes.txt", str({k: len(v["index"]) for k, v in gathered.items()}))
+
+
+def tiny_rank(
+    directory: Path,
+    *,
+    recipe: str = "tiny",
+    config: Mapping[str, Any] | None = None,
+    overrides: list[str] | None = None,
+    checkpoint: Mapping[str, Any] | None = None,
+    attempt: int = 1,
+    job: str = "tiny",
+    nodes: int = 1,
+    node_index: int = 0,
+    port: int = 0,
+) -> Rank:
+    """A rank of a run below `directory`; small batches and few epochs unless told otherwise."""
+    training = {"batch_size": 8, "epochs": 3, "log_every_steps": 2, "device": "cpu"}
+    scratch = directory / f"scratch-{attempt}-{node_index}"
+    scratch.mkdir(parents=True, exist_ok=True)
+    request = RunRequest(
+        recipe=recipe,
+        config={"training": training | dict((config or {}).get("training", {}))}
+        | {key: value for key, value in (config or {}).items() if key != "training"},
+        overrides=overrides or [],
+        checkpoint=dict(checkpoint or {}),
+    )
+    run = RunContext(
+        job=job,
+        namespace="default",
+        uid="u1",
+        attempt=attempt,
+        nodes=nodes,
+        node_index=node_index,
+        processes_per_node=1,
+        master_addr="127.0.0.1",
+        master_port=port,
+        progress_port=None,
+        scratch=scratch,
+        termination_log=scratch / "termination",
+        storage=StorageLocation(
+            uri=(directory / "store").as_uri(), endpoint=None, region=None, compat="aws"
+        ),
+        request=request,
+        config_from=None,
+    )
+    return Rank(run=run, local_rank=0)
+
+
+def train(rank: Rank, should_stop: Callable[[Recipe[Any]], bool] = lambda _: False) -> RankRun:
+    """Run a rank in this process; should_stop is asked after each step."""
+    holder: list[RankRun] = []
+    run = RankRun(rank, lambda: should_stop(holder[0].recipe))
+    holder.append(run)
+    run.train()
+    return run
+
+
+def storage_of(rank: Rank) -> Storage:
+    """Where a rank's run lies."""
+    return open_storage(rank.run.storage.uri).child(rank.run.run_prefix)
+
+
+def result_of(rank: Rank) -> dict[str, Any]:
+    """Its result.json."""
+    found: dict[str, Any] = json.loads(storage_of(rank).read("result.json"))
+    return found
+
+
+def manifests_of(rank: Rank) -> list[Manifest]:
+    """All its checkpoints, newest first."""
+    return list(list_manifests(storage_of(rank)).valid)
+
+
+def newest(rank: Rank) -> Loaded:
+    """Its last checkpoint."""
+    return load_checkpoint(storage_of(rank), manifests_of(rank)[0])
+
+
+def assert_equal_states(one: Any, other: Any, path: str = "state") -> None:
+    """Bit for bit, times left out."""
+    if isinstance(one, Tensor):
+        assert torch.equal(one, other), path
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        for key in one:
+            if key != "seconds":
+                assert_equal_states(one[key], other[key], f"{path}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), path
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            assert_equal_states(*pair, f"{path}[{index}]")
+    else:
+        assert one == other, path
