@@ -37,10 +37,10 @@ class RunState:
     def shared(self, run: StageRun) -> dict[str, Any]:
         """The same on every rank. `model` is what one evaluates and deploys."""
         raw = {name: module.state_dict() for name, module in self._modules.items()}
-        state: dict[str, Any] = {"model": raw}
+        state: dict[str, Any] = {"model": self._as_weights(raw)}
         if run.ema is not None:
             average = {name: module.state_dict() for name, module in run.ema.modules.items()}
-            state |= {"model": average, "raw": raw}
+            state = {"model": self._as_weights(average), "raw": self._as_weights(raw)}
         position = self.position
         state["run"] = {
             "stage_index": position.stage_index,
@@ -73,17 +73,27 @@ class RunState:
         self.evaluated = dict(run["evaluated"])
         self._recipe.load_state_dict(state["recipe"])
 
-    def load_modules(self, model: Mapping[str, Any]) -> None:
+    def load_modules(self, weights: Mapping[str, Any]) -> None:
         """Weights and buffers."""
-        for name, module in self._modules.items():
-            module.load_state_dict(model[name])
+        for name, state in self._by_module(weights).items():
+            self._modules[name].load_state_dict(state)
+
+    def _as_weights(self, by_module: dict[str, Any]) -> dict[str, Any]:
+        """What people load: the state dict itself of an only module, else one by module name."""
+        return next(iter(by_module.values())) if len(by_module) == 1 else by_module
+
+    def _by_module(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Undo `_as_weights`."""
+        if len(self._modules) == 1:
+            return {name: weights for name in self._modules}
+        return {name: weights[name] for name in self._modules}
 
     def load_stage(self, run: StageRun, state: Mapping[str, Any]) -> None:
         """Optimizers and the like, in the middle of a stage."""
         run.load_state_dict(state["stage"])
         if run.ema is not None and "raw" in state:
-            for name, module in run.ema.modules.items():
-                module.load_state_dict(state["model"][name])
+            for name, average in self._by_module(state["model"]).items():
+                run.ema.modules[name].load_state_dict(average)
 
     def load_own(self, rank_state: Mapping[str, Any] | None, run: StageRun, rank: int) -> None:
         """This rank's generators and sums; a rank that did not exist then gets new ones."""
