@@ -5,100 +5,155 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from typing import Any
 
 from trainyard_operator import metrics
 from trainyard_operator.collector import Collector
+from trainyard_operator.errors import KubeError, LoginError, NotFound
 from trainyard_operator.handlers import build_registry, watch_jobs
 from trainyard_operator.health import Health
-from trainyard_operator.jobstore import JobStore, key_of
-from trainyard_operator.kube import connect
+from trainyard_operator.jobstore import JobStore, key_of, relist
+from trainyard_operator.kube import Kube, connect
 from trainyard_operator.reconciler import Reconciler
 from trainyard_operator.reflector import Key, Reflector
-from trainyard_operator.settings import Settings, SettingsError, from_environ
+from trainyard_operator.settings import Settings, SettingsError, read_settings
+from trainyard_operator.status import FINISHED
 from trainyard_operator.workqueue import WorkQueue
 
 COUNT_SECONDS = 10.0
+RETRY_SECONDS = 5.0
 _log = logging.getLogger("trainyard_operator")
 
 
-async def run(settings: Settings) -> None:
-    """Run until a signal comes or a loop ends; the loops themselves never do."""
-    loop = asyncio.get_running_loop()
-    kube = await connect()
-    queue: WorkQueue[Key] = WorkQueue(clock=loop.time)
-    jobs = JobStore()
-    reflector = Reflector(kube, settings.namespace, on_change=queue.add)
-    collector = Collector(jobs, reflector, settings, on_report=queue.add)
-    reconciler = Reconciler(kube, jobs, reflector, collector, queue, settings.defaults)
+class Operator:
+    """The loops of one process and what they share."""
 
-    def job_changed(type_: str, job: dict[str, Any]) -> None:
+    def __init__(self, kube: Kube, settings: Settings) -> None:
+        self.kube, self.settings = kube, settings
+        self.queue: WorkQueue[Key] = WorkQueue(clock=asyncio.get_running_loop().time)
+        self.jobs = JobStore()
+        self.reflector = Reflector(kube, settings.scopes, on_change=self.queue.add)
+        self.collector = Collector(self.jobs, self.reflector, settings, on_report=self.queue.add)
+        self.reconciler = Reconciler(
+            kube, self.jobs, self.reflector, self.collector, self.queue, settings.defaults
+        )
+        self.listed, self.watching = asyncio.Event(), asyncio.Event()
+        self.health = Health(
+            missing=self.missing,
+            watch_silence=self.reflector.silence,
+            oldest_job=self.queue.oldest_seconds,
+        )
+
+    async def run(self) -> None:
+        """Until a signal comes. Raises RuntimeError if a loop ends, which none ever does."""
+        port = self.settings.health_port
+        server = await self.health.serve(port) if port else None
+        loops = [self.reflector.run(), self.collector.run(), self.count(), self.keep_listed()]
+        try:
+            await _until_one_ends([*loops, self.work()], [self.watch(), _signal()])
+        finally:
+            if server:
+                await server.cleanup()
+            await self.kube.close()
+
+    def missing(self) -> list[str]:
+        """What has to happen before decisions are made."""
+        steps = {
+            "jobs are not listed yet": self.listed,
+            "pods are not listed yet": self.reflector.synced,
+            "jobs are not watched yet": self.watching,
+        }
+        return [text for text, event in steps.items() if not event.is_set()]
+
+    def job_changed(self, type_: str, job: dict[str, Any]) -> None:
+        """The watch tells of a job."""
         if type_ == "DELETED":
-            jobs.remove(job)
-        else:
-            jobs.put(job)
-        queue.add(key_of(job))
+            self.jobs.remove(job)
+            self.queue.add(key_of(job))
+        elif self.jobs.put(job):
+            self.queue.add(key_of(job))
 
-    health = Health(
-        is_synced=reflector.synced.is_set,
-        watch_age=lambda: loop.time() - reflector.last_heard,
-        oldest_wait=lambda: loop.time() - min(queue.waiting.values(), default=loop.time()),
-    )
-    server = await health.serve(settings.health_port) if settings.health_port else None
-    loops = [
-        reflector.run(),
-        collector.run(),
-        _count_jobs(jobs),
-        watch_jobs(build_registry(job_changed), settings.namespace),
-        *(_work(reflector, queue, reconciler) for _ in range(settings.workers)),
-    ]
-    try:
-        await _until_one_ends(loops)
-    finally:
-        if server:
-            await server.cleanup()
-        await kube.close()
+    async def watch(self) -> None:
+        """kopf's part. It looks for the resource once, so this waits until there is one."""
+        await self.listed.wait()
+        await watch_jobs(build_registry(self.job_changed), self.settings.scopes, self.watching)
+
+    async def work(self) -> None:
+        """Nothing is decided before the pods are known."""
+        await self.reflector.synced.wait()
+        await self.queue.run(self.reconciler.work, self.settings.workers)
+
+    async def keep_listed(self) -> None:
+        """List the jobs at the start and now and then; look again at all that are not done."""
+        while True:
+            try:
+                changed = await relist(self.jobs, self.kube, self.settings.scopes)
+            except KubeError as error:
+                hint = " Is manifests/crd applied?" if isinstance(error, NotFound) else ""
+                _log.warning("TrainingJobs cannot be listed: %s.%s", error.message, hint)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            self.listed.set()
+            for key in {*changed, *(k for k, job in self.jobs.jobs.items() if _is_open(job))}:
+                self.queue.add(key)
+            await asyncio.sleep(self.settings.resync_seconds)
+
+    async def count(self) -> None:
+        """Keep the number of jobs by phase."""
+        while True:
+            metrics.JOBS.clear()
+            for phase, count in self.jobs.phases().items():
+                metrics.JOBS.labels(phase=phase).set(count)
+            await asyncio.sleep(COUNT_SECONDS)
 
 
-async def _work(reflector: Reflector, queue: WorkQueue[Key], reconciler: Reconciler) -> None:
-    """Nothing is decided before the pods are known."""
-    await reflector.synced.wait()
-    await queue.run_worker(reconciler.work)
+def _is_open(job: dict[str, Any]) -> bool:
+    return (job.get("status") or {}).get("phase") not in FINISHED
 
 
-async def _count_jobs(jobs: JobStore) -> None:
-    while True:
-        metrics.JOBS.clear()
-        for phase, count in jobs.phases().items():
-            metrics.JOBS.labels(phase=phase).set(count)
-        await asyncio.sleep(COUNT_SECONDS)
-
-
-async def _until_one_ends(loops: list[Any]) -> None:
+async def _signal() -> None:
+    """Ends at SIGTERM or SIGINT; once kopf runs, it takes them and ends."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    tasks = [asyncio.ensure_future(each) for each in (*loops, stop.wait())]
+    await stop.wait()
+
+
+async def _until_one_ends(
+    endless: list[Coroutine[Any, Any, None]], ends: list[Coroutine[Any, Any, None]]
+) -> None:
+    """Run all until one ends. Raises what it raised, or RuntimeError if it was endless."""
+    ending = [asyncio.ensure_future(each) for each in ends]
+    tasks = [asyncio.ensure_future(each) for each in endless] + ending
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
     for task in done:
         task.result()
-    if not stop.is_set():
+    if not any(task in done for task in ending):
         raise RuntimeError("a loop of the operator ended")
+
+
+async def _run(settings: Settings) -> None:
+    await Operator(await connect(), settings).run()
 
 
 def main() -> int:
     """Returns the exit code."""
-    form = "%(asctime)s %(levelname)s %(name)s %(message)s"
-    logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
     try:
-        settings = from_environ(os.environ)
+        settings = read_settings(sys.argv[1:], os.environ)
     except SettingsError as error:
-        _log.error("%s", error)
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    asyncio.run(run(settings))
+    form = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    logging.basicConfig(level=settings.log_level.upper(), format=form, stream=sys.stderr)
+    try:
+        asyncio.run(_run(settings))
+    except LoginError as error:
+        _log.error("%s", error)
+        return 1
     return 0
 
 

@@ -1,7 +1,6 @@
 """Progress reports of running jobs, asked of each gang's first pod at a bounded rate."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,11 +13,11 @@ from trainyard_operator.metrics import REPORTS
 from trainyard_operator.progress import is_new_report
 from trainyard_operator.reflector import Key, Reflector
 from trainyard_operator.settings import Settings
-from trainyard_operator.status import JobStatus, parse_status
+from trainyard_operator.status import parse_status
 
 TIMEOUT_SECONDS = 2.0
-AT_ONCE = 50
-_log = logging.getLogger(__name__)
+LARGEST_REPORT = 65536
+"""Bytes. More is no report: it would not fit into a status, and the pod is anybody's program."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,6 @@ class Target:
     key: Key
     uid: str
     address: str
-    status: JobStatus
 
 
 @dataclass
@@ -40,21 +38,27 @@ class Collector:
     settings: Settings
     on_report: Callable[[Key], None]
     reports: dict[str, Report] = field(default_factory=dict)
+    port: int = PROGRESS_PORT
 
     async def run(self) -> None:
-        """Ask for ever."""
+        """Ask for ever, evenly over time: a report may cost a write of the status."""
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-        connector = aiohttp.TCPConnector(limit=AT_ONCE)
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            asyncio.TaskGroup() as group,
+        ):
             while True:
                 targets = self.targets()
-                known = {job["metadata"]["uid"] for job in self.jobs.jobs.values()}
-                self.reports = {uid: r for uid, r in self.reports.items() if uid in known}
-                await asyncio.gather(*(self._ask(session, target) for target in targets))
-                await asyncio.sleep(self.pause(len(targets)))
+                self.forget_absent()
+                period = self.period(len(targets))
+                for target in targets:
+                    group.create_task(self.ask(session, target))
+                    await asyncio.sleep(period / len(targets))
+                if not targets:
+                    await asyncio.sleep(period)
 
-    def pause(self, running: int) -> float:
-        """Seconds between two rounds: every report may cost a write of the status."""
+    def period(self, running: int) -> float:
+        """Seconds in which every running job is asked once."""
         settings = self.settings
         return max(settings.progress_seconds, running / settings.status_writes_per_second)
 
@@ -62,32 +66,52 @@ class Collector:
         """Jobs whose first pod runs."""
         found = []
         for key, job in self.jobs.jobs.items():
-            status, uid = job.get("status") or {}, job["metadata"]["uid"]
-            if status.get("phase") not in {"Running", "Starting"}:
+            if (job.get("status") or {}).get("phase") not in {"Running", "Starting"}:
                 continue
+            uid = job["metadata"]["uid"]
             for pod in self.reflector.snapshot(key, uid):
                 if pod.node_index == 0 and pod.running and pod.ip:
-                    found.append(Target(key, uid, pod.ip, parse_status(status)))
+                    found.append(Target(key, uid, pod.ip))
         return found
 
-    async def _ask(self, session: aiohttp.ClientSession, target: Target) -> None:
-        url = f"http://{_host(target.address)}:{PROGRESS_PORT}{PROGRESS_PATH}"
+    def forget_absent(self) -> None:
+        """Drop the reports of jobs that are gone."""
+        known = set(self.jobs.uids().values())
+        self.reports = {uid: report for uid, report in self.reports.items() if uid in known}
+
+    async def ask(self, session: aiohttp.ClientSession, target: Target) -> None:
+        """One report. A program that is no recipe serves none, and a pod may be gone."""
+        url = f"http://{_host(target.address)}:{self.port}{PROGRESS_PATH}"
         try:
-            async with session.get(url) as response:
-                if response.status != 200:
-                    REPORTS.labels(outcome="none").inc()
-                    return
-                report = Report.from_json(await response.read())
+            async with session.get(url, allow_redirects=False) as response:
+                report = await _read(response) if response.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError):
-            # A program that is no recipe serves nothing; a pod may be gone.
-            REPORTS.labels(outcome="none").inc()
+            report = None
+        REPORTS.labels(outcome="received" if report else "none").inc()
+        if report:
+            self.take(target, report)
+
+    def take(self, target: Target, report: Report) -> None:
+        """Keep a report of the newest attempt; the job is looked at if it says anything new."""
+        job = self.jobs.get(target.key)
+        if job is None or job["metadata"]["uid"] != target.uid:
             return
-        REPORTS.labels(outcome="received").inc()
-        if report.attempt != target.status.attempt:
+        status = parse_status(job.get("status"))
+        if report.attempt != status.attempt:
             return
         self.reports[target.uid] = report
-        if is_new_report(target.status, report, datetime.now(UTC)):
+        if is_new_report(status, report, datetime.now(UTC)):
             self.on_report(target.key)
+
+
+async def _read(response: aiohttp.ClientResponse) -> Report:
+    """Raises ValueError where the body is no report."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > LARGEST_REPORT:
+            raise ValueError(f"a report of more than {LARGEST_REPORT} bytes")
+    return Report.from_json(bytes(body))
 
 
 def _host(address: str) -> str:

@@ -3,32 +3,28 @@
 import asyncio
 import logging
 import uuid
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from trainyard_operator.api import TrainingJob
-from trainyard_operator.contract import now_text
-from trainyard_operator.decision import Action, Create, Decision, DeletePod, Event
-from trainyard_operator.kube import (
-    COLLECTIONS,
-    EVENTS,
-    JOBS,
-    PODS,
+from trainyard_operator.contract import JOB_KIND, now_text
+from trainyard_operator.decision import Create, Decision, DeleteJob, DeletePod, Event
+from trainyard_operator.errors import (
     AlreadyExists,
     Conflict,
-    Kube,
     KubeError,
     NotFound,
+    Occupied,
     Refused,
 )
+from trainyard_operator.kube import COLLECTIONS, EVENTS, JOBS, PODS, Kube
 
 COMPONENT = "trainyard-operator"
+EVENT_LENGTH = 1024
+"""No API server takes a longer message."""
 _log = logging.getLogger(__name__)
-
-
-class Occupied(KubeError):
-    """The name of a child is taken by an object of somebody else, or of a job just deleted."""
 
 
 @dataclass(frozen=True)
@@ -36,53 +32,88 @@ class Outcome:
     """What became of a decision's actions."""
 
     refusal: str = ""
-    """Why the API server refused an object, in its own words."""
+    """Why an object cannot be created, in the API server's own words."""
     is_complete: bool = True
     """Whether nothing has to be tried again soon."""
 
 
 async def execute(kube: Kube, job: TrainingJob, decision: Decision) -> Outcome:
     """Carry out all actions and tell the events. Raises nothing that a retry would mend."""
-    tasks = [_act(kube, job, action) for action in decision.actions]
-    tasks += [_tell(kube, job, event) for event in decision.events]
-    errors = [e for e in await asyncio.gather(*tasks, return_exceptions=True) if e is not None]
-    for error in errors:
-        if not isinstance(error, KubeError):
-            raise error
-    refusals = [e.message for e in errors if isinstance(e, Refused | Occupied)]
-    retries = [e for e in errors if not isinstance(e, Refused)]
+    deletions = [_delete(kube, job, a) for a in decision.actions if not isinstance(a, Create)]
+    events = [_tell(kube, job, event) for event in decision.events]
+    creations = _create_gang(kube, job, [a for a in decision.actions if isinstance(a, Create)])
+    *errors, more = await asyncio.gather(_errors_of(deletions), _errors_of(events), creations)
+    found = [error for part in (*errors, more) for error in part]
+    refusals = [e.message for e in found if isinstance(e, Refused | Occupied)]
+    retries = [e for e in found if not isinstance(e, Refused | Occupied)]
     for error in retries:
-        _log.warning("%s/%s: %s", job.metadata.namespace, job.metadata.name, error)
+        _log.info("%s/%s: %s", job.metadata.namespace, job.metadata.name, error.message)
     return Outcome(refusal=min(refusals, default=""), is_complete=not retries)
 
 
-async def _act(kube: Kube, job: TrainingJob, action: Action) -> None:
+async def _create_gang(kube: Kube, job: TrainingJob, actions: list[Create]) -> list[KubeError]:
+    """First what is no pod: a gang without its service would start, and not find itself."""
+    pods = [action for action in actions if action.manifest["kind"] == "Pod"]
+    rest = [action for action in actions if action.manifest["kind"] != "Pod"]
+    for part in (rest, pods):
+        errors = await _errors_of(_create(kube, job, action.manifest) for action in part)
+        if errors:
+            return errors
+    return []
+
+
+async def _errors_of(calls: Iterable[Coroutine[Any, Any, None]]) -> list[KubeError]:
+    """Make all calls at once. Raises what is no KubeError, and only when all have ended."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if result is not None and not isinstance(result, KubeError):
+            raise result
+    return [result for result in results if isinstance(result, KubeError)]
+
+
+async def _delete(kube: Kube, job: TrainingJob, action: DeletePod | DeleteJob) -> None:
     meta = job.metadata
     try:
-        if isinstance(action, Create):
-            await _create(kube, job, action.manifest)
-        elif isinstance(action, DeletePod):
+        if isinstance(action, DeletePod):
             grace = action.grace_seconds
             await kube.delete(PODS, meta.namespace, action.name, action.uid, grace)
         else:
             await kube.delete(JOBS, meta.namespace, meta.name, meta.uid)
     except (NotFound, Conflict):
-        return
+        return  # It is gone, and a namesake is none of our business.
 
 
 async def _create(kube: Kube, job: TrainingJob, manifest: dict[str, Any]) -> None:
+    """Raises AlreadyExists while the name is taken by an object that is about to go."""
     collection, metadata = COLLECTIONS[manifest["kind"]], manifest["metadata"]
     try:
         await kube.create(collection, manifest)
+    except NotFound:
+        return  # The namespace is gone, and the job with it.
     except AlreadyExists:
         found = await kube.get(collection, metadata["namespace"], metadata["name"])
-        owners = {owner["uid"] for owner in found["metadata"].get("ownerReferences") or ()}
-        if job.metadata.uid not in owners:
+        if not _is_owned_by(job, found["metadata"]):
+            if _is_leaving(job, found["metadata"]):
+                raise
+            kind, name = manifest["kind"], metadata["name"]
             raise Occupied(
                 409,
-                f"{manifest['kind']} '{metadata['name']}' exists and does not belong to this job; "
-                "delete it, or give the job another name.",
+                f"{kind} '{name}' exists and does not belong to this job; delete it, or give "
+                "the job another name.",
             ) from None
+
+
+def _is_owned_by(job: TrainingJob, metadata: dict[str, Any]) -> bool:
+    owners = metadata.get("ownerReferences") or ()
+    return any(owner["uid"] == job.metadata.uid for owner in owners)
+
+
+def _is_leaving(job: TrainingJob, metadata: dict[str, Any]) -> bool:
+    """Whether it is being deleted, or was the child of a job of this name, which is no more."""
+    namesake = (JOB_KIND, job.metadata.name)
+    owners = metadata.get("ownerReferences") or ()
+    is_orphan = any((owner["kind"], owner["name"]) == namesake for owner in owners)
+    return is_orphan or "deletionTimestamp" in metadata
 
 
 async def _tell(kube: Kube, job: TrainingJob, event: Event) -> None:
@@ -109,8 +140,9 @@ def build_event(job: TrainingJob, event: Event, now: datetime) -> dict[str, Any]
         },
         "type": event.type,
         "reason": event.reason,
-        "message": event.message[:1024],
+        "message": event.message[:EVENT_LENGTH],
         "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
         "firstTimestamp": time,
         "lastTimestamp": time,
         "count": 1,

@@ -1,17 +1,18 @@
 """What kopf calls; the only module that knows kopf. Everything is delegated."""
 
+import asyncio
 import logging
-import os
 from collections.abc import Callable
 from typing import Any
 
 import kopf
 
 from trainyard_operator.contract import GROUP, JOB_PLURAL, VERSION
+from trainyard_operator.kube import CONNECT_SECONDS, LIST_CHUNK, WATCH_SECONDS, log_in
 
 OnJob = Callable[[str, dict[str, Any]], None]
-"""Called with the type of the event (None for the first listing, ADDED, MODIFIED, DELETED) and the
-raw object."""
+"""Called with the type of the event (empty for a listing, ADDED, MODIFIED, DELETED) and the raw
+object."""
 
 
 def build_registry(on_job: OnJob) -> kopf.OperatorRegistry:
@@ -23,29 +24,41 @@ def build_registry(on_job: OnJob) -> kopf.OperatorRegistry:
     def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.scanning.disabled = True
         settings.posting.enabled = False
-        settings.watching.server_timeout = 300
+        settings.watching.server_timeout = WATCH_SECONDS
+        settings.watching.chunk_size = LIST_CHUNK
+        settings.networking.connect_timeout = CONNECT_SECONDS
 
     @kopf.on.login(registry=registry)
-    def login(**arguments: Any) -> kopf.ConnectionInfo | None:
-        if "KUBECONFIG" in os.environ:
-            return kopf.login_with_kubeconfig(**arguments)
-        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(
-            **arguments
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        found = await log_in()
+        scheme, _space, token = (found.authorization or "").rpartition(" ")
+        return kopf.ConnectionInfo(
+            server=found.server,
+            ca_path=found.ca_path,
+            insecure=found.insecure,
+            certificate_path=found.certificate_path,
+            private_key_path=found.private_key_path,
+            scheme=scheme or None,
+            token=token or None,
         )
 
     @kopf.on.event(GROUP, VERSION, JOB_PLURAL, registry=registry)
-    def job_changed(event: kopf.RawEvent, **_: Any) -> None:
+    async def job_changed(event: kopf.RawEvent, **_: Any) -> None:
         on_job(event["type"] or "", dict(event["object"]))
 
     return registry
 
 
-async def watch_jobs(registry: kopf.OperatorRegistry, namespace: str | None) -> None:
-    """Watch until cancelled."""
+async def watch_jobs(
+    registry: kopf.OperatorRegistry, scopes: tuple[str | None, ...], ready: asyncio.Event
+) -> None:
+    """Watch until a signal comes: kopf takes the process's. `ready` is set once it watches."""
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    namespaces = [scope for scope in scopes if scope]
     await kopf.operator(
         registry=registry,
         standalone=True,
-        clusterwide=namespace is None,
-        namespaces=[namespace] if namespace else [],
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        ready_flag=ready,
     )

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-STALE_WATCH_SECONDS = 660.0
-"""Two watches' lifetimes: the API server was not heard of for longer than it lets a watch live."""
+SILENT_WATCH_SECONDS = 240.0
+"""A watch hears a bookmark each minute or is taken up again, so this one hangs. An API server
+that is away is no reason to start the operator again: its watch keeps trying."""
 STUCK_QUEUE_SECONDS = 300.0
 
 
@@ -15,19 +16,19 @@ STUCK_QUEUE_SECONDS = 300.0
 class Health:
     """Answers from the state of the loops."""
 
-    is_synced: Callable[[], bool]
-    """Whether the pods have been listed once."""
-    watch_age: Callable[[], float]
-    """Seconds since the API server was heard of."""
-    oldest_wait: Callable[[], float]
-    """Seconds that the first key has been waiting to be worked on."""
+    missing: Callable[[], list[str]]
+    """What has to happen before the operator is ready."""
+    watch_silence: Callable[[], float]
+    """Seconds since the pod watch was last active."""
+    oldest_job: Callable[[], float]
+    """Seconds that a job has been waiting or worked on."""
 
     def problem(self) -> str:
         """Why the operator should be started again; empty if it is well."""
-        if self.is_synced() and self.watch_age() > STALE_WATCH_SECONDS:
-            return f"no word from the API server for {self.watch_age():.0f} s"
-        if self.oldest_wait() > STUCK_QUEUE_SECONDS:
-            return f"a job has been waiting for {self.oldest_wait():.0f} s"
+        if self.watch_silence() > SILENT_WATCH_SECONDS:
+            return f"the watch of pods has been silent for {self.watch_silence():.0f} s"
+        if self.oldest_job() > STUCK_QUEUE_SECONDS:
+            return f"a job has been waiting for {self.oldest_job():.0f} s"
         return ""
 
     async def serve(self, port: int) -> web.AppRunner:
@@ -50,9 +51,8 @@ class Health:
         return web.Response(text=problem or "ok", status=503 if problem else 200)
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        if not self.is_synced():
-            return web.Response(text="pods are not listed yet", status=503)
-        return web.Response(text="ok")
+        missing = ", ".join(self.missing())
+        return web.Response(text=missing or "ok", status=503 if missing else 200)
 
 
 async def _metrics(_: web.Request) -> web.Response:

@@ -1,10 +1,11 @@
-"""The TrainingJobs as last seen, by the watch or by the answer to a write of our own."""
+"""The TrainingJobs as last seen: by the watch, by a list, or by the answer to our own write."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainyard_operator.reflector import Key
+from trainyard_operator.kube import JOBS, Kube
+from trainyard_operator.reflector import Key, Scope
 
 
 @dataclass
@@ -17,18 +18,20 @@ class JobStore:
         """The newest known version."""
         return self.jobs.get(key)
 
-    def put(self, job: dict[str, Any]) -> None:
-        """Keep it, unless a newer version of the same object is known.
+    def put(self, job: dict[str, Any]) -> bool:
+        """Keep it, unless this version or a newer one is known; returns whether it was news.
 
-        The watch may deliver a version older than the answer to our last write; a decision made
-        from that one would be refused. Versions of one object grow in etcd, and Kubernetes
-        guarantees since 1.35 that they may be compared as numbers.
+        The watch delivers our own writes again, and versions older than them: a decision made
+        from one of those would be refused. Versions grow in etcd, and since 1.35 Kubernetes
+        guarantees that they compare as numbers. (After a restore of etcd's backup they begin
+        anew, and the operator has to, as everything that watches.)
         """
         key = key_of(job)
         known = self.jobs.get(key)
-        same = known is not None and known["metadata"]["uid"] == job["metadata"]["uid"]
-        if known is None or not same or _version(job) >= _version(known):
-            self.jobs[key] = job
+        if known is not None and _version(job) <= _version(known):
+            return False
+        self.jobs[key] = _slim(job)
+        return True
 
     def remove(self, job: dict[str, Any]) -> None:
         """Forget this very object; a namesake made since then stays."""
@@ -37,6 +40,18 @@ class JobStore:
         if known is not None and known["metadata"]["uid"] == job["metadata"]["uid"]:
             del self.jobs[key]
 
+    def uids(self) -> dict[Key, str]:
+        """What is known now."""
+        return {key: job["metadata"]["uid"] for key, job in self.jobs.items()}
+
+    def drop_absent(self, before: dict[Key, str], listed: set[str]) -> list[Key]:
+        """Forget what was known before a list was asked for and is not in it; returns the keys."""
+        now = self.uids()
+        gone = [k for k, uid in before.items() if uid not in listed and now.get(k) == uid]
+        for key in gone:
+            del self.jobs[key]
+        return gone
+
     def phases(self) -> Counter[str]:
         """How many jobs are in each phase."""
         return Counter(
@@ -44,9 +59,30 @@ class JobStore:
         )
 
 
+async def relist(store: JobStore, kube: Kube, scopes: tuple[Scope, ...]) -> list[Key]:
+    """Make good what the watch missed; returns the keys that changed.
+
+    kopf reports no deletion that happened while it was not watching. Raises KubeError.
+    """
+    before, listed, changed = store.uids(), set(), []
+    for scope in scopes:
+        async for items, _ in kube.list_chunks(JOBS, scope):
+            for job in items:
+                listed.add(job["metadata"]["uid"])
+                if store.put(job):
+                    changed.append(key_of(job))
+    return changed + store.drop_absent(before, listed)
+
+
 def key_of(job: dict[str, Any]) -> Key:
     """Namespace and name."""
     return job["metadata"]["namespace"], job["metadata"]["name"]
+
+
+def _slim(job: dict[str, Any]) -> dict[str, Any]:
+    """Without the record of who wrote which field, which is as long as the rest."""
+    metadata = {key: value for key, value in job["metadata"].items() if key != "managedFields"}
+    return {**job, "metadata": metadata}
 
 
 def _version(job: dict[str, Any]) -> int:

@@ -1,14 +1,6 @@
 """The Kubernetes API with plain dicts; the only module that knows the kubernetes package.
 
 Its typed classes validate every object and take 105 MB; the two calls used here take half of that.
-
-KubeError
-|-- NotFound        404
-|-- AlreadyExists   409 on create
-|-- Conflict        409 on a write against an old resource version, or of another uid
-|-- Expired         410: a watch has to list again
-|-- Refused         400, 403, 422: the server's own sentence is `message`
-`-- Unreachable     no answer, or 5xx and 429
 """
 
 import asyncio
@@ -24,49 +16,21 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from trainyard_operator.contract import API_VERSION, JOB_PLURAL
+from trainyard_operator.errors import KubeError, LoginError, Unreachable, error_of
 from trainyard_operator.metrics import API_REQUESTS
 
 REQUESTS_AT_ONCE = 32
 TIMEOUT_SECONDS = 30
+CONNECT_SECONDS = 10
 WATCH_SECONDS = 300
-"""The server ends a watch after this; a connection that died in silence is noticed by then."""
+"""The server ends a watch after this."""
+SILENCE_SECONDS = 75
+"""A server sends a bookmark each minute; a watch that hears nothing for longer is dead."""
+LIST_CHUNK = 500
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MERGE_PATCH = "application/merge-patch+json"
 
 Object = dict[str, Any]
-
-
-class KubeError(Exception):
-    """The API server did not do what was asked."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-
-class NotFound(KubeError):
-    """There is no such object."""
-
-
-class AlreadyExists(KubeError):
-    """An object of that name is there."""
-
-
-class Conflict(KubeError):
-    """The object is not the one that was read."""
-
-
-class Expired(KubeError):
-    """The server no longer knows that resource version."""
-
-
-class Refused(KubeError):
-    """The request is invalid or forbidden: it will not do better next time."""
-
-
-class Unreachable(KubeError):
-    """No answer, or one that says to try again."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +62,25 @@ class Kube:
     client: ApiClient
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
 
-    async def list_all(
-        self, collection: Collection, namespace: str | None, selector: str
-    ) -> tuple[list[Object], str]:
-        """All objects with these labels, and the resource version to watch from."""
-        query = [("labelSelector", selector), ("resourceVersion", "0")]
-        found = await self._call("GET", collection.path(namespace), query=query)
-        return found.get("items") or [], found["metadata"]["resourceVersion"]
+    async def list_chunks(
+        self, collection: Collection, namespace: str | None, selector: str = ""
+    ) -> AsyncIterator[tuple[list[Object], str]]:
+        """All objects with these labels, some at a time, with the version to watch from.
+
+        Never from a cache: one that lags would show a gang without its newest pods.
+        Raises Expired if the list took so long that its rest is gone.
+        """
+        query = [("limit", str(LIST_CHUNK))]
+        query += [("labelSelector", selector)] if selector else []
+        following = ""
+        while True:
+            rest = [("continue", following)] if following else []
+            found = await self._call("GET", collection.path(namespace), query=query + rest)
+            metadata = found["metadata"]
+            yield found.get("items") or [], metadata["resourceVersion"]
+            following = metadata.get("continue", "")
+            if not following:
+                return
 
     async def watch(
         self, collection: Collection, namespace: str | None, selector: str, version: str
@@ -120,17 +96,19 @@ class Kube:
             ("allowWatchBookmarks", "true"),
             ("timeoutSeconds", str(WATCH_SECONDS)),
         ]
-        timeout = aiohttp.ClientTimeout(total=WATCH_SECONDS + TIMEOUT_SECONDS, sock_connect=10)
-        response = await self._send("GET", collection.path(namespace), query, None, timeout)
+        bound = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
+        )
+        response = await self._send("GET", collection.path(namespace), query, None, bound)
         try:
-            await _check(response, "GET")
+            await self._check(response, "GET")
             async for line in response.content:
                 event: Object = json.loads(line)
                 if event["type"] == "ERROR":
-                    raise _error(event["object"].get("code", 500), event["object"], "GET")
+                    raise _error_of(500, event["object"])
                 yield event
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Unreachable(0, f"The watch of {collection.plural} broke: {error!r}") from error
+            raise _unreachable("GET", f"the watch of {collection.plural}", error) from error
         finally:
             response.close()
 
@@ -139,9 +117,9 @@ class Kube:
         return await self._call("GET", collection.path(namespace, name))
 
     async def create(self, collection: Collection, body: Object) -> Object:
-        """Raises AlreadyExists or Refused."""
+        """Raises AlreadyExists, or Refused, which an unknown field is too."""
         path = collection.path(body["metadata"]["namespace"])
-        return await self._call("POST", path, body=body)
+        return await self._call("POST", path, query=[("fieldValidation", "Strict")], body=body)
 
     async def patch_status(
         self, collection: Collection, namespace: str, name: str, patch: Object
@@ -177,14 +155,28 @@ class Kube:
         body: Object | None = None,
     ) -> Object:
         async with self.slots:
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-            response = await self._send(method, path, query or [], body, timeout)
+            bound = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS, sock_connect=CONNECT_SECONDS)
+            response = await self._send(method, path, query or [], body, bound)
             try:
-                await _check(response, method)
+                await self._check(response, method)
                 result: Object = await response.json()
             except (aiohttp.ClientError, TimeoutError) as error:
-                raise Unreachable(0, f"{method} {path}: {error!r}") from error
+                raise _unreachable(method, path, error) from error
             return result
+
+    async def _check(self, response: aiohttp.ClientResponse, method: str) -> None:
+        API_REQUESTS.labels(verb=method, code=response.status).inc()
+        if response.status < 400:
+            return
+        if response.status == 401 and not _is_in_cluster():
+            # A kubeconfig's token may be short-lived; that of a pod is read anew each minute.
+            await config.load_kube_config(client_configuration=self.client.configuration)
+        text = await response.text()
+        try:
+            status: Object = json.loads(text)
+        except ValueError:
+            status = {"message": text[:500]}
+        raise _error_of(response.status, status)
 
     async def _send(
         self,
@@ -207,43 +199,68 @@ class Kube:
         try:
             answer = await self.client.call_api(*request, _request_timeout=bound)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(0, f"{method} {path}: {error!r}") from error
+            raise _unreachable(method, path, error) from error
         response: aiohttp.ClientResponse = answer.response
         return response
 
 
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """Where the API server is and how to log in there, for who does not use `Kube`."""
+
+    server: str
+    ca_path: str | None
+    insecure: bool
+    certificate_path: str | None
+    private_key_path: str | None
+    authorization: str | None
+    """Scheme and token."""
+
+
+async def log_in() -> Login:
+    """Read the credentials as they are now."""
+    found = await _load_configuration()
+    return Login(
+        server=found.host,
+        ca_path=found.ssl_ca_cert,
+        insecure=not found.verify_ssl,
+        certificate_path=found.cert_file,
+        private_key_path=found.key_file,
+        authorization=found.api_key.get("BearerToken"),
+    )
+
+
 async def connect() -> Kube:
-    """The API server of the pod's own service account, else of the kubeconfig."""
-    configuration = Configuration()
-    if _is_in_cluster():
-        config.load_incluster_config(client_configuration=configuration)
-    else:
-        await config.load_kube_config(client_configuration=configuration)
+    """The API server of the pod's own service account, else of the kubeconfig.
+
+    Raises LoginError if there is neither.
+    """
+    configuration = await _load_configuration()
     configuration.retries = None
     return Kube(ApiClient(configuration))
+
+
+async def _load_configuration() -> Configuration:
+    configuration = Configuration()
+    try:
+        if _is_in_cluster():
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            await config.load_kube_config(client_configuration=configuration)
+    except (config.ConfigException, OSError) as error:
+        raise LoginError(f"no service account and no kubeconfig: {error}") from error
+    return configuration
 
 
 def _is_in_cluster() -> bool:
     return "KUBECONFIG" not in os.environ and SERVICE_ACCOUNT.is_dir()
 
 
-async def _check(response: aiohttp.ClientResponse, method: str) -> None:
-    API_REQUESTS.labels(verb=method, code=response.status).inc()
-    if response.status < 400:
-        return
-    text = await response.text()
-    try:
-        status: Object = json.loads(text)
-    except ValueError:
-        status = {"message": text[:500]}
-    raise _error(response.status, status, method)
+def _error_of(code: int, status: Object) -> KubeError:
+    code = status.get("code") or code
+    return error_of(code, status.get("reason") or "", status.get("message") or "")
 
 
-def _error(code: int, status: Object, method: str) -> KubeError:
-    message = status.get("message") or f"HTTP {code}"
-    kinds: dict[int, type[KubeError]] = {404: NotFound, 409: Conflict, 410: Expired}
-    if code == 409 and method == "POST" and status.get("reason") == "AlreadyExists":
-        return AlreadyExists(code, message)
-    if code in {400, 401, 403, 422}:
-        return Refused(code, message)
-    return kinds.get(code, Unreachable)(code, message)
+def _unreachable(method: str, what: str, error: Exception) -> Unreachable:
+    API_REQUESTS.labels(verb=method, code="none").inc()
+    return Unreachable(0, f"{method} {what}: {str(error) or type(error).__name__}")

@@ -14,15 +14,18 @@ from trainyard_operator.api import TrainingJob
 from trainyard_operator.collector import Collector
 from trainyard_operator.decision import Decision
 from trainyard_operator.desired import Defaults
+from trainyard_operator.errors import Conflict, KubeError, NotFound
 from trainyard_operator.executor import execute
 from trainyard_operator.jobstore import JobStore
-from trainyard_operator.kube import JOBS, Conflict, Kube, KubeError, NotFound
+from trainyard_operator.kube import JOBS, Kube
 from trainyard_operator.observed import Observed
 from trainyard_operator.plan import plan
 from trainyard_operator.reflector import Key, Reflector
 from trainyard_operator.status import JobStatus, parse_status
 from trainyard_operator.workqueue import WorkQueue
 
+SHORTEST_WAIT_SECONDS = 0.1
+"""A plan that wants to look again at once still lets others go first."""
 _log = logging.getLogger(__name__)
 
 
@@ -36,8 +39,8 @@ class Reconciler:
     collector: Collector
     queue: WorkQueue[Key]
     defaults: Defaults
-    refusals: dict[str, str] = field(default_factory=dict)
-    """By job uid: why the API server refused an object of the last decision."""
+    refusals: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    """The job's uid, and why the API server refused an object of the last decision."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def work(self, key: Key) -> bool:
@@ -58,41 +61,54 @@ class Reconciler:
         """Whether nothing has to be tried again. Raises KubeError."""
         raw = self.jobs.get(key)
         if raw is None:
-            self.queue.forget(key)
+            self._forget(key)
             return True
         status = parse_status(raw.get("status"))
         try:
             job = parse_job(raw)
         except ValidationError as error:
-            return await self._refuse(raw, status, error)
+            return await self._refuse(key, raw, status, error)
         now, uid = self.now(), job.metadata.uid
         observed = Observed(
             pods=self.reflector.snapshot(key, uid),
             report=self.collector.reports.get(uid),
-            create_error=self.refusals.get(uid, ""),
+            create_error=self._refusal(key, uid),
         )
         decision = plan(job, status, observed, now, self.defaults)
-        if not await self._write_status(raw, decision.status):
+        if not await self._write_status(key, raw, decision.status):
             return False
         count_attempt(status, decision.status)
         complete = await self._act(key, job, decision)
         if decision.wake_at:
             delay = (decision.wake_at - now).total_seconds()
-            self.queue.add_at(key, self.queue.clock() + max(delay, 0.0))
+            self.queue.add_at(key, self.queue.clock() + max(delay, SHORTEST_WAIT_SECONDS))
         return complete
 
     async def _act(self, key: Key, job: TrainingJob, decision: Decision) -> bool:
-        uid = job.metadata.uid
         outcome = await execute(self.kube, job, decision)
-        if outcome.refusal != self.refusals.get(uid, "") and decision.actions:
-            self.refusals[uid] = outcome.refusal
-            self.queue.add(key)
-        if not self.refusals.get(uid):
-            self.refusals.pop(uid, None)
+        before = self._refusal(key, job.metadata.uid)
+        if outcome.refusal:
+            self.refusals[key] = (job.metadata.uid, outcome.refusal)
+            if not before:
+                self.queue.add(key)  # Tell it at once; the next time is the plan's to choose.
+        elif decision.actions:
+            self.refusals.pop(key, None)
         return outcome.is_complete
 
-    async def _write_status(self, raw: dict[str, Any], status: JobStatus) -> bool:
-        """Whether the status in the API server is now this one; False if it was outdated."""
+    def _refusal(self, key: Key, uid: str) -> str:
+        owner, message = self.refusals.get(key, ("", ""))
+        return message if owner == uid else ""
+
+    def _forget(self, key: Key) -> None:
+        """The job is gone."""
+        self.queue.forget(key)
+        self.refusals.pop(key, None)
+
+    async def _write_status(self, key: Key, raw: dict[str, Any], status: JobStatus) -> bool:
+        """Whether the API server's status is now this one; if not, the newest job is known.
+
+        Nothing may be done for a job whose status cannot be written.
+        """
         patch = merge_patch(raw.get("status") or {}, status.to_dict())
         if not patch:
             return True
@@ -102,23 +118,26 @@ class Reconciler:
             "status": patch,
         }
         try:
-            written = await self.kube.patch_status(
-                JOBS, metadata["namespace"], metadata["name"], body
-            )
+            written = await self.kube.patch_status(JOBS, *key, body)
+            if self.jobs.get(key):  # Else it was deleted in the meantime.
+                self.jobs.put(written)
         except NotFound:
-            return True
-        except Conflict:
+            self.jobs.remove(raw)
             return False
-        self.jobs.put(written)
+        except Conflict:
+            self.jobs.put(await self.kube.get(JOBS, *key))
+            return False
         return True
 
-    async def _refuse(self, raw: dict[str, Any], status: JobStatus, error: ValidationError) -> bool:
+    async def _refuse(
+        self, key: Key, raw: dict[str, Any], status: JobStatus, error: ValidationError
+    ) -> bool:
         """The API server let a spec pass that this operator cannot read."""
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         generation = raw["metadata"]["generation"]
         refused = story.unreadable(status, f"{where}: {first['msg']}.", generation, self.now())
-        return await self._write_status(raw, refused)
+        return await self._write_status(key, raw, refused)
 
 
 def parse_job(raw: dict[str, Any]) -> TrainingJob:

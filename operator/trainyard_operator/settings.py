@@ -1,7 +1,10 @@
-"""The operator's configuration: environment variables, read once at start."""
+"""The operator's configuration: flags, then environment variables, then defaults."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainyard_operator.api import SecretRef, Storage
 from trainyard_operator.desired import Defaults
@@ -9,57 +12,99 @@ from trainyard_operator.desired import Defaults
 PREFIX = "TRAINYARD_OPERATOR_"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What the operator watches and how fast it goes."""
-
-    namespace: str | None = None
-    """Only namespace whose jobs are run; None means all."""
-    defaults: Defaults = field(default_factory=Defaults)
-    """What jobs get that leave it out."""
-    progress_seconds: float = 2.0
-    """Shortest time between two progress reports of one job."""
-    status_writes_per_second: float = 20.0
-    """Reports of all jobs together are asked for no more often than this."""
-    workers: int = 16
-    """Jobs that are looked at at the same time."""
-    health_port: int = 8080
-    """Port of /healthz, /readyz and /metrics; 0 serves nothing."""
-
-
 class SettingsError(ValueError):
-    """A variable that cannot be read, named in the message."""
+    """A setting that cannot be used, named in the message."""
 
 
-def from_environ(environ: Mapping[str, str]) -> Settings:
-    """Raises SettingsError naming the variable that is malformed."""
-    known = {name.removeprefix(PREFIX): v for name, v in environ.items() if name.startswith(PREFIX)}
-    trainer_image = known.get("TRAINER_IMAGE") or Defaults().trainer_image
-    return Settings(
-        namespace=known.get("NAMESPACE") or None,
-        defaults=Defaults(trainer_image=trainer_image, storage=_storage(known)),
-        progress_seconds=_number(known, "PROGRESS_SECONDS", Settings.progress_seconds),
-        workers=int(_number(known, "WORKERS", Settings.workers)),
-        health_port=int(_number(known, "HEALTH_PORT", Settings.health_port)),
-    )
+class Settings(BaseModel):
+    """What the operator watches, what jobs get that leave it out, and how fast it goes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    namespaces: str = ""
+    """Namespaces whose jobs are run, separated by commas; empty means all."""
+    trainer_image: Annotated[str, Field(min_length=1)] = Defaults().trainer_image
+    """Image of jobs that name none."""
+    storage_uri: str = ""
+    """Storage of jobs that name none, such as s3://bucket/prefix; empty means they must."""
+    storage_endpoint: str = ""
+    """Address of an S3-compatible server for it; empty means Amazon S3."""
+    storage_region: str = ""
+    """Region of its bucket; empty means the provider's default."""
+    storage_secret: str = ""
+    """Secret with its credentials, in each job's namespace; empty means the pod's identity."""
+    storage_compat: Literal["aws", "strict", "legacy"] = "aws"
+    """Dialect of its server, as in a job's storage.compat."""
+    progress_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 2.0
+    """Shortest time between two progress reports of one job, in seconds."""
+    status_writes_per_second: Annotated[float, Field(gt=0)] = 20.0
+    """Reports of all jobs together are asked for no more often than this."""
+    resync_seconds: Annotated[float, Field(ge=10)] = 600.0
+    """Time between two listings of all jobs, which make good what a watch missed, in seconds."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 16
+    """Jobs that are looked at at the same time."""
+    health_port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """Port of /healthz, /readyz and /metrics; 0 serves nothing."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level of log lines."""
+
+    @property
+    def scopes(self) -> tuple[str | None, ...]:
+        """Each namespace to watch; None for all at once."""
+        names = [name.strip() for name in self.namespaces.split(",")]
+        return tuple(dict.fromkeys(name for name in names if name)) or (None,)
+
+    @property
+    def defaults(self) -> Defaults:
+        """What the planner adds to jobs."""
+        storage = None
+        if self.storage_uri:
+            storage = Storage(
+                uri=self.storage_uri,
+                endpoint=self.storage_endpoint or None,
+                region=self.storage_region or None,
+                credentials_secret_ref=(
+                    SecretRef(name=self.storage_secret) if self.storage_secret else None
+                ),
+                compat=self.storage_compat,
+            )
+        return Defaults(trainer_image=self.trainer_image, storage=storage)
 
 
-def _storage(known: Mapping[str, str]) -> Storage | None:
-    uri = known.get("STORAGE_URI")
-    if not uri:
-        return None
-    secret = known.get("STORAGE_SECRET")
-    return Storage(
-        uri=uri,
-        endpoint=known.get("STORAGE_ENDPOINT") or None,
-        region=known.get("STORAGE_REGION") or None,
-        credentials_secret_ref=SecretRef(name=secret) if secret else None,
-    )
+def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Raises SettingsError; exits after --help and on an unknown flag.
 
-
-def _number(known: Mapping[str, str], name: str, default: float) -> float:
-    text = known.get(name) or str(default)
+    An empty variable counts as unset, as a chart writes it for a value that is left out.
+    """
+    values = {
+        name: environ[variable]
+        for name in Settings.model_fields
+        if environ.get(variable := f"{PREFIX}{name.upper()}")
+    }
+    flags = vars(_parser().parse_args(arguments))
+    values |= {name: value for name, value in flags.items() if value is not None}
     try:
-        return float(text)
-    except ValueError:
-        raise SettingsError(f"{PREFIX}{name}: expected a number, found '{text}'.") from None
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise SettingsError(
+            f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}) is '{first['input']}': "
+            f"{first['msg'][:1].lower()}{first['msg'][1:]}."
+        ) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainyard_operator",
+        description="The Trainyard operator. Each flag is also an environment variable: "
+        f"{PREFIX} and its name in capitals.",
+    )
+    for name, field in Settings.model_fields.items():
+        default = f" Default: {field.default}." if field.default != "" else ""
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            metavar=name.rpartition("_")[2].upper(),
+            help=f"{field.description}{default}",
+        )
+    return parser

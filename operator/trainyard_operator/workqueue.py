@@ -11,7 +11,8 @@ from trainyard_operator.metrics import QUEUE_DEPTH, QUEUE_SECONDS
 
 FIRST_RETRY_SECONDS = 0.2
 LONGEST_RETRY_SECONDS = 60.0
-
+HEAP_SLACK = 64
+"""Outdated timers that are put up with before the heap is built anew."""
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 
@@ -23,7 +24,8 @@ class WorkQueue(Generic[KeyT]):
     clock: Callable[[], float]
     waiting: dict[KeyT, float] = field(default_factory=dict)
     """Keys in order, each with the time at which it was added."""
-    busy: set[KeyT] = field(default_factory=set)
+    busy: dict[KeyT, float] = field(default_factory=dict)
+    """Keys that are worked on, each with the time at which that began."""
     again: set[KeyT] = field(default_factory=set)
     """Keys that were added while they were worked on."""
     timers: dict[KeyT, float] = field(default_factory=dict)
@@ -47,8 +49,9 @@ class WorkQueue(Generic[KeyT]):
         if when >= self.timers.get(key, float("inf")):
             return
         self.timers[key] = when
-        self._count += 1
-        heapq.heappush(self._heap, (when, self._count, key))
+        self._push(when, key)
+        if len(self._heap) > 2 * len(self.timers) + HEAP_SLACK:
+            self._rebuild_heap()
         self._changed.set()
 
     def take(self) -> KeyT | None:
@@ -59,14 +62,14 @@ class WorkQueue(Generic[KeyT]):
         key, added = next(iter(self.waiting.items()))
         del self.waiting[key]
         self.timers.pop(key, None)
-        self.busy.add(key)
+        self.busy[key] = self.clock()
         QUEUE_SECONDS.observe(self.clock() - added)
         QUEUE_DEPTH.set(len(self.waiting))
         return key
 
     def done(self, key: KeyT, *, failed: bool = False) -> None:
         """The key is no longer busy; a failure is tried again, later each time."""
-        self.busy.discard(key)
+        self.busy.pop(key, None)
         if failed:
             count = self.failures[key] = self.failures.get(key, 0) + 1
             self.add_at(key, self.clock() + retry_delay(count))
@@ -90,23 +93,40 @@ class WorkQueue(Generic[KeyT]):
             heapq.heappop(self._heap)
         return max(self._heap[0][0] - self.clock(), 0.0) if self._heap else None
 
-    async def run_worker(self, work: Callable[[KeyT], Awaitable[bool]]) -> None:
-        """Work for ever; `work` returns whether it succeeded, and raises nothing."""
-        while True:
-            key = self.take()
-            if key is None:
-                await self._wait()
-                continue
-            succeeded = False
-            try:
-                succeeded = await work(key)
-            finally:
-                self.done(key, failed=not succeeded)
+    def oldest_seconds(self) -> float:
+        """How long the key that needs longest has been waiting or worked on."""
+        now = self.clock()
+        return now - min((*self.waiting.values(), *self.busy.values()), default=now)
 
-    async def _wait(self) -> None:
-        self._changed.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), self.seconds_until_due())
+    async def run(self, work: Callable[[KeyT], Awaitable[bool]], workers: int) -> None:
+        """Work for ever, on so many keys at once; `work` returns whether it succeeded.
+
+        Raises an exception group if `work` raises: it is not meant to.
+        """
+        slots = asyncio.Semaphore(workers)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await slots.acquire()
+                key = await self._next()
+                group.create_task(self._work_on(key, work, slots))
+
+    async def _next(self) -> KeyT:
+        while (key := self.take()) is None:
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.seconds_until_due()):
+                    await self._changed.wait()
+        return key
+
+    async def _work_on(
+        self, key: KeyT, work: Callable[[KeyT], Awaitable[bool]], slots: asyncio.Semaphore
+    ) -> None:
+        succeeded = False
+        try:
+            succeeded = await work(key)
+        finally:
+            self.done(key, failed=not succeeded)
+            slots.release()
 
     def _release_due(self) -> None:
         now = self.clock()
@@ -116,7 +136,17 @@ class WorkQueue(Generic[KeyT]):
                 del self.timers[key]
                 self.add(key)
 
+    def _push(self, when: float, key: KeyT) -> None:
+        self._count += 1
+        heapq.heappush(self._heap, (when, self._count, key))
+
+    def _rebuild_heap(self) -> None:
+        """Without the entries whose timer was replaced or has been taken."""
+        self._heap.clear()
+        for key, when in self.timers.items():
+            self._push(when, key)
+
 
 def retry_delay(failures: int) -> float:
     """Seconds before the next try after that many failures in a row."""
-    return float(min(FIRST_RETRY_SECONDS * 2 ** (failures - 1), LONGEST_RETRY_SECONDS))
+    return min(FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 16), LONGEST_RETRY_SECONDS)
