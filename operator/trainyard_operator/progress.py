@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from trainyard_operator.contract import Report, now_text
 from trainyard_operator.observed import PodRecord
 from trainyard_operator.status import (
+    FINISHED,
     Checkpoints,
     Display,
     JobStatus,
@@ -81,7 +82,7 @@ def build_display(status: JobStatus, reason: str, pods: tuple[PodRecord, ...]) -
         progress=f"{progress.percent}%" if progress.percent is not None else "",
         step=_fraction(progress.step, progress.steps),
         loss=next(losses, ""),
-        nodes=f"{status.nodes.ready}/{status.nodes.desired}",
+        nodes=f"{_nodes_at_work(status)}/{status.nodes.desired}",
         restarts=str(status.restarts.user + status.restarts.infrastructure),
         best=f"{best.metric} {best.value}" if best and best.metric else "",
         reason=reason,
@@ -110,6 +111,11 @@ def _parse(part: type[_Part], raw: dict[str, Any] | None) -> _Part | None:
         return part.model_validate(finite) if finite else None
     except ValidationError:
         return None
+
+
+def _nodes_at_work(status: JobStatus) -> int:
+    """Pods that run or, once the job is over, that ended well."""
+    return status.nodes.succeeded if status.phase in FINISHED else status.nodes.ready
 
 
 def _fraction(part: int | None, whole: int | None) -> str:
