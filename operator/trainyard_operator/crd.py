@@ -57,6 +57,7 @@ def build_crd() -> dict[str, Any]:
                 "plural": JOB_PLURAL,
                 "singular": JOB_KIND.lower(),
                 "shortNames": ["tj"],
+                "categories": ["trainyard"],
             },
             "versions": [_version()],
         },

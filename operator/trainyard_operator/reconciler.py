@@ -67,14 +67,20 @@ class Reconciler:
         try:
             job = parse_job(raw)
         except ValidationError as error:
-            return await self._refuse(key, raw, status, error)
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            return await self._refuse(key, raw, status, f"{where}: {first['msg']}.")
         now, uid = self.now(), job.metadata.uid
         observed = Observed(
             pods=self.reflector.snapshot(key, uid),
             report=self.collector.reports.get(uid),
             create_error=self._refusal(key, uid),
         )
-        decision = plan(job, status, observed, now, self.defaults)
+        try:
+            decision = plan(job, status, observed, now, self.defaults)
+        except Exception as error:  # Whoever wrote the job must hear of it, not only the log.
+            await self._refuse(key, raw, status, f"the operator failed on it: {error!r}.")
+            raise
         if not await self._write_status(key, raw, decision.status):
             return False
         count_attempt(status, decision.status)
@@ -129,14 +135,10 @@ class Reconciler:
             return False
         return True
 
-    async def _refuse(
-        self, key: Key, raw: dict[str, Any], status: JobStatus, error: ValidationError
-    ) -> bool:
-        """The API server let a spec pass that this operator cannot read."""
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+    async def _refuse(self, key: Key, raw: dict[str, Any], status: JobStatus, message: str) -> bool:
+        """The API server let a spec pass that this operator cannot use."""
         generation = raw["metadata"]["generation"]
-        refused = story.unreadable(status, f"{where}: {first['msg']}.", generation, self.now())
+        refused = story.unreadable(status, message, generation, self.now())
         return await self._write_status(key, raw, refused)
 
 
