@@ -184,7 +184,7 @@ def lost_peer(error: BaseException) -> PeerLost:
 
 def _first_line(error: BaseException) -> str:
     line = next(iter(str(error).splitlines()), type(error).__name__)
-    return re.sub(r"^\[[^\]]*\]\s*", "", line).rstrip(". ")[:200]
+    return re.sub(r"^\[[^\]]*\]\s*", "", line).split(". ")[0].rstrip(". ")[:200]
 
 
 class Agreement:

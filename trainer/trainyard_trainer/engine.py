@@ -188,7 +188,7 @@ class Engine:
         """Steps of the whole run, were all later stages like this one."""
         left = sum(stage.epochs for stage in self._stages[self._position.stage_index :])
         done = self._position.epoch * run.loader.steps_per_epoch
-        done += -(-self._state.cursor // run.loader.split.batch_size)
+        done += round(self._state.cursor / run.loader.split.batch_size)
         return self._position.step - done + left * run.loader.steps_per_epoch
 
     def _run_epoch(self, run: StageRun) -> dict[str, float]:

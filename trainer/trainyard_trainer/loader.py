@@ -1,7 +1,6 @@
 """Batches for one rank: loaded here or by workers, cut into micro-batches, moved to the device."""
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -50,7 +49,8 @@ class Split:
         if len(share) == 0:
             # DDP needs every rank in its collectives: a sample that counts for nothing.
             return [indices[:1]], [0.0], [0]
-        pieces = list(share.split(self.micro_batch_size))
+        # Evenly: a last piece of one sample would be too few for batch normalisation.
+        pieces = list(share.tensor_split(-(-len(share) // self.micro_batch_size)))
         counts = [len(piece) for piece in pieces]
         return pieces, [count * self.world_size / total for count in counts], counts
 
@@ -97,8 +97,8 @@ class TrainLoader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in an epoch, the last one perhaps smaller."""
-        return math.ceil(len(self.sampler) / self.split.batch_size)
+        """Optimizer steps in an epoch."""
+        return self.sampler.steps(self.split.batch_size)
 
     def first(self, epoch: int, cursor: int) -> StepBatch:
         """One full-sized step, loaded by this process and moving nothing along."""

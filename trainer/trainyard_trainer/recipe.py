@@ -96,6 +96,9 @@ class Sampler(Protocol):
     def __len__(self) -> int:
         """The cursor at which an epoch ends."""
 
+    def steps(self, batch_size: int) -> int:
+        """How often `take` is called in an epoch."""
+
     def take(self, epoch: int, cursor: int, batch_size: int) -> tuple[Tensor, int]:
         """Indices of the next global batch, and the cursor after it."""
 

@@ -3,8 +3,9 @@
 An epoch is a permutation that follows from (seed, epoch). The cursor counts the samples that all
 ranks together have consumed. A step takes the next `batch_size` of the permutation, and rank r of w
 reads every w-th of them from the r-th on: whatever the number of ranks, a step sees the same
-samples, and each sample comes once an epoch. The last step of an epoch may be smaller, and a rank
-may then have no sample of it; the engine weighs ranks by their number of samples.
+samples, and each sample comes once an epoch. The last step of an epoch takes what is left, from
+half a batch to one and a half: a handful would be too few for batch normalisation. Ranks may have
+different numbers of them, or none; the engine weighs each rank by its number.
 """
 
 from collections.abc import Iterator
@@ -33,9 +34,14 @@ class ShuffledSampler:
             self._order = (epoch, torch.randperm(self.size, generator=generator))
         return self._order[1]
 
+    def steps(self, batch_size: int) -> int:
+        """Optimizer steps in an epoch: rounded, at least 1."""
+        return max(1, (2 * self.size + batch_size) // (2 * batch_size))
+
     def take(self, epoch: int, cursor: int, batch_size: int) -> tuple[Tensor, int]:
         """The next global batch, and the cursor after it."""
-        after = min(cursor + batch_size, self.size)
+        left = self.size - cursor
+        after = self.size if 2 * left < 3 * batch_size else cursor + batch_size
         return self.order(epoch)[cursor:after], after
 
 

@@ -24,7 +24,7 @@ FANCY: dict[str, Any] = {
     "schedule": {"name": "cosine", "warmup_epochs": 1},
     "early_stopping": {"patience": 5},
 }
-STEPS = 18  # 3 epochs of 42 samples in batches of 8, the last one of 2.
+STEPS = 18  # 3 epochs of 45 samples in batches of 8, the last one of 5.
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,17 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch import Tensor
 from unit.engine.tiny import (
     TRAIN,
     Config,
     Tiny,
+    TinyGan,
     assert_equal_states,
     manifests_of,
     newest,
@@ -28,14 +26,14 @@ from trainyard_operator.contract import Report
 from trainyard_trainer.context import report_file
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.metrics import LossNotFinite
-from trainyard_trainer.recipe import Batch, Data, Loss, Modules, Stage, TensorSamples
+from trainyard_trainer.recipe import Data, Stage, TensorSamples
 from trainyard_trainer.registry import recipe
 
 PLAIN = {"noise": 0, "dropout": 0, "norm": False}
 
 
 def weights_of(rank: Any) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = newest(rank).state["model"]["model"]
+    found: dict[str, Tensor] = newest(rank).state["model"]
     return found
 
 
@@ -126,41 +124,6 @@ def test_weights_of_another_job_are_a_beginning(tmp_path: Path) -> None:
     train(pupil)
     for name in ("0.weight", "4.bias"):
         assert torch.equal(weights_of(pupil)[name], weights_of(teacher)[name])
-
-
-@recipe("tiny-gan")
-class TinyGan(Tiny):
-    """Two optimizers; each notes what it saw of the other."""
-
-    seen: list[tuple[float, float]]
-
-    def build_modules(self) -> dict[str, nn.Module]:
-        self.seen = []
-        return {"generator": nn.Linear(8, 8), "discriminator": nn.Linear(8, 1)}
-
-    def build_optimizers(self, stage: Stage, modules: Modules) -> dict[str, Optimizer]:
-        return {
-            "discriminator": SGD(modules["discriminator"].parameters(), lr=0.1),
-            "generator": SGD(modules["generator"].parameters(), lr=0.1),
-        }
-
-    def losses(self, modules: Modules, batch: Batch) -> Iterator[Loss]:
-        points, _, _ = batch
-        generator, discriminator = modules["generator"], modules["discriminator"]
-        fake = generator(points)
-        before = discriminator.weight.detach().clone()  # type: ignore[union-attr, operator]
-        real = F.relu(1 - discriminator(points)).mean()
-        yield Loss("discriminator", real + F.relu(1 + discriminator(fake.detach())).mean())
-        stepped = (discriminator.weight - before).abs().sum().item()  # type: ignore[operator]
-        loss = -discriminator(fake).mean()
-        yield Loss("generator", loss, {"realism": -loss})
-        assert discriminator.weight.grad is None or stepped > 0
-        self.seen.append((stepped, loss.item()))
-
-    def evaluate_batch(self, modules: Modules, batch: Batch) -> Mapping[str, Any]:
-        points, _, indices = batch
-        score = modules["discriminator"](modules["generator"](points))[:, 0]
-        return {"loss": -score, "index": indices, "right": score > 0}
 
 
 def test_generator_loss_is_computed_with_the_stepped_discriminator(tmp_path: Path) -> None:

@@ -73,6 +73,17 @@ def test_evaluation_sees_each_sample_once_without_padding(size: int, world: int)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@given(size=SIZES, batch_size=st.integers(1, 50))
+def test_last_step_has_from_half_a_batch_to_one_and_a_half(size: int, batch_size: int) -> None:
+    sampler, cursor, counts = ShuffledSampler(size, 1), 0, []
+    while cursor < size:
+        indices, cursor = sampler.take(0, cursor, batch_size)
+        counts.append(len(indices))
+    assert len(counts) == sampler.steps(batch_size)
+    assert set(counts[:-1]) <= {batch_size}
+    assert counts == [size] or batch_size / 2 <= counts[-1] < 1.5 * batch_size
+
+
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     orders = {
         tuple(ShuffledSampler(50, seed).order(epoch).tolist())

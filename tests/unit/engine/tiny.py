@@ -1,6 +1,8 @@
 """Recipes small enough that a whole run takes a tenth of a second, and a way to run them."""
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
 
 from trainyard_operator.contract import RunRequest
 from trainyard_trainer.config import RecipeConfig
@@ -30,7 +33,7 @@ from trainyard_trainer.restore import Loaded, load_checkpoint
 from trainyard_trainer.storage import Storage, open_storage
 from trainyard_trainer.worker import RankRun
 
-TRAIN, VALIDATION, TEST = 42, 11, 9
+TRAIN, VALIDATION, TEST = 45, 11, 9
 
 
 class Config(RecipeConfig):
@@ -44,6 +47,10 @@ class Config(RecipeConfig):
     """Whether the network has batch normalisation."""
     fail_at: int | None = None
     """The step before which the recipe raises."""
+    kill_at: int | None = None
+    """The step before which the last rank is killed."""
+    stop_at: int | None = None
+    """The step before which every rank is told to stop."""
     nan_at: int | None = None
     """The step whose loss is not a number."""
 
@@ -92,12 +99,20 @@ class Tiny(Recipe[Config]):
         return point + self.config.noise * noise, label, index
 
     def losses(self, modules: Modules, batch: Batch) -> Iterator[Loss]:
-        step = self.position.step + 1
-        if step == self.config.fail_at:
-            raise ArithmeticError("the recipe's own failure")
+        step = self.meet_fate()
         points, labels, _ = batch
         loss = F.cross_entropy(modules["model"](points), labels)
         yield Loss("main", loss * float("nan") if step == self.config.nan_at else loss)
+
+    def meet_fate(self) -> int:
+        step, config = self.position.step + 1, self.config
+        if step == config.fail_at:
+            raise ArithmeticError("the recipe's own failure")
+        if step == config.kill_at and self.site.rank == self.site.world_size - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == config.stop_at and torch.is_grad_enabled():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step
 
     def evaluate_batch(self, modules: Modules, batch: Batch) -> Mapping[str, Any]:
         points, labels, indices = batch
@@ -116,6 +131,42 @@ class Tiny(Recipe[Config]):
         self, gathered: Mapping[str, Gathered], metrics: Mapping[str, float], sink: Sink
     ) -> None:
         sink.text("reports/sizes.txt", str({k: len(v["index"]) for k, v in gathered.items()}))
+
+
+@recipe("tiny-gan")
+class TinyGan(Tiny):
+    """Two optimizers; each notes what it saw of the other."""
+
+    seen: list[tuple[float, float]]
+
+    def build_modules(self) -> dict[str, nn.Module]:
+        self.seen = []
+        return {"generator": nn.Linear(8, 8), "discriminator": nn.Linear(8, 1)}
+
+    def build_optimizers(self, stage: Stage, modules: Modules) -> dict[str, Optimizer]:
+        return {
+            "discriminator": SGD(modules["discriminator"].parameters(), lr=0.1),
+            "generator": SGD(modules["generator"].parameters(), lr=0.1),
+        }
+
+    def losses(self, modules: Modules, batch: Batch) -> Iterator[Loss]:
+        self.meet_fate()
+        points, _, _ = batch
+        generator, discriminator = modules["generator"], modules["discriminator"]
+        fake = generator(points)
+        before = discriminator.weight.detach().clone()  # type: ignore[union-attr, operator]
+        real = F.relu(1 - discriminator(points)).mean()
+        yield Loss("discriminator", real + F.relu(1 + discriminator(fake.detach())).mean())
+        stepped = (discriminator.weight - before).abs().sum().item()  # type: ignore[operator]
+        loss = -discriminator(fake).mean()
+        yield Loss("generator", loss, {"realism": -loss})
+        assert discriminator.weight.grad is None or stepped > 0
+        self.seen.append((stepped, loss.item()))
+
+    def evaluate_batch(self, modules: Modules, batch: Batch) -> Mapping[str, Any]:
+        points, _, indices = batch
+        score = modules["discriminator"](modules["generator"](points))[:, 0]
+        return {"loss": -score, "index": indices, "right": score > 0}
 
 
 def tiny_rank(

@@ -1,0 +1,63 @@
+"""Runs gangs of forked ranks, one after the other: `python gang.py DIRECTORY PHASES.json`.
+
+Torch is imported once, as in the launcher. Prints the exit codes of each phase as JSON.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch  # noqa: F401
+from unit.engine.tiny import tiny_rank
+
+from trainyard_trainer.errors import TrainyardError
+from trainyard_trainer.worker import run_rank
+
+
+def main(directory: Path, phases: list[dict[str, Any]]) -> None:
+    codes = [run_phase(directory, dict(phase)) for phase in phases]
+    print(json.dumps(codes))
+
+
+def run_phase(directory: Path, phase: dict[str, Any]) -> list[int]:
+    nodes, port = phase.pop("nodes"), free_port()
+    place = directory / phase.pop("place")
+    pids = []
+    for index in range(nodes):
+        pid = os.fork()
+        if pid == 0:
+            live(tiny_rank(place, nodes=nodes, node_index=index, port=port, **phase))
+        pids.append(pid)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+
+def live(rank: Any) -> None:
+    signal.alarm(60)
+    sys.stdout = sys.stderr
+    code = 1
+    try:
+        code = run_rank(rank)
+    except TrainyardError as error:
+        print(f"rank {rank.global_rank}: {error}", file=sys.stderr)
+        code = int(error.exit_code)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port: int = server.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()))

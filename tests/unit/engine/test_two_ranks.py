@@ -1,0 +1,94 @@
+"""Gangs of two processes over gloo; each test imports torch once and forks from there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.engine import gang
+from unit.engine.tiny import (
+    assert_equal_states,
+    manifests_of,
+    newest,
+    result_of,
+    storage_of,
+    tiny_rank,
+)
+
+from trainyard_operator.contract import ExitCode
+from trainyard_trainer.restore import load_checkpoint
+
+pytestmark = pytest.mark.slow
+SAVING = {"everySteps": 2, "keepLast": 99}
+
+
+def run_gangs(directory: Path, phases: list[dict[str, Any]]) -> tuple[list[list[int]], str]:
+    """Exit codes of every rank in every phase, and all that was logged."""
+    (directory / "phases.json").write_text(json.dumps(phases))
+    found = subprocess.run(
+        [sys.executable, str(gang.__file__), str(directory), str(directory / "phases.json")],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    codes: list[list[int]] = json.loads(found.stdout.splitlines()[-1])
+    return codes, found.stderr
+
+
+@pytest.mark.parametrize(
+    ("recipe", "nodes"),
+    [
+        # With more than two ranks the order of a sum matters, and with it DDP's buckets.
+        pytest.param("tiny", 4, id="four ranks under DDP"),
+        pytest.param("tiny-gan", 2, id="two ranks with two optimizers"),
+    ],
+)
+def test_killed_gang_goes_on_as_if_it_had_not_been_killed(
+    tmp_path: Path, recipe: str, nodes: int
+) -> None:
+    wide = {"nodes": nodes, "overrides": ["training.batch_size=16"]}
+    common = wide | {"checkpoint": SAVING, "recipe": recipe}
+    codes, log = run_gangs(
+        tmp_path,
+        [
+            common | {"place": "a"},
+            common | {"place": "b", "config": {"kill_at": 6}},
+            common | {"place": "b", "attempt": 2},
+        ],
+    )
+    survivors = [ExitCode.PEER_LOST] * (nodes - 1)
+    assert codes == [[0] * nodes, [*survivors, -9], [0] * nodes], log
+    whole, second = tiny_rank(tmp_path / "a", recipe=recipe), tiny_rank(tmp_path / "b")
+    assert min(m.step for m in manifests_of(second) if m.attempt == 2) >= 2
+    one, other = manifests_of(whole)[0], manifests_of(second)[0]
+    for rank in range(nodes):
+        mine = load_checkpoint(storage_of(whole), one, rank)
+        theirs = load_checkpoint(storage_of(second), other, rank)
+        assert_equal_states(mine.state, theirs.state)
+        assert_equal_states(mine.rank_state, theirs.rank_state)
+    assert result_of(whole)["metrics"] == result_of(second)["metrics"]
+
+
+def test_smaller_gang_goes_on_with_the_same_samples_in_the_same_steps(tmp_path: Path) -> None:
+    plain = {"noise": 0, "dropout": 0, "norm": False}
+    codes, log = run_gangs(
+        tmp_path,
+        [
+            {"place": "a", "nodes": 1, "config": plain, "checkpoint": SAVING},
+            {"place": "b", "nodes": 2, "config": plain | {"stop_at": 7}, "checkpoint": SAVING},
+            {"place": "b", "nodes": 1, "config": plain, "checkpoint": SAVING, "attempt": 2},
+        ],
+    )
+    assert codes == [[0], [ExitCode.CHECKPOINTED] * 2, [0]], log
+    assert "The checkpoint is from 2 ranks, this attempt has 1: the global batch stays" in log
+    whole, second = newest(tiny_rank(tmp_path / "a")), newest(tiny_rank(tmp_path / "b"))
+    assert whole.manifest.step == second.manifest.step
+    assert whole.manifest.samples_seen == second.manifest.samples_seen
+    for name, weight in whole.state["model"].items():
+        assert weight.allclose(second.state["model"][name], rtol=1e-3, atol=1e-5), name
