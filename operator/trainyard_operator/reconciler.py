@@ -82,7 +82,7 @@ class Reconciler:
             await self._refuse(key, raw, status, f"the operator failed on it: {error!r}.")
             raise
         if not await self._write_status(key, raw, decision.status):
-            return False
+            return True
         count_attempt(status, decision.status)
         complete = await self._act(key, job, decision)
         if decision.wake_at:
@@ -111,9 +111,9 @@ class Reconciler:
         self.refusals.pop(key, None)
 
     async def _write_status(self, key: Key, raw: dict[str, Any], status: JobStatus) -> bool:
-        """Whether the API server's status is now this one; if not, the newest job is known.
+        """Whether the API server's status is now this one; nothing may be done where it is not.
 
-        Nothing may be done for a job whose status cannot be written.
+        A conflict is no failure: somebody else wrote, and the newest job is looked at at once.
         """
         patch = merge_patch(raw.get("status") or {}, status.to_dict())
         if not patch:
@@ -129,9 +129,11 @@ class Reconciler:
                 self.jobs.put(written)
         except NotFound:
             self.jobs.remove(raw)
+            self._forget(key)
             return False
         except Conflict:
             self.jobs.put(await self.kube.get(JOBS, *key))
+            self.queue.add(key)
             return False
         return True
 
@@ -139,7 +141,8 @@ class Reconciler:
         """The API server let a spec pass that this operator cannot use."""
         generation = raw["metadata"]["generation"]
         refused = story.unreadable(status, message, generation, self.now())
-        return await self._write_status(key, raw, refused)
+        await self._write_status(key, raw, refused)
+        return True
 
 
 def parse_job(raw: dict[str, Any]) -> TrainingJob:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from trainyard_operator.metrics import QUEUE_DEPTH, QUEUE_SECONDS
 
 FIRST_RETRY_SECONDS = 0.2
-LONGEST_RETRY_SECONDS = 60.0
+LONGEST_RETRY_SECONDS = 30.0
 HEAP_SLACK = 64
 """Outdated timers that are put up with before the heap is built anew."""
 

@@ -1,0 +1,90 @@
+"""The operator is killed, is away, and comes back."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from integration.api_server import MERGE_PATCH, ApiServer, Namespace
+from integration.conftest import Operator
+
+from trainyard_operator.contract import now_text
+
+MakeJob = Callable[..., dict[str, Any]]
+GANG = ("nodules-master-0", "nodules-worker-0")
+
+
+@pytest.fixture
+def away(operator: Operator) -> Iterator[Operator]:
+    """The operator, killed; it runs again after the test."""
+    operator.kill()
+    yield operator
+    if not operator.is_ready():
+        operator.start()
+
+
+def uids(namespace: Namespace) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in namespace.pods().values()}
+
+
+def test_a_running_job_is_left_as_it_is(
+    namespace: Namespace, operator: Operator, make_job: MakeJob
+) -> None:
+    namespace.create(make_job())
+    namespace.wait_for_pods(*GANG)
+    for name in GANG:
+        namespace.start_pod(name)
+    namespace.wait_for_phase("nodules", "Running")
+    pods, job = uids(namespace), namespace.job("nodules")
+    events = namespace.events("nodules")
+
+    operator.kill()
+    operator.start()
+    namespace.create(make_job("later", nodes=1))
+    namespace.wait(lambda: "later-master-0" in namespace.pods(), "the operator at work")
+
+    assert uids(namespace) - pods == {namespace.pods()["later-master-0"]["metadata"]["uid"]}
+    assert (
+        namespace.job("nodules")["metadata"]["resourceVersion"]
+        == (job["metadata"]["resourceVersion"])
+    )
+    assert namespace.events("nodules") == events
+
+
+def test_what_happened_meanwhile_is_made_good(
+    namespace: Namespace, operator: Operator, make_job: MakeJob
+) -> None:
+    namespace.create(make_job("ends", nodes=1))
+    namespace.create(make_job("goes", nodes=1))
+    namespace.wait_for_pods("ends-master-0", "goes-master-0")
+    namespace.start_pod("ends-master-0")
+    namespace.wait_for_phase("ends", "Running")
+
+    operator.kill()
+    namespace.end_pod("ends-master-0", 0)
+    namespace.delete("goes")
+    namespace.delete_pod("goes-master-0")
+    namespace.create(make_job("comes", nodes=1))
+    operator.start()
+
+    namespace.wait_for_phase("ends", "Succeeded")
+    namespace.wait_for_pods("ends-master-0", "comes-master-0")
+
+
+def test_a_pass_cut_off_after_its_status_is_finished(
+    api: ApiServer, namespace: Namespace, away: Operator, make_job: MakeJob
+) -> None:
+    namespace.create(make_job())
+    began = now_text()
+    status = {"phase": "Starting", "attempt": 1, "attemptTime": began, "startTime": began}
+    path = f"{namespace.jobs}/nodules/status"
+    api.must("PATCH", path, {"status": status}, headers=MERGE_PATCH)
+    away.start()
+    namespace.wait_for_pods(*GANG)
+    assert namespace.status("nodules")["attempt"] == 1
+
+
+def test_operator_ends_at_once_and_well_when_told_to(away: Operator) -> None:
+    away.start()
+    assert away.daemon is not None
+    away.daemon.process.terminate()
+    assert away.daemon.process.wait(10) == 0
