@@ -4,10 +4,12 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OUTPUTS = ("json", "yaml", "wide", "name")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -106,8 +108,10 @@ def initial_settings() -> Settings:
     return Settings(**known)
 
 
-def config_file() -> Path:
+def config_file() -> "Path":
     """Where a person's settings lie."""
+    from pathlib import Path
+
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(base) / "trainyard" / "config.toml"
 
