@@ -39,6 +39,7 @@ class Operator:
             kube, self.jobs, self.reflector, self.collector, self.queue, settings.defaults
         )
         self.listed, self.watching = asyncio.Event(), asyncio.Event()
+        self.stopped = asyncio.Event()
         self.health = Health(
             missing=self.missing,
             watch_silence=self.reflector.silence,
@@ -51,7 +52,7 @@ class Operator:
         server = await self.health.serve(port) if port else None
         loops = [self.reflector.run(), self.collector.run(), self.count(), self.keep_listed()]
         try:
-            await _until_one_ends([*loops, self.work()], [self.watch(), _signal()])
+            await _until_one_ends([*loops, self.work(), self.watch()], self.wait_for_signal())
         finally:
             if server:
                 await server.cleanup()
@@ -77,7 +78,18 @@ class Operator:
     async def watch(self) -> None:
         """kopf's part. It looks for the resource once, so this waits until there is one."""
         await self.listed.wait()
-        await watch_jobs(build_registry(self.job_changed), self.settings.scopes, self.watching)
+        registry = build_registry(self.job_changed)
+        await watch_jobs(registry, self.settings.scopes, self.watching, self.take_signals)
+
+    async def wait_for_signal(self) -> None:
+        """Ends at SIGTERM or SIGINT."""
+        self.take_signals()
+        await self.stopped.wait()
+
+    def take_signals(self) -> None:
+        """SIGTERM and SIGINT end `wait_for_signal`."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.stopped.set)
 
     async def work(self) -> None:
         """Nothing is decided before the pods are known."""
@@ -112,27 +124,19 @@ def _is_open(job: dict[str, Any]) -> bool:
     return (job.get("status") or {}).get("phase") not in FINISHED
 
 
-async def _signal() -> None:
-    """Ends at SIGTERM or SIGINT; once kopf runs, it takes them and ends."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await stop.wait()
-
-
 async def _until_one_ends(
-    endless: list[Coroutine[Any, Any, None]], ends: list[Coroutine[Any, Any, None]]
+    endless: list[Coroutine[Any, Any, None]], end: Coroutine[Any, Any, None]
 ) -> None:
     """Run all until one ends. Raises what it raised, or RuntimeError if it was endless."""
-    ending = [asyncio.ensure_future(each) for each in ends]
-    tasks = [asyncio.ensure_future(each) for each in endless] + ending
+    ending = asyncio.ensure_future(end)
+    tasks = [asyncio.ensure_future(each) for each in endless] + [ending]
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
     for task in done:
         task.result()
-    if not any(task in done for task in ending):
+    if ending not in done:
         raise RuntimeError("a loop of the operator ended")
 
 

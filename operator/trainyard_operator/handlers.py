@@ -50,15 +50,25 @@ def build_registry(on_job: OnJob) -> kopf.OperatorRegistry:
 
 
 async def watch_jobs(
-    registry: kopf.OperatorRegistry, scopes: tuple[str | None, ...], ready: asyncio.Event
+    registry: kopf.OperatorRegistry,
+    scopes: tuple[str | None, ...],
+    ready: asyncio.Event,
+    take_signals: Callable[[], None],
 ) -> None:
-    """Watch until a signal comes: kopf takes the process's. `ready` is set once it watches."""
+    """Watch until cancelled; `ready` is set once it does.
+
+    take_signals: called when kopf has made the process's signals its own. It would spend seconds
+    on waiting for loops that it does not know.
+    """
     logging.getLogger("kopf").setLevel(logging.WARNING)
     namespaces = [scope for scope in scopes if scope]
-    await kopf.operator(
+    ours = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
         registry=registry,
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
         ready_flag=ready,
     )
+    take_signals()
+    await kopf.run_tasks(tasks, ignored=ours)
