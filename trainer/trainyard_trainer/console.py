@@ -27,6 +27,11 @@ def set_up_logging(rank: int = 0) -> None:
     log.setLevel(logging.INFO if rank == 0 else logging.WARNING)
 
 
+def say_on_every_rank(message: str, *arguments: object) -> None:
+    """Log whatever the level: each rank's log says where it ran and how it ended."""
+    log.handle(log.makeRecord(log.name, logging.INFO, "", 0, message, arguments, None))
+
+
 def success(message: str, *arguments: object) -> None:
     """Log at the SUCCESS level."""
     log.log(SUCCESS, message, *arguments)

@@ -6,6 +6,7 @@ What a rank raises becomes its exit code in `rank_process`; here errors get thei
 import contextlib
 import json
 import os
+import platform
 import random
 import signal
 import sys
@@ -21,7 +22,7 @@ from trainyard_operator.contract import RESULT_FILE, Cause, now_text
 from trainyard_trainer.cgroup import processors
 from trainyard_trainer.checkpoint import Best, Checkpointer, Identity, Retention
 from trainyard_trainer.config import RecipeConfig, build_config, config_hash, parse_layer
-from trainyard_trainer.console import log, set_up_logging, success
+from trainyard_trainer.console import log, say_on_every_rank, set_up_logging, success
 from trainyard_trainer.context import Rank, failure_file, report_file
 from trainyard_trainer.distributed import choose_device, is_peer_failure, join, lost_peer
 from trainyard_trainer.engine import Engine, Outcome, Services
@@ -132,10 +133,16 @@ class RankRun:
 
     def train(self) -> None:
         """To the end: result.json, a last barrier, and out of the process group."""
-        self._watchdog.start()
-        engine = Engine(
-            self.recipe, self._world, self._services(), self._policy, self._should_stop
+        world = self._world
+        say_on_every_rank(
+            "Rank %d of %d trains on %s, %s",
+            world.rank,
+            world.world_size,
+            platform.node(),
+            world.device,
         )
+        self._watchdog.start()
+        engine = Engine(self.recipe, self._world, self._services(), self._policy, self._should_stop)
         seed_all(mix(self.config.training.seed, 1, self._world.rank))
         try:
             outcome = engine.run(self._initial if self._policy.resume_from else None)
@@ -156,6 +163,7 @@ class RankRun:
             self._storage.write(RESULT_FILE, self._result(outcome))
             success("Finished at step %d: %s", outcome.step, self._storage.uri_of(RESULT_FILE))
         self._leave()
+        say_on_every_rank("Rank %d is done at step %d", world.rank, outcome.step)
 
     def _leave(self) -> None:
         """With the others, in good order; without the last barrier gloo may abort."""
