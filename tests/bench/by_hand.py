@@ -48,6 +48,7 @@ def train(images: Tensor, classes: Tensor, directory: Path) -> None:
 
 if __name__ == "__main__":
     dist.init_process_group("gloo")
-    train(*torch.load(sys.argv[1]), Path(sys.argv[2]))
+    images, classes = torch.load(sys.argv[1])
+    train(images, classes, Path(sys.argv[2]))
     dist.barrier()
     dist.destroy_process_group()

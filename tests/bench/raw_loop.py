@@ -58,11 +58,13 @@ class Repeated:
 class RawLoop:
     """zero_grad, forward, cross entropy, backward, schedule, step: nothing else."""
 
-    def __init__(self, data: Data, network: nn.Module, optimizer: Optimizer, schedule: Schedule):
-        self._samples, self._network = data.train, network
+    def __init__(
+        self, samples: Repeated, network: nn.Module, optimizer: Optimizer, schedule: Schedule
+    ) -> None:
+        self._samples, self._network = samples, network
         self._optimizer, self._schedule = optimizer, schedule
         self._rate = optimizer.param_groups[0]["lr"]
-        self._order = torch.randperm(len(data.train))
+        self._order = torch.randperm(len(samples))
         self._mean = torch.tensor((0.485, 0.456, 0.406)).reshape(3, 1, 1)
         self._std = torch.tensor((0.229, 0.224, 0.225)).reshape(3, 1, 1)
         self._step = 0
@@ -89,11 +91,11 @@ class Interrupted(Classification):
 
     def build_data(self, stage: Stage) -> Data:
         """Enough for one long epoch, with every image decoded."""
-        data = super().build_data(stage)
-        train = data.train
+        train = super().build_data(stage).train
+        assert isinstance(train, ImageBatches)
         train.batch(torch.arange(len(train)), 0)
-        self._raw_data = Data(train=Repeated(train, (WARM_UP + STEPS + 1) * BATCH_SIZE))
-        return self._raw_data
+        self._samples = Repeated(train, (WARM_UP + STEPS + 1) * BATCH_SIZE)
+        return Data(train=self._samples)
 
     def begin_raw_loop(self) -> None:
         """A network, optimizer and schedule of its own, built as the engine builds them."""
@@ -103,7 +105,7 @@ class Interrupted(Classification):
             network.parameters(), training.optimizer, training.learning_rate
         )
         schedules = self.build_schedules(stage, {"main": optimizer}, WARM_UP + STEPS)
-        self._raw = RawLoop(self._raw_data, network, optimizer, schedules["main"])
+        self._raw = RawLoop(self._samples, network, optimizer, schedules["main"])
         self._raw.run(WARM_UP)
 
     def losses(self, modules: Modules, batch: Batch) -> Iterator[Loss]:
