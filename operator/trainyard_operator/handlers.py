@@ -10,6 +10,9 @@ import kopf
 from trainyard_operator.contract import GROUP, JOB_PLURAL, VERSION
 from trainyard_operator.kube import CONNECT_SECONDS, LIST_CHUNK, WATCH_SECONDS, log_in
 
+RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 3.0)
+"""Waits of kopf's watch while the API server is away; after the last one it lists again."""
+
 OnJob = Callable[[str, dict[str, Any]], None]
 """Called with the type of the event (empty for a listing, ADDED, MODIFIED, DELETED) and the raw
 object."""
@@ -27,6 +30,7 @@ def build_registry(on_job: OnJob) -> kopf.OperatorRegistry:
         settings.watching.server_timeout = WATCH_SECONDS
         settings.watching.chunk_size = LIST_CHUNK
         settings.networking.connect_timeout = CONNECT_SECONDS
+        settings.networking.error_backoffs = RETRY_SECONDS
 
     @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.ConnectionInfo:

@@ -1,0 +1,147 @@
+"""Carrying out a decision against an API server that the test plays."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+from core_objects import make_job
+from unit.operator_edges.fake_api import Answer, FakeApi, refusal, serve
+
+from trainyard_operator.api import TrainingJob
+from trainyard_operator.decision import Create, Decision, DeleteJob, DeletePod, Event
+from trainyard_operator.executor import Outcome, build_event, execute
+from trainyard_operator.status import JobStatus
+
+JOB = make_job()
+TAKEN = (409, refusal("AlreadyExists", 'pods "a" already exists'))
+SERVICE = Create({"kind": "Service", "metadata": {"name": "nodules", "namespace": "research"}})
+
+
+def pod(name: str) -> Create:
+    return Create({"kind": "Pod", "metadata": {"name": name, "namespace": "research"}})
+
+
+def carry_out(api: FakeApi, *actions: Any, events: tuple[Event, ...] = ()) -> Outcome:
+    async def main() -> Outcome:
+        async with serve(api) as kube:
+            decision = Decision(status=JobStatus(), actions=actions, events=events)
+            return await execute(kube, JOB, decision)
+
+    return asyncio.run(main())
+
+
+def owned(by: str, name: str = "nodules", **metadata: Any) -> Answer:
+    owner = {"kind": "TrainingJob", "name": name, "uid": by}
+    return 200, {"metadata": {"ownerReferences": [owner], **metadata}}
+
+
+def taken(found: Answer) -> FakeApi:
+    """Every name is taken by that object."""
+    return FakeApi(lambda method, *_: TAKEN if method == "POST" else found)
+
+
+def test_service_comes_before_the_pods() -> None:
+    api = FakeApi(lambda *_: (201, {}))
+    assert carry_out(api, pod("a"), SERVICE, pod("b")) == Outcome()
+    kinds = [path.split("/")[5].split("?")[0] for path in api.paths("POST")]
+    assert kinds == ["services", "pods", "pods"]
+
+
+def test_no_pod_is_created_when_the_service_is_refused() -> None:
+    api = FakeApi(lambda *_: (403, refusal("Forbidden", "exceeded quota: few")))
+    assert carry_out(api, SERVICE, pod("a")) == Outcome(refusal="exceeded quota: few")
+    assert len(api.requests) == 1
+
+
+def test_name_taken_by_our_own_object_counts_as_created() -> None:
+    assert carry_out(taken(owned("uid-1")), pod("a")) == Outcome()
+
+
+def test_name_taken_by_a_stranger_is_told_to_the_person() -> None:
+    assert carry_out(taken((200, {"metadata": {}})), pod("a")) == Outcome(
+        refusal="Pod 'a' exists and does not belong to this job; delete it, or give the job "
+        "another name."
+    )
+
+
+def test_what_a_namesake_left_is_waited_for_in_silence() -> None:
+    leaving = {"deletionTimestamp": "2026-01-01T12:00:00Z"}
+    assert carry_out(taken(owned("uid-0")), pod("a")) == Outcome(is_complete=False)
+    assert carry_out(taken((200, {"metadata": leaving})), pod("a")) == Outcome(is_complete=False)
+
+
+def test_refusal_is_the_servers_sentence_and_no_reason_to_hurry() -> None:
+    sentence = 'pods "a" is forbidden: violates PodSecurity "restricted:latest"'
+    api = FakeApi(lambda *_: (403, refusal("Forbidden", sentence)))
+    assert carry_out(api, pod("a")) == Outcome(refusal=sentence)
+
+
+def test_unreachable_server_and_conflicting_quota_are_tried_again() -> None:
+    for code, reason in ((503, "ServiceUnavailable"), (409, "Conflict")):
+        api = FakeApi(lambda *_, c=code, r=reason: (c, refusal(r, "later")))
+        assert carry_out(api, pod("a")) == Outcome(is_complete=False)
+
+
+def test_pod_of_a_vanished_namespace_needs_nothing() -> None:
+    assert carry_out(FakeApi(), pod("a")) == Outcome()
+
+
+def test_deletion_names_the_very_object() -> None:
+    api = FakeApi(lambda *_: (200, {}))
+    assert (
+        carry_out(api, DeletePod(name="a", uid="pod-1", grace_seconds=5), DeleteJob()) == Outcome()
+    )
+    assert sorted(api.requests, key=lambda request: request[1]) == [
+        (
+            "DELETE",
+            "/api/v1/namespaces/research/pods/a",
+            {
+                "preconditions": {"uid": "pod-1"},
+                "propagationPolicy": "Background",
+                "gracePeriodSeconds": 5,
+            },
+        ),
+        (
+            "DELETE",
+            "/apis/trainyard.dev/v1alpha1/namespaces/research/trainingjobs/nodules",
+            {"preconditions": {"uid": "uid-1"}, "propagationPolicy": "Background"},
+        ),
+    ]
+
+
+def test_what_is_gone_or_another_counts_as_deleted() -> None:
+    for answer in ((404, refusal("NotFound", "")), (409, refusal("Conflict", ""))):
+        api = FakeApi(lambda *_, a=answer: a)
+        assert carry_out(api, DeletePod(name="a", uid="pod-1"), DeleteJob()) == Outcome()
+
+
+def test_event_that_cannot_be_posted_is_no_failure() -> None:
+    event = Event(type="Normal", reason="Running", message="Attempt 1 runs.")
+    api = FakeApi(lambda *_: (403, refusal("Forbidden", "no")))
+    assert carry_out(api, events=(event,)) == Outcome()
+
+
+def test_event_object() -> None:
+    job: TrainingJob = JOB
+    event = Event(type="Warning", reason="Restarted", message="x" * 2000)
+    built = build_event(job, event, datetime(2026, 1, 1, 12, tzinfo=UTC))
+    assert built.pop("metadata")["namespace"] == "research"
+    assert built == {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "involvedObject": {
+            "apiVersion": "trainyard.dev/v1alpha1",
+            "kind": "TrainingJob",
+            "name": "nodules",
+            "namespace": "research",
+            "uid": "uid-1",
+        },
+        "type": "Warning",
+        "reason": "Restarted",
+        "message": "x" * 1024,
+        "source": {"component": "trainyard-operator"},
+        "reportingComponent": "trainyard-operator",
+        "firstTimestamp": "2026-01-01T12:00:00Z",
+        "lastTimestamp": "2026-01-01T12:00:00Z",
+        "count": 1,
+    }

@@ -1,0 +1,56 @@
+"""The CRD's file follows the model, and each library enters in one module."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trainyard_operator.crd import build_crd, render
+
+ROOT = Path(__file__).resolve().parents[3]
+OPERATOR = ROOT / "operator" / "trainyard_operator"
+
+
+def test_crd_file_is_what_the_model_gives():
+    path = ROOT / "manifests" / "crd" / "trainyard.dev_trainingjobs.yaml"
+    assert path.read_text() == render(), "run `make manifests`"
+
+
+def test_every_field_of_the_crd_is_described():
+    def walk(node: dict, path: str) -> list[str]:
+        bare = [] if node.get("description") or not path else [path]
+        for name, child in (node.get("properties") or {}).items():
+            bare += walk(child, f"{path}.{name}")
+        if "items" in node:
+            bare += [p for p in walk(node["items"], f"{path}[]") if p != f"{path}[]"]
+        return bare
+
+    schema = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    assert [*walk(schema["spec"], ".spec"), *walk(schema["status"], ".status")] == []
+
+
+@pytest.mark.parametrize(("library", "home"), [("kopf", "handlers"), ("kubernetes", "kube")])
+def test_library_enters_in_one_module(library: str, home: str):
+    users = set()
+    for path in OPERATOR.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            if any(name.split(".")[0] == library for name in names):
+                users.add(path.stem)
+    assert users == {home}
+
+
+def test_operator_may_do_only_this():
+    documents = yaml.safe_load_all((ROOT / "manifests" / "install" / "operator.yaml").read_text())
+    [role] = [item for item in documents if item["kind"] == "ClusterRole"]
+    rights = {(r, v) for rule in role["rules"] for r in rule["resources"] for v in rule["verbs"]}
+    assert rights == {
+        *(("trainingjobs", verb) for verb in ("get", "list", "watch", "delete")),
+        ("trainingjobs/status", "patch"),
+        *(("pods", verb) for verb in ("get", "list", "watch", "create", "delete")),
+        *(("services", verb) for verb in ("get", "create")),
+        ("events", "create"),
+    }
