@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-cluster lint format unit integration e2e test bench manifests \
+.PHONY: help setup demo demo-cluster lint format unit slow integration e2e test bench manifests \
         cluster-up cluster-down clean
 
 ##@ Start here
@@ -51,10 +51,13 @@ manifests: setup ## Generate the CRD from the typed API
 
 ##@ Test
 
-test: lint unit integration e2e ## Everything: unit, API server, two-node cluster (20 min cold)
+test: lint unit slow integration e2e ## Everything below, in this order (20 min cold)
 
 unit: setup ## Unit tests (under 60 s)
-	$(PYTEST) tests/unit
+	$(PYTEST) -m "not slow" tests/unit
+
+slow: setup ## Unit tests that train with several processes (90 s)
+	$(PYTEST) -m slow tests/unit
 
 integration: setup ## Against a real kube-apiserver, etcd and S3
 	$(PYTEST) tests/integration

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINTS = "checkpoints/step-{:012d}-a1"
 
 

@@ -47,6 +47,7 @@ def run(code: str) -> list[str]:
     return subprocess.check_output([sys.executable, "-c", path + code], text=True).splitlines()
 
 
+@pytest.mark.slow
 def test_training_loads_no_compiler() -> None:
     assert run(TRAIN + IS_LOADED) == ["False"]
 
