@@ -8,23 +8,21 @@ ranks bit by bit, with another number with the same samples in the same steps.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from trainyard_operator.contract import Cause
 from trainyard_trainer.checkpoint import Checkpointer, Loaded
 from trainyard_trainer.console import label, log, metric_line, success
 from trainyard_trainer.distributed import Agreement, World
-from trainyard_trainer.errors import Stopped, TrainyardError
+from trainyard_trainer.errors import Stopped
 from trainyard_trainer.evaluation import samples_of
-from trainyard_trainer.manifest import Manifest, best_of, list_manifests
+from trainyard_trainer.finale import PREFIXES, CheckpointNotSaved, Outcome, load_best
 from trainyard_trainer.metrics import find_metric, merge_means, prefixed
 from trainyard_trainer.policy import CheckpointPolicy, Timer
 from trainyard_trainer.progress import ProgressReport
 from trainyard_trainer.recipe import Gathered, Metric, Recipe, Stage
-from trainyard_trainer.restore import load_part
 from trainyard_trainer.rng import restore_rng
 from trainyard_trainer.run_state import RunState
 from trainyard_trainer.stage_run import StageBuilder, StageRun
@@ -34,14 +32,6 @@ from trainyard_trainer.watchdog import Watchdog
 
 READ_SECONDS = 5.0
 """Slow steps: training metrics are read at least this often."""
-PREFIXES = {"train": "train", "validation": "val", "test": "test"}
-"""Of the metrics of a split."""
-
-
-class CheckpointNotSaved(TrainyardError):
-    """A checkpoint that the run cannot do without did not reach storage."""
-
-    cause = Cause.STORAGE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,19 +44,6 @@ class Services:
     tracker: Tracker | NoTracker
     progress: ProgressReport
     watchdog: Watchdog
-
-
-@dataclass(kw_only=True)
-class Outcome:
-    """How a run ended."""
-
-    metrics: dict[str, float] = field(default_factory=dict)
-    """Of the final splits, as the best model has them, and the last evaluation's."""
-    seconds: float = 0.0
-    """Of training, over all attempts."""
-    step: int = 0
-    best_step: int = 0
-    """Step of the checkpoint that the final metrics belong to."""
 
 
 class Engine:
@@ -352,7 +329,7 @@ class Engine:
         """The best model on the final splits."""
         self._progress.steps = self._position.step
         with self._watchdog.paused():
-            best = self._load_best()
+            best = load_best(self._storage, self._world, self._state)
         outcome = Outcome(
             metrics=dict(self._state.evaluated),
             seconds=self._state.seconds,
@@ -374,22 +351,3 @@ class Engine:
             self._recipe.finish(finals, outcome.metrics, self._tracker)
         self._progress.write(self._position)
         return outcome
-
-    def _load_best(self) -> int:
-        """Give the modules the best checkpoint's weights, the last one's where none is best.
-
-        Returns its step.
-        """
-        manifest = self._world.gang.from_first(lambda: newest_best(self._storage))
-        if manifest is None or manifest.weights is None:
-            raise CheckpointNotSaved(f"'{self._storage.uri}' holds no weights to evaluate.")
-        weights = manifest.weights
-        model = self._world.gang.together(lambda: load_part(self._storage, manifest, weights))
-        self._state.load_modules(model)
-        return manifest.step
-
-
-def newest_best(storage: Storage) -> Manifest | None:
-    """The best checkpoint of a run, or its newest."""
-    valid = list_manifests(storage).valid
-    return best_of(valid) or next(iter(valid), None)

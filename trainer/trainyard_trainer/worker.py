@@ -25,8 +25,9 @@ from trainyard_trainer.config import RecipeConfig, build_config, config_hash, pa
 from trainyard_trainer.console import log, say_on_every_rank, set_up_logging, success
 from trainyard_trainer.context import Rank, failure_file, report_file
 from trainyard_trainer.distributed import choose_device, is_peer_failure, join, lost_peer
-from trainyard_trainer.engine import Engine, Outcome, Services
-from trainyard_trainer.errors import Stopped, TrainyardError
+from trainyard_trainer.engine import Engine, Services
+from trainyard_trainer.errors import ConfigurationError, Stopped, TrainyardError
+from trainyard_trainer.finale import Outcome
 from trainyard_trainer.initial import initial_weights
 from trainyard_trainer.policy import CheckpointPolicy
 from trainyard_trainer.progress import ProgressReport
@@ -119,6 +120,10 @@ class RankRun:
             rank.global_rank,
         )
         device = choose_device(training.device, rank.local_rank)
+        if training.precision == "fp16" and device.type == "cpu":
+            raise ConfigurationError(
+                "spec.config.training.precision: fp16 needs a GPU; write 'bf16' or 'fp32'."
+            )
         self._world = join(rank, device)
         # The same networks on every rank, then different noise.
         seed_all(mix(training.seed, 0))

@@ -1,6 +1,6 @@
 """Runs gangs of forked ranks, one after the other: `python gang.py DIRECTORY PHASES.json`.
 
-Torch is imported once, as in the launcher. Prints the exit codes of each phase as JSON.
+Torch is imported once, with what the first step pulls in. Prints the exit codes of each phase as JSON.
 """
 
 import json
@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import torch  # noqa: F401
+import torch._dynamo  # noqa: F401
 from unit.engine.tiny import tiny_rank
 
 from trainyard_trainer.errors import TrainyardError

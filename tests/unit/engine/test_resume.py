@@ -30,13 +30,14 @@ STEPS = 18  # 3 epochs of 45 samples in batches of 8, the last one of 5.
 @pytest.mark.parametrize(
     ("training", "fail_at", "every_steps"),
     [
-        pytest.param({}, 8, 1, id="in the middle of an epoch"),
+        pytest.param({}, 9, 4, id="in the middle of an epoch"),
         pytest.param({}, 7, 6, id="at an epoch's first step"),
         pytest.param({}, 6, 5, id="at an epoch's last step"),
         pytest.param(FANCY, 9, 2, id="with averages, clipping and a schedule"),
         pytest.param({"optimizer": {"name": "sgd"}}, 16, 4, id="with momentum"),
+        pytest.param({"precision": "bf16"}, 9, 4, id="with half precision"),
         pytest.param({"schedule": {"name": "plateau", "patience": 0}}, 14, 13, id="with plateau"),
-        pytest.param({"micro_batch_size": 3}, 8, 1, id="with accumulation"),
+        pytest.param({"micro_batch_size": 3}, 9, 4, id="with accumulation"),
     ],
 )
 def test_failed_run_goes_on_as_if_it_had_not_failed(

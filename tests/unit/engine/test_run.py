@@ -1,10 +1,12 @@
 """What a run of one rank does beside being resumed."""
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -24,7 +26,7 @@ from unit.engine.tiny import (
 
 from trainyard_operator.contract import Report
 from trainyard_trainer.context import report_file
-from trainyard_trainer.errors import ConfigurationError
+from trainyard_trainer.errors import ConfigurationError, Stopped
 from trainyard_trainer.metrics import LossNotFinite
 from trainyard_trainer.recipe import Data, Stage, TensorSamples
 from trainyard_trainer.registry import recipe
@@ -144,7 +146,7 @@ def test_interrupted_gan_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     whole = tiny_rank(tmp_path / "a", recipe="tiny-gan")
     train(whole)
     calls = itertools.count()
-    with pytest.raises(Exception, match="Stopped"):
+    with pytest.raises(Stopped):
         train(tiny_rank(tmp_path / "b", recipe="tiny-gan"), lambda _: next(calls) == 8)
     second = tiny_rank(tmp_path / "b", recipe="tiny-gan", attempt=2)
     train(second)
@@ -174,10 +176,9 @@ class TinyStages(Tiny):
 
 @pytest.mark.parametrize("stop_at", [2, 3, 4, 6, 7])
 def test_stages_resume_and_freeze(tmp_path: Path, stop_at: int) -> None:
-    checkpoint = {"everySteps": 1, "keepLast": 99}
-    whole = tiny_rank(tmp_path / "a", recipe="tiny-stages", checkpoint=checkpoint)
+    whole = tiny_rank(tmp_path / "a", recipe="tiny-stages", checkpoint={"keepLast": 99})
     train(whole)
-    with pytest.raises(Exception, match="Stopped"):
+    with pytest.raises(Stopped):
         train(
             tiny_rank(tmp_path / "b", recipe="tiny-stages"),
             lambda recipe: recipe.position.step == stop_at,
@@ -193,10 +194,10 @@ def test_stages_resume_and_freeze(tmp_path: Path, stop_at: int) -> None:
 
 def test_frozen_parameters_stay(tmp_path: Path) -> None:
     first = tiny_rank(tmp_path / "a", recipe="tiny-stages")
-    with pytest.raises(Exception, match="Stopped"):
+    with pytest.raises(Stopped):
         train(first, lambda recipe: recipe.position.step == 1)
     later = tiny_rank(tmp_path / "b", recipe="tiny-stages")
-    with pytest.raises(Exception, match="Stopped"):
+    with pytest.raises(Stopped):
         train(later, lambda recipe: recipe.position.step == 5)
     assert torch.equal(weights_of(first)["0.weight"], weights_of(later)["0.weight"])
     assert not torch.equal(weights_of(first)["4.weight"], weights_of(later)["4.weight"])
@@ -204,3 +205,64 @@ def test_frozen_parameters_stay(tmp_path: Path) -> None:
 
 def test_config_is_the_recipes_own() -> None:
     assert Tiny.config_class is Config
+
+
+@recipe("tiny-poisson")
+class TinyPoisson(Tiny):
+    """Each step draws each sample by itself, as differential privacy asks; some draw none."""
+
+    def build_data(self, stage: Stage) -> Data:
+        return dataclasses.replace(super().build_data(stage), sampler=PoissonSampler())
+
+
+class PoissonSampler:
+    """Batches of 0 to about 4."""
+
+    def __len__(self) -> int:
+        return TRAIN
+
+    def steps(self, batch_size: int) -> int:
+        return -(-TRAIN // batch_size)
+
+    def take(self, epoch: int, cursor: int, batch_size: int) -> tuple[Tensor, int]:
+        source = np.random.default_rng([epoch, cursor])
+        drawn = source.random(TRAIN) < 2 / TRAIN
+        return torch.from_numpy(np.flatnonzero(drawn)), min(TRAIN, cursor + batch_size)
+
+
+def test_batches_may_be_drawn_and_be_empty(tmp_path: Path) -> None:
+    config = {"norm": False, "training": {"batch_size": 4}}
+    whole = tiny_rank(tmp_path / "a", recipe="tiny-poisson", config=config)
+    train(whole)
+    assert newest(whole).manifest.step == 3 * 12
+    sizes = [
+        len(PoissonSampler().take(epoch, 4 * step, 4)[0])
+        for epoch in range(3)
+        for step in range(12)
+    ]
+    assert 0 in sizes
+    assert newest(whole).manifest.samples_seen == sum(sizes)
+    with pytest.raises(Stopped):
+        train(
+            tiny_rank(tmp_path / "b", recipe="tiny-poisson", config=config),
+            lambda recipe: recipe.position.step == 17,
+        )
+    second = tiny_rank(tmp_path / "b", recipe="tiny-poisson", config=config, attempt=2)
+    train(second)
+    assert_equal_states(newest(whole).state, newest(second).state)
+
+
+def test_checkpoint_is_due_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = itertools.count(1)
+    monkeypatch.setattr("trainyard_trainer.policy.Timer.is_due", lambda _: next(asked) == 4)
+    rank = tiny_rank(tmp_path, checkpoint={"everySeconds": 60, "keepLast": 99})
+    train(rank)
+    assert min(m.step for m in manifests_of(rank)) == 4
+
+
+def test_half_precision_that_needs_a_gpu_is_refused_without_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        train(tiny_rank(tmp_path, config={"training": {"precision": "fp16"}}))
+    assert str(caught.value) == (
+        "spec.config.training.precision: fp16 needs a GPU; write 'bf16' or 'fp32'."
+    )
