@@ -1,10 +1,12 @@
 """A real API server and etcd, no nodes; the operator runs beside it with its own narrow rights."""
 
-import os
+import base64
+import json
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import requests
 from cluster.certificates import build_kubeconfig
 from cluster.controlplane import ControlPlane
 from cluster.process import Daemon, free_ports, spawn, tail
-from integration.api_server import CORE, ApiServer, Namespace
+from integration.api_server import CORE, JOBS, ApiServer, Namespace
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CRD = CHECKOUT / "manifests" / "crd" / "trainyard.dev_trainingjobs.yaml"
@@ -35,10 +37,19 @@ class Operator:
 
     def start(self) -> None:
         """Returns once it is ready."""
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self) -> None:
+        """Returns at once."""
         port = {"TRAINYARD_OPERATOR_HEALTH_PORT": str(self.port)}
         environment = {**self.environment, **port, "KUBECONFIG": str(self.kubeconfig)}
         command = [sys.executable, "-m", "trainyard_operator"]
         self.daemon = spawn("operator", command, self.log, environment=environment)
+
+    def wait_until_ready(self) -> None:
+        """Raises AssertionError with the end of its log."""
+        assert self.daemon is not None
         deadline = time.monotonic() + 30
         while not self.is_ready():
             self.daemon.require_alive()
@@ -67,23 +78,47 @@ class Operator:
         return sum(float(line.split()[-1]) for line in found if all(w in line for w in wanted))
 
 
+def install_rights(api: ApiServer) -> None:
+    """The operator's namespace, ServiceAccount and role, without its Deployment."""
+    for item in INSTALL.read_text().split("\n---\n"):
+        if "kind: Deployment" not in item:
+            api.apply_text(item)
+
+
+def install_crd(api: ApiServer) -> None:
+    """Returns once the API server serves it."""
+    api.apply_text(CRD.read_text())
+    deadline = time.monotonic() + 10
+    while not api.send("GET", f"{JOBS}/trainingjobs").ok:
+        assert time.monotonic() < deadline, "the CRD is not served"
+        time.sleep(0.05)
+
+
+def write_kubeconfig(api: ApiServer, path: Path) -> Path:
+    """Of the operator's ServiceAccount, which has no right but those of its ClusterRole."""
+    authority = base64.b64encode(api.plane.authority.certificate("ca").read_bytes()).decode()
+    cluster = {"server": api.plane.server, "certificate-authority-data": authority}
+    user = {"token": api.token(SYSTEM, ACCOUNT)}
+    path.write_text(json.dumps(build_kubeconfig(cluster, user)))
+    return path
+
+
 @pytest.fixture(scope="session")
 def api() -> Iterator[ApiServer]:
     """With the CRD and the operator's rights installed."""
+    with running_control_plane() as api:
+        install_rights(api)
+        install_crd(api)
+        yield api
+
+
+@contextmanager
+def running_control_plane() -> Iterator[ApiServer]:
+    """Empty."""
     plane = ControlPlane()
     plane.start()
     try:
-        api = ApiServer(plane)
-        api.apply_text(CRD.read_text())
-        for item in INSTALL.read_text().split("\n---\n"):
-            if "kind: Deployment" not in item:
-                api.apply_text(item)
-        path = "/apis/trainyard.dev/v1alpha1/trainingjobs"
-        deadline = time.monotonic() + 10
-        while not api.send("GET", path).ok:
-            assert time.monotonic() < deadline, "the CRD is not served"
-            time.sleep(0.05)
-        yield api
+        yield ApiServer(plane)
     finally:
         plane.stop()
 
@@ -100,28 +135,24 @@ def namespace(api: ApiServer) -> Namespace:
 
 @pytest.fixture(scope="session")
 def kubeconfig(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the operator's ServiceAccount, which has no right but those of its ClusterRole."""
-    import base64
-    import json
-
-    authority = base64.b64encode(api.plane.authority.certificate("ca").read_bytes()).decode()
-    cluster = {"server": api.plane.server, "certificate-authority-data": authority}
-    path = tmp_path_factory.mktemp("operator") / "kubeconfig"
-    user = {"token": api.token(SYSTEM, ACCOUNT)}
-    path.write_text(json.dumps(build_kubeconfig(cluster, user)))
-    return path
+    """The operator's."""
+    return write_kubeconfig(api, tmp_path_factory.mktemp("operator") / "kubeconfig")
 
 
 @pytest.fixture(scope="module")
 def operator(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """Running; its log is printed when a test of the module fails."""
-    log = tmp_path_factory.mktemp("operator") / "operator.log"
-    environment = {"PYTHONPATH": os.pathsep.join([str(CHECKOUT / "operator")])}
-    operator = Operator(kubeconfig, log, free_ports(1)[0], environment)
+    operator = make_operator(kubeconfig, tmp_path_factory.mktemp("operator"))
     operator.start()
     yield operator
     operator.kill()
-    print(tail(log, 60))
+    print(tail(operator.log, 60))
+
+
+def make_operator(kubeconfig: Path, folder: Path) -> Operator:
+    """Not started yet."""
+    environment = {"PYTHONPATH": str(CHECKOUT / "operator")}
+    return Operator(kubeconfig, folder / "operator.log", free_ports(1)[0], environment)
 
 
 @pytest.fixture
