@@ -32,6 +32,21 @@ def make_pod(name: str, **metadata: Any) -> dict[str, Any]:
     }
 
 
+def warnings(namespace: Namespace) -> list[tuple[str, str, str]]:
+    """Of the job, oldest first."""
+    return [event for event in namespace.events("nodules") if event[0] == "Warning"]
+
+
+def look_again(namespace: Namespace, operator: Operator) -> None:
+    """Returns when the operator has looked at the job twice more."""
+    for _ in range(2):
+        looks = operator.metric("trainyard_reconcile_seconds_count")
+        namespace.touch("nodules")
+        namespace.wait(
+            lambda n=looks: operator.metric("trainyard_reconcile_seconds_count") > n, "looked at"
+        )
+
+
 def test_somebody_elses_pod_is_left_alone_and_told_of(
     api: ApiServer, namespace: Namespace, operator: Operator, make_job: MakeJob
 ) -> None:
@@ -44,9 +59,9 @@ def test_somebody_elses_pod_is_left_alone_and_told_of(
     namespace.wait(
         lambda: namespace.condition("nodules", "Running").get("message") == sentence, sentence
     )
-    namespace.touch("nodules")
-    warnings = [event for event in namespace.events("nodules") if event[0] == "Warning"]
-    assert warnings == [("Warning", "ConfigurationError", sentence)]
+    namespace.wait(lambda: warnings(namespace), "a warning")
+    look_again(namespace, operator)
+    assert warnings(namespace) == [("Warning", "ConfigurationError", sentence)]
 
     namespace.delete_pod("nodules-worker-0")
     namespace.touch("nodules")
@@ -84,7 +99,7 @@ def test_new_job_waits_in_silence_for_what_a_namesake_left(
     namespace.delete_pod("nodules-master-0")
     pods = namespace.wait_for_pods("nodules-master-0")
     assert pods["nodules-master-0"]["metadata"]["uid"] != old
-    assert not [event for event in namespace.events("nodules") if event[0] == "Warning"]
+    assert warnings(namespace) == []
 
 
 def test_pod_that_pod_security_refuses_is_explained_once(
@@ -100,10 +115,9 @@ def test_pod_that_pod_security_refuses_is_explained_once(
         'The API server refused a pod of this job: pods "nodules-master-0" is forbidden: '
         'violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true)'
     )
-    namespace.touch("nodules")
-    namespace.touch("nodules")
-    warnings = [event for event in namespace.events("nodules") if event[0] == "Warning"]
-    assert warnings == [("Warning", "ConfigurationError", condition["message"])]
+    namespace.wait(lambda: warnings(namespace), "a warning")
+    look_again(namespace, operator)
+    assert warnings(namespace) == [("Warning", "ConfigurationError", condition["message"])]
 
     namespace.edit("nodules", {"template": {"spec": {"hostNetwork": False}}})
     namespace.wait_for_pods("nodules-master-0")
