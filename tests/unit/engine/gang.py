@@ -1,6 +1,6 @@
 """Runs gangs of forked ranks, one after the other: `python gang.py DIRECTORY PHASES.json`.
 
-Torch is imported once, with what the first step pulls in. Prints the exit codes of each phase as JSON.
+Torch is imported once, with what the first step pulls in. Prints each phase's exit codes as JSON.
 """
 
 import json
@@ -31,7 +31,7 @@ def run_phase(directory: Path, phase: dict[str, Any]) -> list[int]:
     for index in range(nodes):
         pid = os.fork()
         if pid == 0:
-            live(tiny_rank(place, nodes=nodes, node_index=index, port=port, **phase))
+            live(tiny_rank(place, gang=(nodes, index, port), **phase))
         pids.append(pid)
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 

@@ -172,27 +172,16 @@ class TinyGan(Tiny):
 def tiny_rank(
     directory: Path,
     *,
-    recipe: str = "tiny",
-    config: Mapping[str, Any] | None = None,
-    overrides: list[str] | None = None,
-    checkpoint: Mapping[str, Any] | None = None,
     attempt: int = 1,
     job: str = "tiny",
-    nodes: int = 1,
-    node_index: int = 0,
-    port: int = 0,
+    gang: tuple[int, int, int] = (1, 0, 0),
+    **request: Any,
 ) -> Rank:
-    """A rank of a run below `directory`; small batches and few epochs unless told otherwise."""
-    training = {"batch_size": 8, "epochs": 3, "log_every_steps": 2, "device": "cpu"}
+    """A rank of a run below `directory`. gang: nodes, index among them, port to meet at."""
+    nodes, node_index, port = gang
     scratch = directory / f"scratch-{attempt}-{node_index}"
     scratch.mkdir(parents=True, exist_ok=True)
-    request = RunRequest(
-        recipe=recipe,
-        config={"training": training | dict((config or {}).get("training", {}))}
-        | {key: value for key, value in (config or {}).items() if key != "training"},
-        overrides=overrides or [],
-        checkpoint=dict(checkpoint or {}),
-    )
+    store = (directory / "store").as_uri()
     run = RunContext(
         job=job,
         namespace="default",
@@ -206,13 +195,21 @@ def tiny_rank(
         progress_port=None,
         scratch=scratch,
         termination_log=scratch / "termination",
-        storage=StorageLocation(
-            uri=(directory / "store").as_uri(), endpoint=None, region=None, compat="aws"
-        ),
-        request=request,
+        storage=StorageLocation(uri=store, endpoint=None, region=None, compat="aws"),
+        request=tiny_request(**request),
         config_from=None,
     )
     return Rank(run=run, local_rank=0)
+
+
+def tiny_request(
+    recipe: str = "tiny", config: Mapping[str, Any] | None = None, **rest: Any
+) -> RunRequest:
+    """Small batches and few epochs unless told otherwise."""
+    training = {"batch_size": 8, "epochs": 3, "log_every_steps": 2, "device": "cpu"}
+    changed = dict(config or {})
+    changed["training"] = training | dict(changed.get("training", {}))
+    return RunRequest(recipe=recipe, config=changed, **rest)
 
 
 def train(rank: Rank, should_stop: Callable[[Recipe[Any]], bool] = lambda _: False) -> RankRun:
