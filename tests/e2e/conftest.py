@@ -6,6 +6,7 @@ TRAINYARD_TEST_IMAGE to a trainer image that it can pull.
 """
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,6 +58,20 @@ def dataset(cluster: Cluster, digits_folder: Path) -> str:
     os.environ.update({k: v for k, v in cluster.environment.items() if k.startswith("AWS_")})
     upload_folder(cluster.s3_endpoint, digits_folder, "datasets/digits")
     return f"s3://{BUCKET}/datasets/digits"
+
+
+@pytest.fixture(scope="session")
+def few_digits(dataset: str, cluster: Cluster, digits_folder: Path, tmp_path_factory: Any) -> str:
+    """A few images of each digit in S3, for tests that are not about training."""
+    folder = tmp_path_factory.mktemp("few")
+    for split in ("train", "val", "test"):
+        for digit in range(10):
+            target = folder / split / str(digit)
+            target.mkdir(parents=True)
+            for image in sorted((digits_folder / split / str(digit)).iterdir())[:8]:
+                shutil.copy(image, target)
+    upload_folder(cluster.s3_endpoint, folder, "datasets/few-digits")
+    return f"s3://{BUCKET}/datasets/few-digits"
 
 
 @pytest.fixture(scope="module")

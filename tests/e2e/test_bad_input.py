@@ -10,6 +10,13 @@ SHORT = {"training": {"epochs": 1}}
 
 
 @pytest.fixture
+def make_job(make_job: Any, few_digits: str) -> Any:
+    """Digits jobs that are over soon."""
+    dataset = {"uri": few_digits, "mountPath": "/data"}
+    return lambda name, **spec: make_job(name, **{"dataset": dataset, **spec})
+
+
+@pytest.fixture
 def expect_failure(namespace: Namespace) -> Iterator[Any]:
     """Applies a job that cannot run as written; returns the sentence of its Failed condition."""
 

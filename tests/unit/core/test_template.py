@@ -5,22 +5,23 @@ from core_objects import DEFAULTS, make_job
 
 from trainyard_operator.desired import build_pod
 
+CLAIM = {"persistentVolumeClaim": {"claimName": "luna"}}
+OWN = {
+    "name": "pytorch",
+    "env": [{"name": "HOME", "value": "/home"}, {"name": "OMP_NUM_THREADS", "value": "1"}],
+    "volumeMounts": [{"name": "luna", "mountPath": "/luna", "readOnly": True}],
+    "securityContext": {"readOnlyRootFilesystem": False},
+}
+
 
 def test_a_template_is_merged_by_the_names_of_its_parts():
-    claim = {"persistentVolumeClaim": {"claimName": "luna"}}
-    own = {
-        "name": "pytorch",
-        "env": [{"name": "HOME", "value": "/home"}, {"name": "OMP_NUM_THREADS", "value": "1"}],
-        "volumeMounts": [{"name": "luna", "mountPath": "/luna", "readOnly": True}],
-        "securityContext": {"readOnlyRootFilesystem": False},
-    }
     template = {
         "metadata": {"labels": {"team": "lungs"}, "annotations": {"note": "mine"}},
         "spec": {
             "nodeSelector": {"gpu": "a100"},
             "tolerations": [{"key": "gpu", "operator": "Exists"}],
-            "volumes": [{"name": "luna", **claim}, {"name": "tmp", **claim}],
-            "containers": [own],
+            "volumes": [{"name": "luna", **CLAIM}, {"name": "tmp", **CLAIM}],
+            "containers": [OWN],
         },
     }
     job = make_job(template=template)
@@ -37,14 +38,14 @@ def test_a_template_is_merged_by_the_names_of_its_parts():
             "nodeSelector": {"gpu": "a100"},
             "tolerations": [*POD["spec"]["tolerations"], *template["spec"]["tolerations"]],
             "volumes": [
-                {"name": "tmp", **claim},
+                {"name": "tmp", **CLAIM},
                 {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
-                {"name": "luna", **claim},
+                {"name": "luna", **CLAIM},
             ],
         },
     }
     assert container == CONTAINER | {
-        "volumeMounts": [*CONTAINER["volumeMounts"], *own["volumeMounts"]],
+        "volumeMounts": [*CONTAINER["volumeMounts"], *OWN["volumeMounts"]],
         "securityContext": CONTAINER["securityContext"] | {"readOnlyRootFilesystem": False},
     }
     assert env == ENV | {"HOME": "/home", "OMP_NUM_THREADS": "1"}
