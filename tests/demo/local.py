@@ -36,7 +36,8 @@ def main() -> int:
         job_file = prepare(stack)
         uid_before = newest_uid()
         say("Training on two ranks; one of them is about to be killed.")
-        training = subprocess.Popen(shown("run", job_file))
+        training = subprocess.Popen(shown("run", "--fresh", job_file))
+        stack.callback(training.terminate)
         kill_rank(training, uid_before)
         if training.wait():
             return training.returncode
@@ -74,17 +75,28 @@ def prepare(stack: ExitStack) -> Path:
 
 
 def kill_rank(training: subprocess.Popen[bytes], uid_before: str | None) -> None:
-    """SIGKILL rank 1 once half of the steps are done and a checkpoint is there."""
+    """SIGKILL rank 1 halfway, once a checkpoint is there."""
     deadline = time.monotonic() + PATIENCE_SECONDS
+    while (uid := newest_uid()) in {None, uid_before} and time.monotonic() < deadline:
+        time.sleep(0.1)
+    attempt = PLACE / "state" / "trainyard" / "jobs" / "digits" / str(uid) / "a1"
     while time.monotonic() < deadline and training.poll() is None:
-        status = job_object().get("status", {})
-        is_half = (status.get("progress") or {}).get("percent", 0) >= 50
-        if newest_uid() != uid_before and is_half and status["checkpoints"].get("latest"):
-            pid_file = next((PLACE / "state").rglob("a1/**/rank-1.pid"))
-            say(f"Half of the steps are done: SIGKILL to rank 1 (process {pid_file.read_text()}).")
-            os.kill(int(pid_file.read_text()), signal.SIGKILL)
+        if is_halfway(attempt):
+            pid = int((attempt / "digits-worker-0" / "rank-1.pid").read_text())
+            say(f"Half of the steps are done: SIGKILL to rank 1 (process {pid}).")
+            os.kill(pid, signal.SIGKILL)
             return
-        time.sleep(0.3)
+        time.sleep(0.05)
+
+
+def is_halfway(attempt: Path) -> bool:
+    """Whether rank 0 reports half of the steps and a checkpoint."""
+    try:
+        report = json.loads((attempt / "digits-master-0" / "report.json").read_text())
+    except FileNotFoundError:
+        return False
+    progress = report["progress"] or {}
+    return bool(report["latest"]) and progress["step"] >= progress["steps"] / 2
 
 
 def job_object() -> dict:
