@@ -9,7 +9,7 @@ from trainyard_trainer.context import Failure
 
 LINE_CHARACTERS = 400
 """A log line in a summary is cut to this."""
-_OUT_OF_MEMORY_HINT = "this is mostly a lack of memory; raise resources.limits.memory"
+_OUT_OF_MEMORY_HINT = "if memory ran out, raise resources.limits.memory"
 
 
 @dataclass(frozen=True, kw_only=True)

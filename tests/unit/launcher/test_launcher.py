@@ -87,8 +87,7 @@ def test_killed_rank_is_named_and_its_peers_are_stopped(tmp_path: Path, launch: 
     assert process.returncode == 137
     assert summary_in(tmp_path) == Summary(
         exit_code=137,
-        message="rank 1 was killed by SIGKILL; this is mostly a lack of memory; raise "
-        "resources.limits.memory",
+        message="rank 1 was killed by SIGKILL; if memory ran out, raise resources.limits.memory",
         cause="UserExit",
         rank=1,
         log_tail=["about to die"],

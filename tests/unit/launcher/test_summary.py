@@ -9,7 +9,7 @@ from trainyard_operator.contract import Cause, Summary
 from trainyard_trainer.context import Failure
 from trainyard_trainer.summary import Circumstances, RankEnd, compose
 
-MEMORY_HINT = "this is mostly a lack of memory; raise resources.limits.memory"
+MEMORY_HINT = "if memory ran out, raise resources.limits.memory"
 
 
 def end(rank: int, code: int, time: float = 0, **known: Any) -> RankEnd:
