@@ -27,14 +27,19 @@ LOSS_METRICS = ("train_loss", "loss")
 
 
 def with_report(status: JobStatus, report: Report | None) -> JobStatus:
-    """The status with what the report knows; a report of another attempt changes nothing."""
+    """The status with what the report knows.
+
+    A report of another attempt changes nothing, nor does one that was collected before the last
+    words of the attempt, which its first pod leaves when it ends.
+    """
     if report is None or report.attempt != status.attempt:
         return status
     report = parse_report(dataclasses.asdict(report))
-    if report is None:
+    if report is None or _is_outdated(status, report):
         return status
     known = status.checkpoints
-    stamped = {**report.progress, "lastReportTime": report.time} if report.progress else None
+    stamps = {"lastReportTime": report.time, "attempt": report.attempt}
+    stamped = {**report.progress, **stamps} if report.progress else None
     checkpoints = Checkpoints(
         latest=_parse(SavedCheckpoint, report.latest) or known.latest,
         best=_parse(SavedCheckpoint, report.best) or known.best,
@@ -42,6 +47,14 @@ def with_report(status: JobStatus, report: Report | None) -> JobStatus:
     )
     progress = _parse(Progress, stamped) or status.progress
     return status.model_copy(update={"progress": progress, "checkpoints": checkpoints})
+
+
+def _is_outdated(status: JobStatus, report: Report) -> bool:
+    """Times of one attempt come from one clock, that of its rank 0; others are not compared."""
+    known = status.progress
+    if known is None or known.attempt != report.attempt or known.last_report_time is None:
+        return False
+    return report.time < known.last_report_time
 
 
 def parse_report(raw: dict[str, Any] | None) -> Report | None:
@@ -56,7 +69,7 @@ def lost_steps(status: JobStatus) -> int | None:
     """Steps that the next attempt repeats; None where nothing is known."""
     if status.progress is None or status.progress.step is None:
         return None
-    if (status.progress.last_report_time or "") < (status.attempt_time or ""):
+    if status.progress.attempt != status.attempt:
         return None  # The newest attempt never reported: it has taken no step.
     saved = status.checkpoints.latest.step if status.checkpoints.latest else 0
     return max(status.progress.step - saved, 0)

@@ -84,6 +84,8 @@ class Progress(StatusModel):
     """Newest value of each metric, as decimal text."""
     last_report_time: Time | None = None
     """When rank 0 last reported."""
+    attempt: int | None = None
+    """The attempt that reported."""
 
 
 class SavedCheckpoint(StatusModel):

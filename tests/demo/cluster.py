@@ -45,7 +45,9 @@ def main() -> int:
     subprocess.run(shown("kubectl", "-n", NAMESPACE, "apply", "-f", job_file), check=True)
     watch_and_delete_a_pod()
     say("The story, in events:")
-    subprocess.run(shown("kubectl", "-n", NAMESPACE, "events", "--for", f"tj/{NAME}"), check=True)
+    describe = shown("kubectl", "-n", NAMESPACE, "describe", "tj", NAME)
+    described = subprocess.run(describe, check=True, stdout=subprocess.PIPE, text=True).stdout
+    print(described[described.index("Events:") :])
     say("What lies in S3, and the best of it:")
     subprocess.run(shown(TRAINYARD, "checkpoints", NAME, "-n", NAMESPACE), check=True)
     fetch = shown(TRAINYARD, "fetch", NAME, "best", "-n", NAMESPACE, "-d", PLACE / "best-cluster")

@@ -90,14 +90,18 @@ class ProgressReport:
             warning=self._checkpointer.warning or self.warning,
         )
 
+    def _percent(self, step: int) -> int | None:
+        """None before the plan is known."""
+        return 100 * min(step, self.steps) // self.steps if self.steps else None
+
     def _progress(self, position: Position) -> dict[str, Any]:
         progress: dict[str, Any] = {
             "stage": position.stage.name if position.stage else "",
             "epoch": position.run_epoch,
             "epochs": self.epochs,
             "step": position.step,
-            "steps": self.steps,
-            "percent": int(100 * min(position.step, self.steps) / self.steps) if self.steps else 0,
+            "steps": self.steps or None,
+            "percent": self._percent(position.step),
             "metrics": {name: decimal(value) for name, value in self.metrics.items()},
         }
         if self.pace.steps_per_second > 0:

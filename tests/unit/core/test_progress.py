@@ -1,5 +1,7 @@
 """Reports taken over into the status, and the columns made from it."""
 
+import dataclasses
+
 import pytest
 from core_objects import at, exited, make_job, make_pod, make_status, text
 
@@ -36,7 +38,7 @@ def report(**fields) -> Report:
 
 def test_a_report_fills_progress_and_checkpoints():
     assert KNOWN.progress
-    assert KNOWN.progress.to_dict() == PROGRESS | {"lastReportTime": text(60)}
+    assert KNOWN.progress.to_dict() == PROGRESS | {"lastReportTime": text(60), "attempt": 1}
     assert KNOWN.checkpoints.to_dict() == {"latest": LATEST, "best": BEST, "kept": 4}
 
 
@@ -74,7 +76,26 @@ def test_a_malformed_part_of_a_report_is_left_out(fields):
 def test_numbers_that_json_cannot_hold_are_left_out():
     status = with_report(KNOWN, report(progress={"step": 7, "samplesPerSecond": float("nan")}))
     assert status.progress
-    assert status.progress.to_dict() == {"step": 7, "metrics": {}, "lastReportTime": text(90)}
+    assert status.progress.to_dict() == {
+        "step": 7,
+        "metrics": {},
+        "lastReportTime": text(90),
+        "attempt": 1,
+    }
+
+
+def test_last_words_are_not_undone_by_a_report_collected_before():
+    last = with_report(KNOWN, report(progress={"step": 6300}, latest={"step": 6300}))
+    collected = dataclasses.replace(report(progress={"step": 6200}), time=text(80))
+    assert with_report(last, collected) is last
+
+
+def test_a_new_attempt_may_have_a_slower_clock():
+    again = KNOWN.model_copy(update={"attempt": 2})
+    slow = dataclasses.replace(report(attempt=2, progress={"step": 6300}), time=text(1))
+    progress = with_report(again, slow).progress
+    assert progress
+    assert progress.step == 6300
 
 
 def test_a_summarys_report_of_a_newer_trainer_is_read():
