@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trainyard.errors import CheckpointMissing
 from trainyard.locate import StoredRun
 from trainyard.quantities import age_text, number_text, size_text
+from trainyard_operator.contract import CHECKPOINTS_PREFIX
 
 if TYPE_CHECKING:
     from trainyard_trainer.manifest import Best, Listing, Manifest
@@ -75,7 +76,7 @@ def read_catalogue(run: StoredRun) -> Catalogue:
 
 def check_sizes(catalogue: Catalogue) -> dict[str, str]:
     """What is wrong with each checkpoint as far as a listing shows, by prefix; empty: nothing."""
-    sizes = {e.key: e.size_bytes for e in catalogue.run.storage.list("checkpoints/")}
+    sizes = {e.key: e.size_bytes for e in catalogue.run.storage.list(f"{CHECKPOINTS_PREFIX}/")}
     problems = {}
     for manifest in catalogue.listing.valid:
         wrong = [part.name for part in manifest.parts if sizes.get(part.key) != part.size_bytes]

@@ -6,6 +6,7 @@ variable, exit code and storage key of Trainyard has its one definition in this 
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
@@ -35,6 +36,15 @@ class Label:
     APP_INSTANCE = "app.kubernetes.io/instance"
     APP_COMPONENT = "app.kubernetes.io/component"
     APP_MANAGED_BY = "app.kubernetes.io/managed-by"
+
+
+class Annotation:
+    """Annotations of pods and jobs."""
+
+    SPEC_HASH = "trainyard.dev/spec-hash"
+    """Of a pod: the spec that it was built from."""
+    RUN_TARGET = "trainyard.dev/run-target"
+    """Of a job of `trainyard run`: what was typed after that."""
 
 
 class Env:
@@ -73,6 +83,8 @@ PROGRESS_PATH = "/progress"
 TERMINATION_LOG = "/dev/termination-log"
 TERMINATION_BYTES = 4096
 """A kubelet keeps no more than this of a termination message."""
+REPORT_FILE = "report.json"
+"""Rank 0 keeps its newest Report in this file of the scratch directory."""
 
 
 class ExitCode(IntEnum):
@@ -123,30 +135,62 @@ RUN_FILE = "run.json"
 """Written once by the first attempt: job, namespace, uid, recipe, start time, the spec."""
 RESULT_FILE = "result.json"
 """Written last; its presence, not an exit code, says that a run ended well."""
-LATEST_FILE = "checkpoints/latest.json"
-"""A hint only: the truth is the list of manifests."""
 METRICS_FILE = "metrics.csv"
+CHECKPOINTS_PREFIX = "checkpoints"
+LATEST_FILE = f"{CHECKPOINTS_PREFIX}/latest.json"
+"""A hint only: the truth is the list of manifests."""
 MANIFEST_FILE = "manifest.json"
+MODEL_FILE = "model.pt"
+"""The part of a checkpoint that holds the weights alone."""
+QUARANTINE_PREFIX = "quarantine"
+"""Holds the manifests of checkpoints that were set aside; their parts stay where they are."""
+LOGS_PREFIX = "logs"
+TENSORBOARD_PREFIX = "tensorboard"
 
 
 def checkpoint_prefix(step: int, attempt: int) -> str:
     """The directory of one checkpoint; never written twice, since the attempt is in its name."""
-    return f"checkpoints/step-{step:012d}-a{attempt}"
+    return f"{CHECKPOINTS_PREFIX}/step-{step:012d}-a{attempt}"
+
+
+def part_file(rank: int) -> str:
+    """Name of what one rank wrote beside the weights."""
+    return f"part-{rank}.pt"
 
 
 def log_prefix(attempt: int, rank: int) -> str:
     """The directory of one rank's log segments, `<sequence>.log.gz` each."""
-    return f"logs/a{attempt}/rank-{rank}"
+    return f"{LOGS_PREFIX}/a{attempt}/rank-{rank}"
+
+
+def rank_of_log(key: str) -> tuple[int, int] | None:
+    """Attempt and rank of a log segment; None for one of a launcher's own."""
+    found = re.match(rf"{LOGS_PREFIX}/a(\d+)/rank-(\d+)/", key)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def node_log_prefix(attempt: int, node_index: int) -> str:
     """The directory of a launcher's own log segments, beside those of its ranks."""
-    return f"logs/a{attempt}/node-{node_index}"
+    return f"{LOGS_PREFIX}/a{attempt}/node-{node_index}"
+
+
+LINE_LABEL = re.compile(r"\[(rank|node) (\d+)\] ")
+"""Begins a line of a pod's output, but for those of rank 0."""
+
+
+def rank_label(rank: int) -> str:
+    """What LINE_LABEL finds before a line of a rank."""
+    return f"[rank {rank}] "
+
+
+def node_label(node_index: int) -> str:
+    """What LINE_LABEL finds before a line of the launcher's own."""
+    return f"[node {node_index}] "
 
 
 def tensorboard_prefix(attempt: int) -> str:
     """The directory of one attempt's event files."""
-    return f"tensorboard/a{attempt}"
+    return f"{TENSORBOARD_PREFIX}/a{attempt}"
 
 
 def now_text(now: datetime | None = None) -> str:

@@ -19,18 +19,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard_operator.contract import LATEST_FILE, MANIFEST_FILE, checkpoint_prefix, now_text
+from trainyard_operator.contract import (
+    LATEST_FILE,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    checkpoint_prefix,
+    now_text,
+    part_file,
+)
 from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.gang import Gang
-from trainyard_trainer.manifest import (
-    MODEL_FILE,
-    Best,
-    Manifest,
-    Part,
-    list_manifests,
-    part_file,
-    select_best,
-)
+from trainyard_trainer.manifest import Best, Manifest, Part, list_manifests, select_best
 from trainyard_trainer.restore import Loaded, load_from, load_latest
 from trainyard_trainer.retention import Retention, apply_retention, plan_retention
 from trainyard_trainer.saved import Identity, Position, Saved, Timing

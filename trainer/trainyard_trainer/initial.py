@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trainyard_operator.contract import RUN_FILE, run_prefix
+from trainyard_operator.contract import MODEL_FILE, RUN_FILE, run_prefix
 from trainyard_trainer.distributed import World
 from trainyard_trainer.errors import ConfigurationError
-from trainyard_trainer.manifest import MODEL_FILE, Manifest
+from trainyard_trainer.manifest import Manifest
 from trainyard_trainer.restore import find_manifest, load_part
 from trainyard_trainer.storage import Storage
 

@@ -19,25 +19,22 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from trainyard_operator.contract import LATEST_FILE, MANIFEST_FILE, checkpoint_prefix
+from trainyard_operator.contract import (
+    CHECKPOINTS_PREFIX,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    checkpoint_prefix,
+)
 from trainyard_trainer.storage import READ_CHUNK_BYTES, Storage
 from trainyard_trainer.storage_errors import CheckpointCorrupt, ManifestInvalid, ObjectMissing
 
 FORMAT: Literal[1] = 1
-CHECKPOINTS_PREFIX = LATEST_FILE.rpartition("/")[0] + "/"
-MODEL_FILE = "model.pt"
-"""The part that holds the weights alone."""
 
 Mode = Literal["min", "max"]
 Progress = Callable[[int, int], None]
 """Takes the bytes that are there and the bytes of all."""
 _Count = Annotated[int, Field(ge=0)]
 _PART_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*\.pt")
-
-
-def part_file(rank: int) -> str:
-    """Name of what one rank wrote beside the weights."""
-    return f"part-{rank}.pt"
 
 
 class _Frozen(BaseModel):
@@ -177,7 +174,7 @@ class Listing:
 def list_manifests(storage: Storage) -> Listing:
     """Read every manifest of the run; parts are not looked at (see `verify`)."""
     valid, rejected = [], []
-    for entry in storage.list(CHECKPOINTS_PREFIX):
+    for entry in storage.list(f"{CHECKPOINTS_PREFIX}/"):
         if not entry.key.endswith("/" + MANIFEST_FILE):
             continue
         try:

@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
+from trainyard_operator.contract import CHECKPOINTS_PREFIX, MODEL_FILE, QUARANTINE_PREFIX
 from trainyard_trainer.gang import Gang
 from trainyard_trainer.manifest import (
-    CHECKPOINTS_PREFIX,
-    MODEL_FILE,
     Listing,
     Manifest,
     Part,
@@ -30,9 +29,6 @@ from trainyard_trainer.storage_errors import (
     NoValidCheckpoint,
     ObjectMissing,
 )
-
-QUARANTINE_PREFIX = "quarantine/"
-"""Holds the manifests of checkpoints that were set aside; their parts stay where they are."""
 
 
 @dataclass(frozen=True)
