@@ -63,6 +63,8 @@ _EXIT_CODES: dict[int, Cause] = {
     ExitCode.PEER_LOST: Cause.PEER_LOST,
     ExitCode.CONFIGURATION: Cause.CONFIGURATION,
 }
+_KUBELET_IS_BEHIND = "failed to sync"
+"""A kubelet that has not fetched a Secret or ConfigMap yet says so, and tries again at once."""
 _IMAGE_REASONS = frozenset(
     {
         "ErrImagePull",
@@ -186,7 +188,7 @@ def _problem(job: TrainingJob, pod: PodRecord) -> Problem | None:
     if reason in _IMAGE_REASONS:
         sentence = wording.image(job, pod, reason, detail)
         return Problem(cause=Cause.IMAGE_PULL, message=sentence, pod=pod.name)
-    if reason == "CreateContainerConfigError":
+    if reason == "CreateContainerConfigError" and not detail.startswith(_KUBELET_IS_BEHIND):
         sentence = wording.reference(job, pod, detail)
         return Problem(cause=Cause.CONFIGURATION, message=sentence, pod=pod.name)
     if reason in _START_REASONS:
