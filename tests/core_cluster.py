@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from core_objects import DEFAULTS, T0, summary
 
 from trainyard_operator.api import TrainingJob
-from trainyard_operator.contract import Label
+from trainyard_operator.contract import Annotation, Label
 from trainyard_operator.decision import Action, Create, Decision, DeleteJob, DeletePod
-from trainyard_operator.observed import SPEC_HASH, Observed, PodRecord, Terminated, Waiting
+from trainyard_operator.observed import Observed, PodRecord, Terminated, Waiting
 from trainyard_operator.plan import plan
 from trainyard_operator.status import JobStatus
 
@@ -157,5 +157,5 @@ class Cluster:
             phase="Pending",
             created=self.now,
             waiting=Waiting(reason="ContainerCreating", message=""),
-            spec_hash=metadata["annotations"][SPEC_HASH],
+            spec_hash=metadata["annotations"][Annotation.SPEC_HASH],
         )

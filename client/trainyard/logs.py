@@ -18,15 +18,20 @@ from trainyard.errors import ClientError, NotFound, Unreachable, WaitTimeout, as
 from trainyard.jobs import Job
 from trainyard.locate import StoredRun, of_job
 from trainyard.state import OUTPUT_FILE
-from trainyard_operator.contract import Label, log_prefix
+from trainyard_operator.contract import (
+    LINE_LABEL,
+    LOGS_PREFIX,
+    Label,
+    log_prefix,
+    node_label,
+    rank_of_log,
+)
+from trainyard_operator.desired import node_index_of
 
 if TYPE_CHECKING:
     from trainyard.cluster import Cluster
     from trainyard_trainer.storage import Storage
 
-_LABEL = re.compile(r"^\[(rank|node) (\d+)\] ")
-"""What the trainer's launcher puts before lines, but for rank 0's."""
-_STORED = re.compile(r"logs/a(\d+)/rank-(\d+)/")
 POLL_SECONDS = 1.0
 LOCAL_POLL_SECONDS = 0.3
 _TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z ")
@@ -180,7 +185,7 @@ class LogReader:
             return {}
         if self.job.local:
             for path in sorted(self.job.local.directory.glob(f"a*/*/{OUTPUT_FILE}")):
-                attempt, node = int(path.parts[-3][1:]), node_of(path.parts[-2])
+                attempt, node = int(path.parts[-3][1:]), node_index_of(path.parts[-2])
                 key = ("file", attempt, node)
                 self._tails.setdefault(key, FileTail(path, attempt, node * self._ranks_per_node))
             return {key: tail for key, tail in self._tails.items() if key[0] == "file"}
@@ -197,9 +202,10 @@ class LogReader:
     def _stored_ranks(self) -> dict[int, set[int]]:
         """Ranks with stored lines, by attempt."""
         found: dict[int, set[int]] = defaultdict(set)
-        for entry in self.run.storage.list("logs/") if self.run else ():
-            if match := _STORED.match(entry.key):
-                found[int(match[1])].add(int(match[2]))
+        for entry in self.run.storage.list(f"{LOGS_PREFIX}/") if self.run else ():
+            if place := rank_of_log(entry.key):
+                attempt, rank = place
+                found[attempt].add(rank)
         return found
 
     def _stored(self, attempt: int, ranks: set[int]) -> dict[tuple[str, int, int], Tail]:
@@ -258,7 +264,7 @@ def select(lines: list[LogLine], rank: int | None, pattern: str | None) -> Itera
     except re.error:
         search = re.compile(re.escape(pattern or "")).search
     for line in lines:
-        is_own = line.rank is None and (rank is None or line.text.startswith(f"[node {rank}] "))
+        is_own = line.rank is None and (rank is None or line.text.startswith(node_label(rank)))
         is_wanted = rank is None or line.rank == rank or is_own
         if is_wanted and (search is None or search(line.text)):
             yield line
@@ -266,15 +272,9 @@ def select(lines: list[LogLine], rank: int | None, pattern: str | None) -> Itera
 
 def _labelled(text: str, attempt: int, first_rank: int, time: str = "") -> LogLine:
     """A line of a pod; without a label it is its only rank's, or of the pod itself."""
-    match = _LABEL.match(text)
+    match = LINE_LABEL.match(text)
     if match and match[1] == "node":
         return LogLine(attempt, None, text, time)
     if match:
         return LogLine(attempt, int(match[2]), text[match.end() :], time)
     return LogLine(attempt, first_rank, text, time)
-
-
-def node_of(pod: str) -> int:
-    """The index of a node from its pod's name, as operator's desired.py writes it."""
-    role, _, index = pod.rpartition("-")
-    return 0 if role.endswith("-master") else int(index) + 1

@@ -7,8 +7,7 @@ from typing import Any
 
 from trainyard_operator import contract
 from trainyard_operator.api import JobSpec, Storage, TrainingJob
-from trainyard_operator.contract import Env, Label, RunRequest
-from trainyard_operator.observed import SPEC_HASH
+from trainyard_operator.contract import Annotation, Env, Label, RunRequest
 from trainyard_operator.overlay import merge
 
 TRAINER_COMMAND = ["python3", "-m", "trainyard_trainer"]
@@ -32,6 +31,12 @@ class Defaults:
 def node_name(job: str, node_index: int) -> str:
     """Name of a node's pod, as PyTorchJob has it."""
     return f"{job}-master-0" if node_index == 0 else f"{job}-worker-{node_index - 1}"
+
+
+def node_index_of(pod: str) -> int:
+    """Undo `node_name`."""
+    role, _, index = pod.rpartition("-")
+    return 0 if role.endswith("-master") else int(index) + 1
 
 
 def spec_hash(spec: JobSpec) -> str:
@@ -107,7 +112,7 @@ def _essential(job: TrainingJob, attempt: int, node_index: int) -> dict[str, Any
                 Label.KUBEFLOW_REPLICA_INDEX: str(max(node_index - 1, 0)),
             }
             | ({Label.KUBEFLOW_JOB_ROLE: "master"} if node_index == 0 else {}),
-            "annotations": {SPEC_HASH: spec_hash(job.spec)},
+            "annotations": {Annotation.SPEC_HASH: spec_hash(job.spec)},
             "ownerReferences": [_owner(job)],
         },
         "spec": {

@@ -4,10 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from trainyard_operator.contract import CONTAINER, Label, Report
-
-SPEC_HASH = "trainyard.dev/spec-hash"
-"""Annotation of pods: the spec that they were built from."""
+from trainyard_operator.contract import CONTAINER, Annotation, Label, Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +126,7 @@ def pod_record(pod: dict[str, Any]) -> PodRecord:
         scheduled=_scheduled(conditions.get("PodScheduled")),
         unschedulable=_unschedulable(conditions.get("PodScheduled")),
         disruption=_disruption(conditions.get("DisruptionTarget")),
-        spec_hash=(metadata.get("annotations") or {}).get(SPEC_HASH, ""),
+        spec_hash=(metadata.get("annotations") or {}).get(Annotation.SPEC_HASH, ""),
     )
 
 

@@ -16,7 +16,14 @@ from datetime import datetime
 
 from trainyard_operator import deadlines, gang, story, verdict
 from trainyard_operator.api import TrainingJob
-from trainyard_operator.contract import FATAL_CAUSES, USER_CAUSES, Cause, now_text
+from trainyard_operator.contract import (
+    FATAL_CAUSES,
+    LOGS_PREFIX,
+    TENSORBOARD_PREFIX,
+    USER_CAUSES,
+    Cause,
+    now_text,
+)
 from trainyard_operator.deadlines import RETRY, earliest, forced_at
 from trainyard_operator.decision import Action, Decision, DeleteJob
 from trainyard_operator.desired import Defaults, run_uri, spec_hash, storage_of
@@ -274,4 +281,5 @@ def _locations(scene: Scene) -> dict[str, Location | None]:
     uri = run_uri(scene.job, scene.defaults)
     if uri is None or scene.job.spec.recipe is None:
         return {}
-    return {"logs": Location(uri=f"{uri}/logs"), "tensor_board": Location(uri=f"{uri}/tensorboard")}
+    places = {"logs": LOGS_PREFIX, "tensor_board": TENSORBOARD_PREFIX}
+    return {field: Location(uri=f"{uri}/{prefix}") for field, prefix in places.items()}

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard_operator.contract import Env, RunRequest, run_prefix
+from trainyard_operator.contract import REPORT_FILE, Env, RunRequest, run_prefix
 from trainyard_trainer.errors import ConfigurationError
+
+FLUSH_SECONDS = 30
+"""Between uploads of logs and curves, where spec.logs.flushSeconds says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,11 @@ class RunContext:
     def run_prefix(self) -> str:
         """Everything this run writes lies below this prefix of the storage."""
         return run_prefix(self.namespace, self.job, self.uid)
+
+    @property
+    def flush_seconds(self) -> float:
+        """Time between uploads of logs and curves."""
+        return float(self.request.logs.get("flushSeconds") or FLUSH_SECONDS)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "RunContext":
@@ -111,7 +119,7 @@ class Rank:
 
 def report_file(scratch: Path) -> Path:
     """Rank 0 keeps its newest contract.Report here; the launcher serves it."""
-    return scratch / "report.json"
+    return scratch / REPORT_FILE
 
 
 def failure_file(scratch: Path, global_rank: int) -> Path:

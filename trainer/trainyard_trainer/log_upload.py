@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from trainyard_operator.contract import log_prefix, node_log_prefix
+from trainyard_operator.contract import log_prefix, node_label, node_log_prefix, rank_label
 from trainyard_trainer.context import RunContext
 from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.logs import Console, LogStream, Segment
@@ -15,8 +15,6 @@ from trainyard_trainer.storage import Storage
 WAITING_BYTES = 64 * 2**20
 """Compressed segments that wait for storage; beyond it the oldest are given up."""
 RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-FLUSH_SECONDS = 30
-"""Age at which a segment is closed, where spec.logs.flushSeconds says nothing."""
 
 
 class SegmentUploader:
@@ -98,13 +96,12 @@ class NodeLogs:
     def __init__(self, run: RunContext, console: Console) -> None:
         self._run, self._console = run, console
         self._upload = bool(run.request.logs.get("upload", True))
-        self._flush_seconds = float(run.request.logs.get("flushSeconds") or FLUSH_SECONDS)
         self._uploader: SegmentUploader | None = None
         self._ranks: dict[int, LogStream] = {}
         prefix = node_log_prefix(run.attempt, run.node_index)
-        self.node = self._open(f"[node {run.node_index}] ", prefix)
+        self.node = self._open(node_label(run.node_index), prefix)
         """The launcher's own stream."""
-        self.flush_at = time.monotonic() + self._flush_seconds
+        self.flush_at = time.monotonic() + run.flush_seconds
         """When segments are next due, on the monotonic clock."""
 
     def attach(self, storage: Storage) -> None:
@@ -114,7 +111,7 @@ class NodeLogs:
 
     def open_rank(self, rank: int, attempt: int) -> LogStream:
         """A fresh stream for a rank; rank 0's lines bear no label on the console."""
-        label = f"[rank {rank}] " if rank else ""
+        label = rank_label(rank) if rank else ""
         self._ranks[rank] = self._open(label, log_prefix(attempt, rank))
         return self._ranks[rank]
 
@@ -131,7 +128,7 @@ class NodeLogs:
         """Close the segments that are old or large enough."""
         is_due = now >= self.flush_at
         if is_due:
-            self.flush_at = now + self._flush_seconds
+            self.flush_at = now + self._run.flush_seconds
         if self._uploader is None:
             return
         for stream in (self.node, *self._ranks.values()):

@@ -214,7 +214,7 @@ class RankRun:
             run.scratch,
             run.attempt,
             tensorboard=run.request.tensorboard,
-            flush_seconds=float(run.request.logs.get("flushSeconds") or 30),
+            flush_seconds=run.flush_seconds,
         )
 
     def _services(self) -> Services:

@@ -102,8 +102,10 @@ def fetch_logs(run: "StoredRun", directory: Path) -> Path:
     """Every rank's log as a text file: `logs/a<attempt>/rank-<r>.log`."""
     import gzip
 
+    from trainyard_operator.contract import LOGS_PREFIX
+
     target, seen = directory / "logs", set()
-    for entry in run.storage.list("logs/"):
+    for entry in run.storage.list(f"{LOGS_PREFIX}/"):
         _, attempt, rank, _ = entry.key.split("/", 3)
         path = target / attempt / f"{rank}.log"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -101,10 +101,10 @@ def _of_failure(name: str, job: "Job | None", query: Query) -> Query:
         raise NotFound(f"'{name}' records no failure", f"trainyard logs {name}")
     rank = failure.rank
     if rank is None and job and failure.pod:
-        from trainyard.logs import node_of
         from trainyard_operator.api import JobSpec
+        from trainyard_operator.desired import node_index_of
 
-        rank = node_of(failure.pod) * JobSpec.model_validate(job.spec).ranks_per_node
+        rank = node_index_of(failure.pod) * JobSpec.model_validate(job.spec).ranks_per_node
     return dataclasses.replace(query, attempt=failure.attempt, rank=rank or 0)
 
 

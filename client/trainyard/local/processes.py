@@ -13,8 +13,8 @@ from typing import Any
 from uuid import uuid4
 
 from trainyard.state import OUTPUT_FILE
-from trainyard_operator.contract import CONTAINER, TERMINATION_BYTES, Label
-from trainyard_operator.observed import SPEC_HASH, PodRecord, Terminated
+from trainyard_operator.contract import CONTAINER, TERMINATION_BYTES, Annotation, Label
+from trainyard_operator.observed import PodRecord, Terminated
 
 GRACE_SECONDS = 30
 HOST = "localhost"
@@ -112,6 +112,7 @@ class ProcessPod:
 
     def record(self) -> PodRecord:
         """The pod as the planner sees it."""
+        metadata = self.manifest["metadata"]
         phase = "Running" if self.is_alive else "Failed" if self.exit_code else "Succeeded"
         return PodRecord(
             name=self.name,
@@ -126,7 +127,7 @@ class ProcessPod:
             deadline=self.deadline,
             scheduled=self.created,
             terminated=self._terminated(),
-            spec_hash=self.manifest["metadata"].get("annotations", {}).get(SPEC_HASH, ""),
+            spec_hash=metadata.get("annotations", {}).get(Annotation.SPEC_HASH, ""),
         )
 
     def _terminated(self) -> Terminated | None:
