@@ -126,9 +126,7 @@ class Supervisor:
     def _kill_late(self, now: float) -> None:
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
-            names = ", ".join(
-                str(rank) for rank in sorted(self._ranks.alive if self._ranks else ())
-            )
+            names = ", ".join(str(rank) for rank in sorted(self._ranks.alive))
             self._logs.say(f"ranks {names} have not stopped in time and are killed")
             self._tell(signal.SIGKILL)
 
