@@ -3,7 +3,8 @@
     python3 tests/cluster/cluster.py build
 
 Kubernetes is one program that becomes the component it is called as (`kube/main.go`): cold, with
-two cores, its build takes about six minutes, CoreDNS and versitygw two more each.
+two cores, its build takes about six minutes, CoreDNS and versitygw two more each. Helm, which
+tests of the chart use and the cluster does not, takes another four.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cluster.console import ClusterError, step
 from cluster.mounts import remove_tree
 from cluster.places import (
     COREDNS_VERSION,
+    HELM_VERSION,
     KUBERNETES_VERSION,
     PAUSE_VERSION,
     VERSITYGW_VERSION,
@@ -40,13 +42,16 @@ _SOURCES = {name: Path(__file__).parent / name for name in ("kube", "pause")}
 _MODULES = {
     "coredns": f"github.com/coredns/coredns@{COREDNS_VERSION}",
     "versitygw": f"github.com/versity/versitygw/cmd/versitygw@{VERSITYGW_VERSION}",
+    "helm": f"helm.sh/helm/v3/cmd/helm@{HELM_VERSION}",
 }
 _VERSIONS = {
     "kube": KUBERNETES_VERSION,
     "pause": PAUSE_VERSION,
     "coredns": COREDNS_VERSION,
     "versitygw": VERSITYGW_VERSION,
+    "helm": HELM_VERSION,
 }
+_CLUSTER = ("kube", "pause", "coredns", "versitygw")
 
 
 def component(name: str) -> Path:
@@ -61,13 +66,22 @@ def component(name: str) -> Path:
 
 
 def program(name: str) -> Path:
-    """The binary `kube`, `pause`, `coredns` or `versitygw`, built if the cache lacks it."""
+    """The binary `kube`, `pause`, `coredns`, `versitygw` or `helm`, built if the cache lacks it."""
     return _directory(name) / name if is_built(name) else _build_once(name)
+
+
+def helm() -> Path:
+    """Helm: the one on PATH where its major version is ours, else `program("helm")`."""
+    found = shutil.which("helm")
+    major = HELM_VERSION.partition(".")[0]
+    if found and run([found, "version", "--short"], check=False).startswith(f"{major}."):
+        return Path(found)
+    return program("helm")
 
 
 def build_all() -> None:
     """Everything that the full cluster needs."""
-    for name in _VERSIONS:
+    for name in _CLUSTER:
         program(name)
 
 
@@ -114,31 +128,44 @@ def _build_once(name: str) -> Path:
 
 
 def _build(name: str, folder: Path) -> None:
-    # A Go cache of its own: Kubernetes leaves 3.5 GB in it, and it goes when all is built.
-    go = cache_directory() / "go"
+    # A Go cache of its own: Kubernetes leaves 3.5 GB in it, and it goes when all is built. What
+    # the cluster does not need has another, as it may be built while that one goes.
+    go = cache_directory() / ("go" if name in _CLUSTER else f"go-{name}")
     flags = f"{os.environ.get('GOFLAGS', '')} -buildvcs=false -modcacherw".strip()
     environment = {"GOCACHE": str(go / "build"), "GOMODCACHE": str(go / "mod"), "GOFLAGS": flags}
-    options = ["-trimpath", "-ldflags", "-s -w" + (_version_flags() if name == "kube" else "")]
+    options = ["-trimpath", "-ldflags", "-s -w" + _version_flags(name)]
     if name in _SOURCES:
         # Static, as the pause image holds nothing else.
         environment["CGO_ENABLED"] = "0"
-        command: Command = ["nice", "go", "build", *options, "-o", folder / name, "."]
+        command: Command = ["nice", "-n19", "go", "build", *options, "-o", folder / name, "."]
         run(command, environment=environment, directory=_SOURCES[name])
     else:
         environment["GOBIN"] = str(folder)
-        run(["nice", "go", "install", *options, _MODULES[name]], environment=environment)
+        command = ["nice", "-n19", "go", "install", *options, _MODULES[name]]
+        run(command, environment=environment)
     if name == "kube":
         for each in COMPONENTS:
             (folder / each).symlink_to(name)
-    if all(is_built(other) for other in _VERSIONS if other != name):
+    if name not in _CLUSTER or all(is_built(other) for other in _CLUSTER if other != name):
         shutil.rmtree(go, ignore_errors=True)
 
 
-def _version_flags() -> str:
+def _version_flags(name: str) -> str:
+    """What `go build` has to be told for the binary to know its own version, if it asks."""
     major, minor = KUBERNETES_VERSION.lstrip("v").split(".")[:2]
-    values = {"gitVersion": KUBERNETES_VERSION, "gitMajor": major, "gitMinor": minor}
-    package = "k8s.io/component-base/version"
-    return "".join(f" -X {package}.{key}={value}" for key, value in values.items())
+    values = {}
+    if name == "kube":
+        package = "k8s.io/component-base/version"
+        versions = {"gitVersion": KUBERNETES_VERSION, "gitMajor": major, "gitMinor": minor}
+        values = {f"{package}.{key}": value for key, value in versions.items()}
+    elif name == "helm":
+        package = "helm.sh/helm/v3"
+        values = {f"{package}/internal/version.version": HELM_VERSION}
+        # The Kubernetes that `helm template` renders for; else it is 1.20.
+        for each in ("chartutil", "lint/rules"):
+            values[f"{package}/pkg/{each}.k8sVersionMajor"] = major
+            values[f"{package}/pkg/{each}.k8sVersionMinor"] = minor
+    return "".join(f" -X {key}={value}" for key, value in values.items())
 
 
 @contextmanager
