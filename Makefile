@@ -46,8 +46,9 @@ format: setup ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-manifests: setup ## Generate the CRD from the typed API
+manifests: setup ## Generate the CRD from the typed API, manifests/install from the chart
 	$(BIN)/python -m trainyard_operator.crd
+	$(BIN)/python charts/generate.py
 
 ##@ Test
 
