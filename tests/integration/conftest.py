@@ -94,11 +94,13 @@ def install_crd(api: ApiServer) -> None:
         time.sleep(0.05)
 
 
-def write_kubeconfig(api: ApiServer, path: Path) -> Path:
-    """Of the operator's ServiceAccount, which has no right but those of its ClusterRole."""
+def write_kubeconfig(
+    api: ApiServer, path: Path, namespace: str = SYSTEM, account: str = ACCOUNT
+) -> Path:
+    """Of the operator's ServiceAccount, which has no right but those of its role."""
     authority = base64.b64encode(api.plane.authority.certificate("ca").read_bytes()).decode()
     cluster = {"server": api.plane.server, "certificate-authority-data": authority}
-    user = {"token": api.token(SYSTEM, ACCOUNT)}
+    user = {"token": api.token(namespace, account)}
     path.write_text(json.dumps(build_kubeconfig(cluster, user)))
     return path
 
