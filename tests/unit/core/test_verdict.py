@@ -396,6 +396,5 @@ def test_a_full_cluster_is_told_without_the_schedulers_afterthoughts():
 
 
 def test_pods_that_are_only_being_made_are_no_problem():
-    late = pending("failed to sync secret cache", "CreateContainerConfigError")
-    for waits in (pending(), late):
+    for waits in (pending(), pending("failed to sync secret", "CreateContainerConfigError")):
         assert problem(JOB, (make_pod(JOB, **waits), make_pod(JOB, 1))) is None
