@@ -26,8 +26,10 @@ class Catalogue:
 
     @property
     def rule(self) -> "Best | None":
-        """What counts as best, as the newest checkpoint has it."""
-        return next((manifest.best for manifest in self.listing.valid if manifest.best), None)
+        """What counts as best."""
+        from trainyard_trainer.manifest import best_rule
+
+        return best_rule(self.listing.valid)
 
     @property
     def latest(self) -> "Manifest | None":
@@ -37,10 +39,9 @@ class Catalogue:
     @property
     def best(self) -> "Manifest | None":
         """The best by the run's own rule."""
-        from trainyard_trainer.manifest import select_best
+        from trainyard_trainer.manifest import best_of
 
-        rule = self.rule
-        return select_best(self.listing.valid, rule.metric, rule.mode) if rule else None
+        return best_of(self.listing.valid)
 
     def pick(self, which: str) -> "Manifest":
         """`best`, `latest` or a step. Raises CheckpointMissing."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trainyard.errors import NotAllowed, NotFound
 from trainyard.jobs import Job, find_job, resolve
 from trainyard.options import Settings, StorageFlags
-from trainyard_operator.contract import RUN_FILE, run_prefix
+from trainyard_operator.contract import LOGS_PREFIX, run_prefix
 
 if TYPE_CHECKING:
     from trainyard_trainer.storage import Storage
@@ -78,22 +78,17 @@ def _open(where: dict[str, Any]) -> "Storage":
 
 
 def _newest_run(settings: Settings, name: str, where: dict[str, Any]) -> StoredRun:
-    """Search `<namespace>/<job>/` for the run that started last."""
+    """The run of that name that started last. Raises NotFound."""
+    from trainyard_trainer.runs import newest_run
+
     namespace = settings.namespace or "default"
     base = _open(where)
-    prefix = f"{namespace}/{name}/"
-    found = [
-        entry
-        for entry in base.list(prefix)
-        if entry.key.count("/") == 3 and entry.key.endswith(f"/{RUN_FILE}")
-    ]
-    if not found:
+    uid = newest_run(base, namespace, name)
+    if uid is None:
         raise NotFound(
             f"'{where['uri']}' holds no run of '{name}' in namespace '{namespace}'",
             f"trainyard checkpoints {name} --storage URI --endpoint URL -n NAMESPACE",
         )
-    newest = max(found, key=lambda entry: entry.modified)
-    uid = newest.key.split("/")[2]
     storage = base.child(run_prefix(namespace, name, uid))
     return StoredRun(name=name, uid=uid, storage=storage)
 
@@ -111,7 +106,7 @@ def _storage_of_file(file: str) -> dict[str, Any]:
 
 def _from_status(job: Job) -> dict[str, Any]:
     """The operator's default storage, as seen in where the logs went."""
-    suffix = f"/{run_prefix(job.namespace, job.name, job.uid)}/logs"
+    suffix = f"/{run_prefix(job.namespace, job.name, job.uid)}/{LOGS_PREFIX}"
     uri = job.status.logs.uri if job.status.logs else ""
     if uri.endswith(suffix):
         return {"uri": uri.removesuffix(suffix)}

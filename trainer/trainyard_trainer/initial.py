@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trainyard_operator.contract import MODEL_FILE, RUN_FILE, run_prefix
+from trainyard_operator.contract import MODEL_FILE, run_prefix
 from trainyard_trainer.distributed import World
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.manifest import Manifest
 from trainyard_trainer.restore import find_manifest, load_part
+from trainyard_trainer.runs import newest_run
 from trainyard_trainer.storage import Storage
 
 
@@ -21,7 +22,7 @@ def initial_weights(
     job, which = str(resume_from["job"]), str(resume_from.get("checkpoint") or "latest")
 
     def choose() -> tuple[str, Manifest]:
-        prefix = newest_run(root, namespace, job)
+        prefix = _source(root, namespace, job)
         return prefix, find_manifest(root.child(prefix), which)
 
     prefix, manifest = world.gang.from_first(choose)
@@ -33,18 +34,13 @@ def initial_weights(
     return world.gang.together(lambda: load_part(root.child(prefix), manifest, weights))
 
 
-def newest_run(root: Storage, namespace: str, job: str) -> str:
-    """Prefix of the run of a job's name that began last. Raises ConfigurationError."""
-    place = f"{namespace}/{job}/"
-    runs = [
-        entry
-        for entry in root.list(place)
-        if entry.key.count("/") == 3 and entry.key.endswith(f"/{RUN_FILE}")
-    ]
-    if not runs:
+def _source(root: Storage, namespace: str, job: str) -> str:
+    """Prefix of the job's newest run. Raises ConfigurationError."""
+    uid = newest_run(root, namespace, job)
+    if uid is None:
+        place = root.uri_of(f"{namespace}/{job}/")
         raise ConfigurationError(
-            f"spec.checkpoint.resumeFrom.job: '{root.uri_of(place)}' holds no run of '{job}'; "
-            "correct the name, or use the storage that it used."
+            f"spec.checkpoint.resumeFrom.job: '{place}' holds no run of '{job}'; correct the "
+            "name, or use the storage that it used."
         )
-    newest = max(runs, key=lambda entry: (entry.modified, entry.key))
-    return run_prefix(namespace, job, newest.key.split("/")[2])
+    return run_prefix(namespace, job, uid)

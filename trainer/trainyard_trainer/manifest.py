@@ -202,10 +202,15 @@ def select_best(manifests: Iterable[Manifest], metric: str, mode: Mode) -> Manif
     return min(having, key=lambda m: (sign * m.metrics[metric], m.step, m.attempt), default=None)
 
 
+def best_rule(manifests: Sequence[Manifest]) -> Best | None:
+    """What the run goes by, as its newest checkpoint has it; `manifests` are newest first."""
+    return next((manifest.best for manifest in manifests if manifest.best), None)
+
+
 def best_of(manifests: Sequence[Manifest]) -> Manifest | None:
-    """The best one by what the run itself went by; `manifests` are newest first."""
-    best = next((manifest.best for manifest in manifests if manifest.best), None)
-    return select_best(manifests, best.metric, best.mode) if best else None
+    """The best one by the run's own rule; `manifests` are newest first."""
+    rule = best_rule(manifests)
+    return select_best(manifests, rule.metric, rule.mode) if rule else None
 
 
 def verify(storage: Storage, manifest: Manifest) -> None:
