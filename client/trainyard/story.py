@@ -13,6 +13,7 @@ from trainyard.quantities import (
     size_text,
     spoken_duration,
 )
+from trainyard_operator.contract import Annotation
 from trainyard_operator.status import HistoryEntry, JobStatus, SavedCheckpoint
 
 BAR_WIDTH = 17
@@ -131,10 +132,7 @@ def outcome(status: JobStatus) -> str:
 def run_target(job: Job) -> str:
     """What was typed after `trainyard run`."""
     annotations = job.object["metadata"].get("annotations") or {}
-    return str(annotations.get(TARGET_ANNOTATION) or job.spec.get("recipe") or "FILE")
-
-
-TARGET_ANNOTATION = "trainyard.dev/run-target"
+    return str(annotations.get(Annotation.RUN_TARGET) or job.spec.get("recipe") or "FILE")
 
 
 def checkpoint_age(saved: SavedCheckpoint | None, now: datetime) -> str:

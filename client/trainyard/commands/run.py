@@ -8,7 +8,7 @@ from uuid import uuid4
 import click
 
 from trainyard.commands.arguments import assignments_argument, target_argument
-from trainyard.errors import Exit, Interrupted, JobFailed, Rejected
+from trainyard.errors import Exit, Interrupted, Rejected
 from trainyard.options import Settings, Verb
 from trainyard.output import note, render_document, say
 
@@ -94,8 +94,7 @@ def _local_job(settings: Settings, job_file: "JobFile", target: str, fresh: bool
     from trainyard.jobs import Job
     from trainyard.quantities import utc_now
     from trainyard.state import new_local_job, newest_local_job
-    from trainyard.story import TARGET_ANNOTATION
-    from trainyard_operator.contract import now_text
+    from trainyard_operator.contract import Annotation, now_text
 
     manifest, meta = job_file.manifest, job_file.job.metadata
     before = newest_local_job(meta.name)
@@ -122,7 +121,7 @@ def _local_job(settings: Settings, job_file: "JobFile", target: str, fresh: bool
             "generation": 1,
             "creationTimestamp": now_text(utc_now()),
         }
-    annotations = {**(metadata.get("annotations") or {}), TARGET_ANNOTATION: target}
+    annotations = {**(metadata.get("annotations") or {}), Annotation.RUN_TARGET: target}
     metadata["annotations"] = annotations
     if local.runner_pid is None:
         local.save({**manifest, "metadata": metadata, "status": status or {}})
@@ -161,22 +160,17 @@ def _run(settings: Settings, local: "LocalJob") -> int:
 
 def _conclude(settings: Settings, job: "Job", *, was_forced: bool) -> int:
     """The last lines, and the exit code."""
+    from trainyard.follow import raise_for_end
     from trainyard.locate import of_job
-    from trainyard.story import end_lines, failure_tail, next_command, run_target
+    from trainyard.story import end_lines, next_command, run_target
 
     status = job.status
     if settings.output == "yaml":
         say(render_document(settings, job.object))
     elif settings.output == "name":
         say(job.name)
-    if status.phase == "Failed" and status.failure:
-        raise JobFailed(
-            f"{job.name} failed: {status.failure.message}",
-            next_command(job),
-            tuple(failure_tail(status)),
-            cause=status.failure.cause,
-            rank=status.failure.rank,
-        )
+    if status.phase == "Failed":
+        raise_for_end(job)
     if status.phase != "Succeeded":
         saved = _how_it_stopped(job, was_forced)
         raise Interrupted(f"{job.name} {saved}", f"trainyard run {run_target(job)}")

@@ -36,6 +36,7 @@ def follow_to_end(settings: Settings, job: "Job", *, compact: bool = False) -> N
     from trainyard.display import Display
     from trainyard.follow import wait_for
     from trainyard.story import end_lines, next_command
+    from trainyard_operator.contract import LOGS_PREFIX
 
     try:
         with Display(settings, sys.stdout) as display:
@@ -47,6 +48,7 @@ def follow_to_end(settings: Settings, job: "Job", *, compact: bool = False) -> N
             f"left {job.name}, which goes on", f"trainyard watch {job.name}"
         ) from None
     if not settings.is_structured:
-        uri = ended.status.logs.uri.removesuffix("/logs") if ended.status.logs else None
+        logs = ended.status.logs
+        uri = logs.uri.removesuffix(f"/{LOGS_PREFIX}") if logs else None
         say("\n".join(end_lines(ended, uri)))
         note(settings, f"next: {next_command(ended)}")

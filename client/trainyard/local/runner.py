@@ -24,17 +24,16 @@ from trainyard.local.processes import ProcessPod, end_leftovers, start_process
 from trainyard.quantities import utc_now
 from trainyard.state import LocalJob, state_directory, try_lock
 from trainyard_operator.api import TrainingJob
-from trainyard_operator.contract import Report, now_text
+from trainyard_operator.contract import REPORT_FILE, Report, now_text
 from trainyard_operator.decision import Action, Create, Decision, DeletePod
 from trainyard_operator.desired import Defaults
 from trainyard_operator.observed import Observed
 from trainyard_operator.plan import plan
 from trainyard_operator.status import FINISHED, HistoryEntry, JobStatus, parse_status
+from trainyard_operator.story import Line
 
 TICK_SECONDS = 0.1
 REPORT_SECONDS = 0.5
-REPORT_FILE = "report.json"
-"""As trainyard_trainer.context.report_file has it."""
 DEFAULTS = Defaults()
 
 
@@ -156,7 +155,7 @@ class LocalRunner:
             entry = HistoryEntry(
                 time=now,
                 attempt=status.attempt,
-                type="Restarted",
+                type=Line.RESTARTED.reason,
                 reason="RunnerLost",
                 message="The runner on this machine had ended; going on.",
             )
@@ -188,7 +187,7 @@ class LocalRunner:
 
 def _in_local_words(status: JobStatus) -> JobStatus:
     """A stop as this machine's user meets it: there is no field to set."""
-    if not status.history or status.history[-1].type != "Suspended":
+    if not status.history or status.history[-1].type != Line.SUSPENDED.reason:
         return status
     message = "Stopped; the same command goes on from the last checkpoint."
     last = status.history[-1].model_copy(update={"message": message})
