@@ -23,8 +23,7 @@ def is_configured(context: str | None = None) -> bool:
     """Whether there is a kubeconfig, or a pod's own identity."""
     if context or "KUBERNETES_SERVICE_HOST" in os.environ:
         return True
-    paths = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    return any(Path(path).is_file() for path in paths.split(os.pathsep) if path)
+    return _has_kubeconfig()
 
 
 class Cluster:
@@ -197,10 +196,9 @@ def _configure(configuration: Any, context: str | None) -> str:
     from kubernetes import config
     from kubernetes.config.config_exception import ConfigException
 
-    paths = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    has_file = any(Path(path).is_file() for path in paths.split(os.pathsep) if path)
+    paths = _kubeconfig_paths()
     try:
-        if not has_file and "KUBERNETES_SERVICE_HOST" in os.environ:
+        if not _has_kubeconfig() and "KUBERNETES_SERVICE_HOST" in os.environ:
             config.load_incluster_config(client_configuration=configuration)
             return (_SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
         contexts, active = config.list_kube_config_contexts(config_file=paths)
@@ -214,6 +212,15 @@ def _configure(configuration: Any, context: str | None) -> str:
     chosen = next((one for one in contexts if one["name"] == context), active)
     namespace: str = chosen["context"].get("namespace") or "default"
     return namespace
+
+
+def _kubeconfig_paths() -> str:
+    """As kubectl takes them: several, joined as in PATH."""
+    return os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+
+
+def _has_kubeconfig() -> bool:
+    return any(Path(path).is_file() for path in _kubeconfig_paths().split(os.pathsep) if path)
 
 
 def _without_bookkeeping(body: Any) -> Any:
@@ -238,7 +245,7 @@ def _rejection(status: int, data: bytes, method: str) -> ClientError:
         if "page not found" in message or "could not find" in message:
             return NotFound(
                 "this cluster knows no TrainingJob: Trainyard is not installed there",
-                "kubectl get crd trainingjobs.trainyard.dev",
+                f"kubectl get crd {JOB_PLURAL}.{GROUP}",
             )
         return NotFound(message)
     if status in {400, 409, 422}:

@@ -17,6 +17,7 @@ from trainyard_operator.contract import CONTAINER, TERMINATION_BYTES, Annotation
 from trainyard_operator.observed import PodRecord, Terminated
 
 GRACE_SECONDS = 30
+"""Kubernetes' own, where the template takes out the operator's."""
 HOST = "localhost"
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
