@@ -78,9 +78,7 @@ def _with_newest_attempt(scene: Scene) -> Scene:
         return scene
     now = now_text(scene.now)
     start = scene.status.start_time or now
-    return scene.update(
-        attempt=newest, attempt_time=now, next_attempt_time=None, start_time=start
-    )  # fmt: skip
+    return scene.update(attempt=newest, attempt_time=now, next_attempt_time=None, start_time=start)
 
 
 def _with_reports(scene: Scene) -> Scene:
@@ -160,9 +158,7 @@ def _has_succeeded(scene: Scene) -> bool:
 
 def _keep_running(scene: Scene) -> Decision:
     told = None if scene.status.phase == "Running" else Told(Line.RUNNING, "")
-    wake_at = earliest(
-        forced_at(scene.observed.pods, scene.now), verdict.lingers_until(scene.pods)
-    )  # fmt: skip
+    wake_at = earliest(forced_at(scene.observed.pods, scene.now), verdict.lingers_until(scene.pods))
     return _decide(scene.update(phase="Running"), told, gang.tend(scene), wake_at)
 
 
@@ -244,9 +240,7 @@ def _after_end(scene: Scene) -> Decision:
         if is_clean:
             return Decision(status=status, actions=(DeleteJob(),), wake_at=now + RETRY)
         expires = None
-    return Decision(
-        status=status, actions=actions, wake_at=earliest(expires, forced_at(pods, now))
-    )  # fmt: skip
+    return Decision(status=status, actions=actions, wake_at=earliest(expires, forced_at(pods, now)))
 
 
 def _is_mended(scene: Scene) -> bool:

@@ -49,7 +49,7 @@ def reach_storage(
     place = run.storage
     root = open_storage(
         place.uri, endpoint=place.endpoint, region=place.region, compat=place.compat
-    )  # fmt: skip
+    )
     storage = root.child(run.run_prefix)
     retry(storage.check, say, sleep)
     if run.node_index == 0:

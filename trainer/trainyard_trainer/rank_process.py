@@ -93,9 +93,9 @@ def _call(request: ForkRequest) -> int:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except TrainyardError as error:
         print(error, file=sys.stderr)
-        _leave_failure(path, Failure(
-            exit_code=error.exit_code, cause=error.cause, message=str(error)
-        ))  # fmt: skip
+        _leave_failure(
+            path, Failure(exit_code=error.exit_code, cause=error.cause, message=str(error))
+        )
         return error.exit_code
     except Exception as error:
         traceback.print_exc()

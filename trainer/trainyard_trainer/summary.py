@@ -61,9 +61,7 @@ def compose(ends: Sequence[RankEnd], known: Circumstances) -> Summary:
     message, cause = _explain(end, known)
     code = _shell_code(end.exit_code)
     log_tail = [] if code == ExitCode.CHECKPOINTED else _shortened(end.log_tail)
-    return Summary(
-        exit_code=code, message=message, cause=cause, rank=end.rank, log_tail=log_tail
-    )  # fmt: skip
+    return Summary(exit_code=code, message=message, cause=cause, rank=end.rank, log_tail=log_tail)
 
 
 _OWN, _BLAMES_PEER, _CHECKPOINTED, _SENT = range(4)
