@@ -251,10 +251,8 @@ def parse_status(raw: dict[str, Any] | None) -> JobStatus:
         return JobStatus()
 
 
-def with_condition(conditions: list[Condition], change: Condition | None) -> list[Condition]:
+def with_condition(conditions: list[Condition], change: Condition) -> list[Condition]:
     """The full list with one condition changed; its transition time moves only with its status."""
-    if change is None:
-        return conditions
     before = next((c for c in conditions if c.type == change.type), None)
     if before and before.status == change.status:
         change = change.model_copy(update={"last_transition_time": before.last_transition_time})
