@@ -119,6 +119,13 @@ class Cause(StrEnum):
     CHECKPOINTED = "Checkpointed"
 
 
+EXIT_CAUSES: Final[dict[int, Cause]] = {
+    ExitCode.CHECKPOINTED: Cause.CHECKPOINTED,
+    ExitCode.PEER_LOST: Cause.PEER_LOST,
+    ExitCode.CONFIGURATION: Cause.CONFIGURATION,
+}
+"""What an exit code alone says; every other failure is the program's own."""
+
 USER_CAUSES = frozenset({Cause.USER_EXIT, Cause.OUT_OF_MEMORY, Cause.STALLED})
 """Only these use up spec.runPolicy.maxRestarts."""
 

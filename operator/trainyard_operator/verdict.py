@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trainyard_operator import wording
 from trainyard_operator.api import TrainingJob
-from trainyard_operator.contract import Cause, ExitCode, Summary
+from trainyard_operator.contract import EXIT_CAUSES, Cause, Summary
 from trainyard_operator.desired import node_name
 from trainyard_operator.observed import PodRecord, Terminated
 from trainyard_operator.status import FailureStatus
@@ -57,11 +57,6 @@ _DISRUPTIONS = {
 _CONTAINER_REASONS = {
     "OOMKilled": Cause.OUT_OF_MEMORY,
     "ContainerStatusUnknown": Cause.NODE_LOST,
-}
-_EXIT_CODES: dict[int, Cause] = {
-    ExitCode.CHECKPOINTED: Cause.CHECKPOINTED,
-    ExitCode.PEER_LOST: Cause.PEER_LOST,
-    ExitCode.CONFIGURATION: Cause.CONFIGURATION,
 }
 _KUBELET_IS_BEHIND = "failed to sync"
 """A kubelet that has not fetched a Secret or ConfigMap yet says so, and tries again at once."""
@@ -240,4 +235,4 @@ def _cause_of(pod: PodRecord, summary: Summary | None) -> Cause:
 def _cause_of_exit(ended: Terminated) -> Cause:
     if ended.reason == "StartError" and wording.COMMAND in ended.message:
         return Cause.CONFIGURATION
-    return _EXIT_CODES.get(ended.exit_code, Cause.USER_EXIT)
+    return EXIT_CAUSES.get(ended.exit_code, Cause.USER_EXIT)

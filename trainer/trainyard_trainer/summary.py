@@ -4,7 +4,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from trainyard_operator.contract import Cause, ExitCode, Summary
+from trainyard_operator.contract import EXIT_CAUSES, Cause, ExitCode, Summary
 from trainyard_trainer.context import Failure
 
 LINE_CHARACTERS = 400
@@ -65,6 +65,10 @@ def compose(ends: Sequence[RankEnd], known: Circumstances) -> Summary:
 
 
 _OWN, _BLAMES_PEER, _CHECKPOINTED, _SENT = range(4)
+_WEIGHTS: dict[int, int] = {
+    ExitCode.PEER_LOST: _BLAMES_PEER,
+    ExitCode.CHECKPOINTED: _CHECKPOINTED,
+}
 
 
 def _weight(end: RankEnd) -> int:
@@ -72,10 +76,7 @@ def _weight(end: RankEnd) -> int:
     sent = {signal.SIGTERM: (-signal.SIGTERM,), signal.SIGKILL: (-signal.SIGTERM, -signal.SIGKILL)}
     if end.told is not None and end.exit_code in sent[end.told]:
         return _SENT
-    return {ExitCode.PEER_LOST: _BLAMES_PEER, ExitCode.CHECKPOINTED: _CHECKPOINTED}.get(
-        end.exit_code,  # type: ignore[call-overload]
-        _OWN,
-    )
+    return _WEIGHTS.get(end.exit_code, _OWN)
 
 
 def _explain(end: RankEnd, known: Circumstances) -> tuple[str, str]:
@@ -91,14 +92,7 @@ def _explain(end: RankEnd, known: Circumstances) -> tuple[str, str]:
     message = f"rank {end.rank} exited with code {end.exit_code}"
     if last is not None:
         message += f": {last.strip()[:LINE_CHARACTERS]}"
-    return message, _CAUSES.get(end.exit_code, Cause.USER_EXIT)
-
-
-_CAUSES: dict[int, Cause] = {
-    ExitCode.CHECKPOINTED: Cause.CHECKPOINTED,
-    ExitCode.PEER_LOST: Cause.PEER_LOST,
-    ExitCode.CONFIGURATION: Cause.CONFIGURATION,
-}
+    return message, EXIT_CAUSES.get(end.exit_code, Cause.USER_EXIT)
 
 
 def _killed(who: str, exit_code: int, known: Circumstances) -> tuple[str, str]:
