@@ -1,6 +1,5 @@
 """A job in words: its line of progress, its story, its end, and what to type next."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from trainyard.jobs import Job
@@ -138,11 +137,6 @@ def run_target(job: Job) -> str:
 def checkpoint_age(saved: SavedCheckpoint | None, now: datetime) -> str:
     """How old the newest checkpoint is."""
     return age_text(saved.time, now) if saved else ""
-
-
-def last_words(lines: Sequence[str]) -> str:
-    """The last line that says anything."""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _progress_words(status: JobStatus, now: datetime) -> list[str]:

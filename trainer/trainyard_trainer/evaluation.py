@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainyard_trainer.distributed import World
 from trainyard_trainer.loader import Fetch, evaluation_batches
@@ -111,11 +111,3 @@ def _join(parts: list[Any]) -> Any:
     if isinstance(parts[0], Tensor):
         return torch.cat(parts)
     return [row for part in parts for row in part]
-
-
-def unwrap(module: nn.Module) -> nn.Module:
-    """The module inside DistributedDataParallel, or itself."""
-    if isinstance(module, nn.parallel.DistributedDataParallel):
-        inner: nn.Module = module.module
-        return inner
-    return module
