@@ -8,6 +8,7 @@ from pydantic_core import ErrorDetails
 
 from trainyard.errors import Rejected
 from trainyard.yamltext import KeyPath, Located
+from trainyard_trainer.config_errors import BOUNDS, quoted
 
 _TYPES = {
     "int": "a whole number",
@@ -17,12 +18,6 @@ _TYPES = {
     "list": "a list",
     "dict": "keys and values",
     "model": "keys and values",
-}
-_BOUNDS = {
-    "greater_than_equal": ("at least", "ge"),
-    "greater_than": ("more than", "gt"),
-    "less_than_equal": ("at most", "le"),
-    "less_than": ("less than", "lt"),
 }
 
 
@@ -60,13 +55,13 @@ def _sentence(model: type[BaseModel], mistake: ErrorDetails, document: Located) 
         return f"{where}: {dotted} is required"
     if mistake["type"] == "value_error":
         return f"{where}: {dotted}: {mistake['ctx']['error']}"
-    return f"{where}: {dotted} {_demand(mistake)}, not {_quoted(mistake['input'])}"
+    return f"{where}: {dotted} {_demand(mistake)}, not {quoted(mistake['input'])}"
 
 
 def _demand(mistake: ErrorDetails) -> str:
     kind, context = mistake["type"], mistake.get("ctx", {})
-    if kind in _BOUNDS:
-        words, key = _BOUNDS[kind]
+    if kind in BOUNDS:
+        words, key = BOUNDS[kind]
         return f"must be {words} {context[key]}"
     if kind == "literal_error":
         return f"must be one of {context['expected']}".replace(" or ", ", ")
@@ -107,8 +102,3 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
         return annotation
     models = [found for one in get_args(annotation) if (found := _model_in(one))]
     return models[0] if models else None
-
-
-def _quoted(value: Any) -> str:
-    text = f"'{value}'" if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

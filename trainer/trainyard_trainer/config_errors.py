@@ -25,12 +25,13 @@ _TYPES = {
     "model_attributes_type": "keys and values",
     "path_type": "a path",
 }
-_BOUNDS = {
+BOUNDS = {
     "greater_than_equal": ("at least", "ge"),
     "greater_than": ("more than", "gt"),
     "less_than_equal": ("at most", "le"),
     "less_than": ("less than", "lt"),
 }
+"""Kinds of mistake: in words, and the name of the bound."""
 
 
 def sentence(
@@ -68,12 +69,12 @@ def _sentence(
     where = ".".join((_source(path, origin), *path))
     if mistake["type"] == "missing":
         return f"{where}: is required; set it."
-    return f"{where}: {_demand(cls, path, mistake)}; got {_quoted(mistake['input'])}."
+    return f"{where}: {_demand(cls, path, mistake)}; got {quoted(mistake['input'])}."
 
 
 def _demand(cls: type[BaseModel], path: tuple[str, ...], mistake: ErrorDetails) -> str:
     kind, context = mistake["type"], mistake.get("ctx", {})
-    if kind in _BOUNDS:
+    if kind in BOUNDS:
         return f"must be {_range(cls, path) or _bound(kind, context)}"
     if kind == "literal_error":
         return f"must be one of {str(context['expected']).replace(' or ', ', ')}"
@@ -85,7 +86,7 @@ def _demand(cls: type[BaseModel], path: tuple[str, ...], mistake: ErrorDetails) 
 
 
 def _bound(kind: str, context: Mapping[str, Any]) -> str:
-    words, key = _BOUNDS[kind]
+    words, key = BOUNDS[kind]
     return f"{words} {context[key]}"
 
 
@@ -94,7 +95,7 @@ def _range(cls: type[BaseModel], path: tuple[str, ...]) -> str:
     section = _section(cls, path[:-1])
     field = section.model_fields.get(path[-1]) if section else None
     found = []
-    for words, key in _BOUNDS.values():
+    for words, key in BOUNDS.values():
         for part in field.metadata if field else ():
             if getattr(part, key, None) is not None:
                 found.append(f"{words} {getattr(part, key)}")
@@ -128,6 +129,7 @@ def model_in(annotation: Any) -> type[BaseModel] | None:
     return models[0] if len(models) == 1 else None
 
 
-def _quoted(value: Any) -> str:
+def quoted(value: Any) -> str:
+    """A value as it was written, cut where it is long."""
     text = f"'{value}'" if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
