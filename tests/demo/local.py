@@ -123,10 +123,17 @@ def conclude(fetched: Path, job_file: Path, seconds: float) -> int:
         f"{status['attempt']} attempts\n"
         f"  storage   {status['logs']['uri'].removesuffix('/logs')}\n"
         f"  weights   {weights.relative_to(CHECKOUT)}\n"
+        f"  objects   {objects().relative_to(CHECKOUT)}, each a file\n"
         f"  took      {seconds:.0f} s"
     )
     survived = status["phase"] == "Succeeded" and status["attempt"] == 2
     return 0 if survived and accuracy >= ENOUGH else 1
+
+
+def objects() -> Path:
+    """Where this machine keeps what the job stored."""
+    bucket = PLACE / "s3" / BUCKET
+    return bucket / "runs" if bucket.is_dir() else PLACE / "runs"
 
 
 def shown(*arguments: object) -> list[str]:
