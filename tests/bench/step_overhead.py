@@ -18,7 +18,7 @@ Block = tuple[tuple[float, float], tuple[float, float]]
 
 
 def compare_step_overhead() -> Comparison:
-    """1,000 steps of each, one thread, 10 steps in turns.
+    """1,000 steps of each, one thread, 5 steps in turns.
 
     CPU time is compared: on a machine with other work, wall time is that work's too.
     """
@@ -26,7 +26,7 @@ def compare_step_overhead() -> Comparison:
         blocks = run_blocks(Path(name))
     wall = median(ours[0] / raw[0] for ours, raw in blocks)
     return Comparison(
-        what="10 steps of the digits, CPU",
+        what="5 steps of the digits, CPU",
         other_name="raw PyTorch loop",
         ours=[ours[1] for ours, _ in blocks],
         other=[raw[1] for _, raw in blocks],
