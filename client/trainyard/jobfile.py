@@ -18,7 +18,7 @@ from trainyard.errors import Rejected, UsageError
 from trainyard.findings import nearest, rejection
 from trainyard.locate import LOCAL_FOLDER, as_uri
 from trainyard.yamltext import KeyPath, Located, parse_yaml, read_yaml
-from trainyard_operator.api import NAME_PATTERN, JobSpec, TrainingJob
+from trainyard_operator.api import LONGEST_NAME, NAME_PATTERN, JobSpec, TrainingJob
 from trainyard_operator.contract import API_VERSION, JOB_KIND
 
 _SUFFIXES = {".yaml", ".yml", ".json"}
@@ -184,8 +184,9 @@ def _rules(job: TrainingJob) -> list[tuple[KeyPath, bool, str]]:
     rules: list[tuple[KeyPath, bool, str]] = [
         (
             ("metadata", "name"),
-            bool(re.match(NAME_PATTERN, name)) and len(name) <= 63,
-            f"must be small letters, digits and dashes, from a letter, at most 63; not '{name}'",
+            bool(re.match(NAME_PATTERN, name)) and len(name) <= LONGEST_NAME,
+            f"must be small letters, digits and dashes, from a letter, at most {LONGEST_NAME}; "
+            f"not '{name}'",
         )
     ]
     if spec.storage:

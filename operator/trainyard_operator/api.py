@@ -13,6 +13,8 @@ from trainyard_operator.contract import API_VERSION, JOB_KIND
 
 MAX_NODES = 1024
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+LONGEST_NAME = 50
+"""Of a job: with `-worker-1023` after it, it is a host name of at most 63 letters."""
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 Text = Annotated[str, Field(max_length=1024)]
 Uri = Annotated[str, Field(min_length=1, max_length=1024)]

@@ -9,15 +9,15 @@ from typing import Any
 
 import yaml
 
-from trainyard_operator.api import JobSpec
+from trainyard_operator.api import LONGEST_NAME, NAME_PATTERN, JobSpec
 from trainyard_operator.contract import GROUP, JOB_KIND, JOB_PLURAL, VERSION
 from trainyard_operator.status import JobStatus
 
 NAME_RULE = {
-    "rule": "self.metadata.name.size() <= 50 && "
-    "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-    "message": "metadata.name becomes part of host names: at most 50 lower-case letters, digits "
-    "and '-', beginning with a letter and not ending with '-'.",
+    "rule": f"self.metadata.name.size() <= {LONGEST_NAME} && "
+    f"self.metadata.name.matches('{NAME_PATTERN}')",
+    "message": f"metadata.name becomes part of host names: at most {LONGEST_NAME} lower-case "
+    "letters, digits and '-', beginning with a letter and not ending with '-'.",
 }
 COLUMNS = (
     ("Phase", "string", ".status.phase", 0),

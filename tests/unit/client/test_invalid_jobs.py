@@ -81,7 +81,7 @@ CASES = {
         HEAD.replace("digits", "Digits") + "  recipe: classification\n",
         5,
         "error: job.yaml:3:12: metadata.name must be small letters, digits and dashes, from a "
-        "letter, at most 63; not 'Digits'\n",
+        "letter, at most 50; not 'Digits'\n",
     ),
 }
 

@@ -45,7 +45,8 @@ def test_library_enters_in_one_module(library: str, home: str):
 
 def test_operator_may_do_only_this():
     documents = yaml.safe_load_all((ROOT / "manifests" / "install" / "operator.yaml").read_text())
-    [role] = [item for item in documents if item["kind"] == "ClusterRole"]
+    named = {(item["kind"], item["metadata"]["name"]): item for item in documents}
+    role = named["ClusterRole", "trainyard-operator"]
     rights = {(r, v) for rule in role["rules"] for r in rule["resources"] for v in rule["verbs"]}
     assert rights == {
         *(("trainingjobs", verb) for verb in ("get", "list", "watch", "delete")),
