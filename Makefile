@@ -63,7 +63,7 @@ slow: setup ## Unit tests that train with several processes (90 s)
 integration: setup ## Against a real kube-apiserver, etcd and S3
 	$(PYTEST) tests/integration
 
-e2e: setup cluster-up ## On the two-node cluster, with pods that really run
+e2e: setup $(if $(KUBECONFIG),,cluster-up) ## On two nodes with pods that really run; or on the cluster of KUBECONFIG
 	$(PYTEST) tests/e2e
 
 bench: setup ## Ratios side by side in one run

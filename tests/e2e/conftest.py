@@ -35,7 +35,8 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    if kubeconfig := os.environ.get("KUBECONFIG"):
+    kubeconfig = os.environ.get("KUBECONFIG")
+    if kubeconfig and not is_test_cluster(kubeconfig):
         endpoint = os.environ["TRAINYARD_TEST_S3_ENDPOINT"]
         environment = base_environment(kubeconfig, {}, Path("/usr/bin"))
         return Cluster(environment, endpoint, is_own=False)
@@ -43,6 +44,11 @@ def cluster() -> Cluster:
     environment = base_environment(extra["KUBECONFIG"], extra, fullcluster.binaries())
     install()
     return Cluster(environment, extra["TRAINYARD_TEST_S3_ENDPOINT"], is_own=True)
+
+
+def is_test_cluster(kubeconfig: str) -> bool:
+    """Whether `cluster.py env` set the variable."""
+    return fullcluster.is_up() and Path(kubeconfig) == fullcluster.kubeconfig()
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +93,17 @@ def namespace(cluster: Cluster) -> Iterator[Namespace]:
     namespace.kubectl("delete", "namespace", name, "--wait=false")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def make_short_job(make_job: Any, few_digits: str) -> Any:
+    """Builder of jobs over few images, which are over soon."""
+    short = {
+        "dataset": {"uri": few_digits, "mountPath": "/data"},
+        "config": {"training": {"epochs": 1}},
+    }
+    return lambda name, **spec: make_job(name, **{**short, **spec})
+
+
+@pytest.fixture(scope="session")
 def make_job(cluster: Cluster, dataset: str) -> Any:
     """Builder of digits jobs for this cluster: fields of the spec replaced, None removes one."""
 
