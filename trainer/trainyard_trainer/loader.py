@@ -45,12 +45,15 @@ class Split:
         total = len(indices)
         if total == 0:
             return [], [], []
-        share = indices[self.rank :: self.world_size]
-        if len(share) == 0:
+        share = indices if self.world_size == 1 else indices[self.rank :: self.world_size]
+        size = len(share)
+        if size == 0:
             # DDP needs every rank in its collectives: a sample that counts for nothing.
             return [indices[:1]], [0.0], [0]
+        if size <= self.micro_batch_size:
+            return [share], [size * self.world_size / total], [size]
         # Evenly: a last piece of one sample would be too few for batch normalisation.
-        pieces = list(share.tensor_split(-(-len(share) // self.micro_batch_size)))
+        pieces = list(share.tensor_split(-(-size // self.micro_batch_size)))
         counts = [len(piece) for piece in pieces]
         return pieces, [count * self.world_size / total for count in counts], counts
 
