@@ -1,7 +1,8 @@
 """Averages of training metrics that cost the step next to nothing, and how numbers are written."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -25,20 +26,14 @@ class Meter:
 
     def __init__(self, rank: int = 0) -> None:
         self._rank = rank
-        self._values: dict[str, list[Tensor]] = {}
-        self._counts: dict[str, list[int]] = {}
-        self._steps: dict[str, list[int]] = {}
+        self._unread: defaultdict[str, list[tuple[Tensor, int, int]]] = defaultdict(list)
         self._losses: set[str] = set()
         self.sums: dict[str, tuple[float, int]] = {}
         """Of the epoch so far, up to the last `read`: sum over samples, number of samples."""
 
     def add(self, name: str, value: Tensor, count: int, step: int) -> None:
         """Note a mean over `count` samples, a scalar without graph."""
-        if name not in self._values:
-            self._values[name], self._counts[name], self._steps[name] = [], [], []
-        self._values[name].append(value)
-        self._counts[name].append(count)
-        self._steps[name].append(step)
+        self._unread[name].append((value, count, step))
 
     def add_loss(self, name: str, value: Tensor, count: int, step: int) -> None:
         """As `add`, for one that must be finite."""
@@ -48,22 +43,23 @@ class Meter:
     def read(self) -> dict[str, float]:
         """Means since the last read. Raises LossNotFinite naming the step."""
         means = {}
-        for name, values in self._values.items():
-            if not values:
+        for name, unread in self._unread.items():
+            if not unread:
                 continue
+            values, counts, steps = zip(*unread, strict=True)
             numbers = torch.stack(values).double().tolist()
             if name in self._losses:
-                self._check(name, numbers)
-            total, count = _sum(numbers, self._counts[name])
+                self._check(name, numbers, steps)
+            total, count = _sum(numbers, counts)
             before, counted = self.sums.get(name, (0.0, 0))
             self.sums[name] = (before + total, counted + count)
             if count:
                 means[name] = total / count
-            self._values[name], self._counts[name], self._steps[name] = [], [], []
+            unread.clear()
         return means
 
-    def _check(self, name: str, numbers: list[float]) -> None:
-        for number, step in zip(numbers, self._steps[name], strict=True):
+    def _check(self, name: str, numbers: Sequence[float], steps: Sequence[int]) -> None:
+        for number, step in zip(numbers, steps, strict=True):
             if not math.isfinite(number):
                 raise LossNotFinite(name, number, step, self._rank)
 
@@ -80,7 +76,7 @@ class Meter:
         self.sums = {}
 
 
-def _sum(numbers: list[float], counts: list[int]) -> tuple[float, int]:
+def _sum(numbers: Sequence[float], counts: Sequence[int]) -> tuple[float, int]:
     pairs = [(value, count) for value, count in zip(numbers, counts, strict=True) if count]
     return math.fsum(value * count for value, count in pairs), sum(count for _, count in pairs)
 
