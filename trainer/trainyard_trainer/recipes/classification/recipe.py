@@ -74,7 +74,7 @@ class Classification(Recipe[Config]):
         """One loss, with the batch's accuracy beside it."""
         images, target = batch
         logits = modules["model"](self._normalize(images))
-        accuracy = (logits.detach().argmax(dim=1) == target).float().mean()
+        accuracy = (logits.argmax(dim=1) == target).mean(dtype=torch.float32)
         yield Loss("main", self.criterion(logits, target), {"accuracy": accuracy})
 
     def evaluate_batch(self, modules: Modules, batch: Batch) -> Mapping[str, Any]:
