@@ -121,7 +121,7 @@ class Interrupted(Classification):
             self._raw.run(BLOCK)
             resumed = clocks()
             self.blocks.append((since(self._resumed, ended), since(ended, resumed)))
-            # Its reports are due once a second: of its own time.
+            # Its reports are due twice a second: of its own time.
             self.progress.next_write += since(ended, resumed)[0]
             self._resumed = resumed
         return super().losses(modules, batch)

@@ -13,8 +13,7 @@ from trainyard_trainer.checkpoint import Checkpointer
 from trainyard_trainer.metrics import decimal
 from trainyard_trainer.recipe import Position
 
-MOST_OFTEN_SECONDS = 1.0
-"""Between reports of the hot loop; saves and ends of epochs are reported at once."""
+MOST_OFTEN_SECONDS = 0.5
 
 
 @dataclass
