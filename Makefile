@@ -17,7 +17,7 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: setup ## Train the digits on two ranks, kill one, recover, fetch the best checkpoint (90 s)
+demo: setup ## Train the digits on two ranks, kill one, recover, fetch the best checkpoint (a minute)
 	@$(BIN)/python tests/demo/local.py
 
 demo-cluster: setup cluster-up ## The same through kubectl on a two-node Kubernetes

@@ -88,18 +88,23 @@ def failure_tail(status: JobStatus) -> list[str]:
 
 def next_command(job: Job) -> str:
     """What a person most likely wants to type next."""
+    place = f" -n {job.namespace}" if job.cluster and job.namespace != "default" else ""
+    return f"trainyard {_next_step(job)}{place}"
+
+
+def _next_step(job: Job) -> str:
     status, name, failure = job.status, job.name, job.status.failure
     if status.phase == "Succeeded":
         best, latest = status.checkpoints.best, status.checkpoints.latest
         saved = "best" if best else "latest" if latest else None
-        return f"trainyard fetch {name} {saved}" if saved else f"trainyard logs {name}"
+        return f"fetch {name} {saved}" if saved else f"logs {name}"
     if status.phase == "Failed":
-        return f"trainyard logs {name} --failed"
+        return f"logs {name} --failed"
     if job.is_abandoned or status.phase == "Suspended":
-        return f"trainyard run {run_target(job)}" if job.local else f"trainyard resume {name}"
+        return f"run {run_target(job)}" if job.local else f"resume {name}"
     if failure and failure.attempt < status.attempt and failure.rank is not None:
-        return f"trainyard logs {name} --attempt {failure.attempt} --rank {failure.rank}"
-    return f"trainyard watch {name}" if job.cluster else f"trainyard logs {name} -f"
+        return f"logs {name} --attempt {failure.attempt} --rank {failure.rank}"
+    return f"watch {name}" if job.cluster else f"logs {name} -f"
 
 
 def end_lines(job: Job, uri: str | None) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.build import component
+from cluster.console import ClusterError, say
 from cluster.fullcluster import kubeconfig, s3_access
 from cluster.mounts import read_only_view
 from cluster.places import CHECKOUT
@@ -31,7 +32,8 @@ def prepare_namespace(name: str) -> None:
     and the Secret `s3-credentials`, for the pods of `pod-template.yaml`.
     """
     folders = {SITE: read_only_view(site_packages()), SOURCE: read_only_view(CHECKOUT)}
-    for claim in folders:
+    for claim, folder in folders.items():
+        _leave_other_checkout(name, claim, folder)
         _remove_unbound_volume(name, claim)
     objects = [build_namespace(name), build_secret(name, s3_access())]
     for claim, folder in folders.items():
@@ -109,6 +111,21 @@ def _volume_name(namespace: str, claim: str) -> str:
 
 def _build_list(items: list[dict[str, Any]]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+def _leave_other_checkout(namespace: str, claim: str, folder: Path) -> None:
+    """A volume's folder cannot be changed: a namespace of another checkout is made anew.
+
+    Raises ClusterError for `default`, which cannot be deleted.
+    """
+    volume = f"pv/{_volume_name(namespace, claim)}"
+    found = kubectl("get", volume, "--ignore-not-found", "--output=jsonpath={.spec.local.path}")
+    if found in ("", str(folder)):
+        return
+    if namespace == "default":
+        raise ClusterError("`default` uses another checkout: start anew with `make cluster-down`.")
+    say(f"namespace {namespace} used another checkout: made anew")
+    kubectl("delete", f"namespace/{namespace}", "--ignore-not-found", "--timeout=120s")
 
 
 def _remove_unbound_volume(namespace: str, claim: str) -> None:

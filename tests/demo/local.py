@@ -124,7 +124,10 @@ def conclude(fetched: Path, job_file: Path, seconds: float) -> int:
         f"  storage   {status['logs']['uri'].removesuffix('/logs')}\n"
         f"  weights   {weights.relative_to(CHECKOUT)}\n"
         f"  objects   {objects().relative_to(CHECKOUT)}, each a file\n"
-        f"  took      {seconds:.0f} s"
+        f"  took      {seconds:.0f} s\n"
+        "The S3 server, if one was there, has ended with the demonstration. To go on by hand:\n"
+        "  . .venv/bin/activate\n"
+        f"  trainyard run configs/digits.yaml --storage runs --dataset {DATA.relative_to(CHECKOUT)}"
     )
     survived = status["phase"] == "Succeeded" and status["attempt"] == 2
     return 0 if survived and accuracy >= ENOUGH else 1
