@@ -32,8 +32,9 @@ def prepare_namespace(name: str) -> None:
     and the Secret `s3-credentials`, for the pods of `pod-template.yaml`.
     """
     folders = {SITE: read_only_view(site_packages()), SOURCE: read_only_view(CHECKOUT)}
-    for claim, folder in folders.items():
-        _leave_other_checkout(name, claim, folder)
+    if any(_is_of_other_checkout(name, claim, folder) for claim, folder in folders.items()):
+        _make_way(name)
+    for claim in folders:
         _remove_unbound_volume(name, claim)
     objects = [build_namespace(name), build_secret(name, s3_access())]
     for claim, folder in folders.items():
@@ -113,19 +114,23 @@ def _build_list(items: list[dict[str, Any]]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
-def _leave_other_checkout(namespace: str, claim: str, folder: Path) -> None:
-    """A volume's folder cannot be changed: a namespace of another checkout is made anew.
+def _is_of_other_checkout(namespace: str, claim: str, folder: Path) -> bool:
+    volume = f"pv/{_volume_name(namespace, claim)}"
+    found = kubectl("get", volume, "--ignore-not-found", "--output=jsonpath={.spec.local.path}")
+    return found not in ("", str(folder))
+
+
+def _make_way(namespace: str) -> None:
+    """Deletes a namespace of another checkout, since a volume's folder cannot be changed.
 
     Raises ClusterError for `default`, which cannot be deleted.
     """
-    volume = f"pv/{_volume_name(namespace, claim)}"
-    found = kubectl("get", volume, "--ignore-not-found", "--output=jsonpath={.spec.local.path}")
-    if found in ("", str(folder)):
-        return
     if namespace == "default":
         raise ClusterError("`default` uses another checkout: start anew with `make cluster-down`.")
     say(f"namespace {namespace} used another checkout: made anew")
     kubectl("delete", f"namespace/{namespace}", "--ignore-not-found", "--timeout=120s")
+    volumes = (f"pv/{_volume_name(namespace, claim)}" for claim in (SITE, SOURCE))
+    kubectl("delete", *volumes, "--ignore-not-found", "--timeout=60s")
 
 
 def _remove_unbound_volume(namespace: str, claim: str) -> None:
