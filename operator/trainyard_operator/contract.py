@@ -73,6 +73,10 @@ class Env:
     """File that takes the termination summary; /dev/termination-log in a pod."""
     SCRATCH = "TRAINYARD_SCRATCH"
     """Writable directory of one pod and attempt, gone when it ends."""
+    NODE_MEMORY = "TRAINYARD_NODE_MEMORY"
+    """Directory in the node's memory that outlives a rank: the last snapshot is kept there."""
+    ORDER_TOKEN = "TRAINYARD_ORDER_TOKEN"  # noqa: S105  the variable's name
+    """What an Order must bring along; made for each gang."""
 
 
 PROGRESS_PORT = 9464
@@ -80,6 +84,13 @@ PROGRESS_PORT = 9464
 MASTER_PORT = 23456
 """Rendezvous port of torch.distributed, PyTorchJob's default."""
 PROGRESS_PATH = "/progress"
+STANDBY_PATH = "/standby"
+"""GET: a Standby as JSON, or 204 while ranks run. `?wait=<seconds>` answers later, but at once when
+the launcher begins to stand by."""
+ORDER_PATH = "/order"
+"""POST: an Order as JSON. 202: taken; 403: the wrong token; 409: not the attempt that is next."""
+STANDBY_SECONDS = 30
+"""How long a launcher whose ranks failed waits for an Order before it ends as they did."""
 TERMINATION_LOG = "/dev/termination-log"
 TERMINATION_BYTES = 4096
 """A kubelet keeps no more than this of a termination message."""
@@ -294,6 +305,44 @@ class Summary:
     @classmethod
     def from_json(cls, text: str | bytes) -> "Summary":
         """Ignores unknown keys. Raises ValueError where the text is no summary."""
+        return _from_known_keys(cls, text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standby:
+    """A launcher whose ranks have ended, and which could start them again in place."""
+
+    attempt: int
+    """The attempt that ended."""
+    summary: dict[str, Any]
+    """How it ended: the Summary that would be its pod's last word."""
+
+    def to_json(self) -> str:
+        """The text that `from_json` reads."""
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Standby":
+        """Ignores unknown keys. Raises ValueError."""
+        return _from_known_keys(cls, text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """Start the ranks of this node again, in place, as the next attempt."""
+
+    token: str
+    attempt: int
+    master_port: int
+    """Another one than the last attempt's, so that no rank meets a dying one."""
+
+    def to_json(self) -> str:
+        """The text that `from_json` reads."""
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Order":
+        """Ignores unknown keys. Raises ValueError."""
         return _from_known_keys(cls, text)
 
 

@@ -43,6 +43,10 @@ class RunContext:
     request: RunRequest
     config_from: str | None
     """YAML text of spec.configFrom."""
+    node_memory: Path | None = None
+    """Directory in the node's memory that outlives a rank; None: there is none."""
+    order_token: str | None = None
+    """What an Order must bring along; None: none is taken."""
 
     @property
     def world_size(self) -> int:
@@ -89,6 +93,8 @@ class RunContext:
                 ),
                 request=RunRequest.from_json(environ[Env.RUN]),
                 config_from=environ.get(Env.CONFIG_FROM),
+                node_memory=_path(environ.get(Env.NODE_MEMORY)),
+                order_token=environ.get(Env.ORDER_TOKEN) or None,
             )
         except KeyError as error:
             raise ConfigurationError(
@@ -97,6 +103,10 @@ class RunContext:
             ) from error
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"environment: {error}") from error
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
 
 
 @dataclass(frozen=True, kw_only=True)
