@@ -41,6 +41,9 @@ class OptimizerConfig(Section):
     """For adam and adamw: decay rates of the two moments, each from 0 up to 1."""
     eps: float = Field(default=1e-8, gt=0)
     """For adam and adamw: added to the denominator."""
+    fused: bool | None = None
+    """One kernel for the whole update: up to three times as fast. Unset means where all parameters
+    are floating-point numbers; false is for sparse gradients, which it does not take."""
 
 
 class ScheduleConfig(Section):

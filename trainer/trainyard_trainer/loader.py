@@ -42,11 +42,11 @@ class Split:
 
     def cut(self, indices: Tensor) -> tuple[list[Tensor], list[float], list[int]]:
         """This rank's micro-batches of a global batch, their weights and counts."""
-        total = len(indices)
+        total = indices.numel()  # len() of a tensor costs several times as much.
         if total == 0:
             return [], [], []
         share = indices if self.world_size == 1 else indices[self.rank :: self.world_size]
-        size = len(share)
+        size = share.numel()
         if size == 0:
             # DDP needs every rank in its collectives: a sample that counts for nothing.
             return [indices[:1]], [0.0], [0]
@@ -54,7 +54,7 @@ class Split:
             return [share], [size * self.world_size / total], [size]
         # Evenly: a last piece of one sample would be too few for batch normalisation.
         pieces = list(share.tensor_split(-(-size // self.micro_batch_size)))
-        counts = [len(piece) for piece in pieces]
+        counts = [piece.numel() for piece in pieces]
         return pieces, [count * self.world_size / total for count in counts], counts
 
 
@@ -123,7 +123,7 @@ class TrainLoader:
             indices, cursor = self.sampler.take(epoch, cursor, self.split.batch_size)
             pieces, weights, counts = self.split.cut(indices)
             keys = [(epoch, piece) for piece in pieces]
-            yield _Planned(keys, weights, counts, cursor, len(indices))
+            yield _Planned(keys, weights, counts, cursor, indices.numel())
 
     def _load(
         self, plan: Iterator["_Planned"], loaded: Iterator[Batch] | None

@@ -16,10 +16,11 @@ from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.evaluation import Evaluator
 from trainyard_trainer.loader import Split, StepBatch, TrainLoader
 from trainyard_trainer.metrics import Meter
+from trainyard_trainer.optimizers import parameters_of
 from trainyard_trainer.policy import Judge
 from trainyard_trainer.recipe import Data, Metric, Modules, Recipe, Stage
 from trainyard_trainer.rng import capture_rng, restore_rng
-from trainyard_trainer.stepper import DTYPES, Stepper, parameters_of
+from trainyard_trainer.stepper import DTYPES, Stepper
 
 
 @dataclass(kw_only=True)
