@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainyard_operator.contract import REPORT_FILE, Env, RunRequest, run_prefix
@@ -45,7 +45,7 @@ class RunContext:
     """YAML text of spec.configFrom."""
     node_memory: Path | None = None
     """Directory in the node's memory that outlives a rank; None: there is none."""
-    order_token: str | None = None
+    order_token: str | None = field(default=None, repr=False)
     """What an Order must bring along; None: none is taken."""
 
     @property

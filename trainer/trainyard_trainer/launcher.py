@@ -1,18 +1,22 @@
 """The entry point of a pod: prepares a node, runs its ranks, and says how they ended."""
 
 import dataclasses
+import json
 import os
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainyard_operator.contract import (
     RESULT_FILE,
+    STANDBY_SECONDS,
     TERMINATION_BYTES,
     TERMINATION_LOG,
     Cause,
     Env,
+    Order,
+    Standby,
     Summary,
 )
 from trainyard_trainer import preparation
@@ -24,8 +28,9 @@ from trainyard_trainer.logs import Console
 from trainyard_trainer.progress_server import ProgressServer, read_report
 from trainyard_trainer.ranks import LIBRARIES, WORKER, ForkServer, Ranks
 from trainyard_trainer.signals import SignalQueue
+from trainyard_trainer.standby import OrderDesk, can_restart
 from trainyard_trainer.storage import Storage
-from trainyard_trainer.summary import compose
+from trainyard_trainer.summary import Circumstances, RankEnd, compose
 from trainyard_trainer.supervisor import Supervisor
 
 FLUSH_SECONDS = 8.0
@@ -74,6 +79,7 @@ class _Launcher:
         )
         self._server = ForkServer(preload, run.processes_per_node)
         self._run, self._target = run, target
+        self._desk = OrderDesk(run.attempt, run.order_token, self._signals.wake)
         self._logs = NodeLogs(run, Console())
         self._storage: Storage | None = None
 
@@ -88,6 +94,7 @@ class _Launcher:
             text = traceback.format_exception_only(error)[-1].strip()
             summary = Summary(exit_code=1, message=f"the launcher failed: {text}")
         finally:
+            self._desk.close()
             self._server.kill()
         self._logs.say(f"ends with exit code {summary.exit_code}: {summary.message}")
         write_summary(self._run.termination_log, summary)
@@ -95,10 +102,23 @@ class _Launcher:
         return summary.exit_code
 
     def _train(self) -> Summary:
+        """Attempt after attempt, as long as the planner orders another."""
         with self._signals.interrupting():
             run = self._prepare()
-        ranks = Ranks(run, self._server, self._target)
-        ends, known = Supervisor(self._server, ranks, self._signals, self._logs).watch(run.attempt)
+        ranks = Ranks(run.scratch, self._server, self._target)
+        supervisor = Supervisor(self._server, ranks, self._signals, self._logs, self._desk)
+        if order := self._desk.take():
+            run = self._begin(order, run)
+        while True:
+            summary = self._summarise(run, *supervisor.watch(run))
+            if self._desk.is_open and not self._desk.has_order and can_restart(summary):
+                self._stand_by(run, summary, supervisor)
+            order = self._desk.last_call()
+            if order is None:
+                return summary
+            run = self._begin(order, run)
+
+    def _summarise(self, run: RunContext, ends: Sequence[RankEnd], known: Circumstances) -> Summary:
         summary = compose(ends, known)
         if run.node_index != 0:
             return summary
@@ -108,6 +128,22 @@ class _Launcher:
             report=dataclasses.asdict(report) if report else None,
             result=any(end.rank == end.exit_code == 0 for end in ends) and self._has_result(),
         )
+
+    def _stand_by(self, run: RunContext, summary: Summary, supervisor: Supervisor) -> None:
+        self._logs.say(
+            f"attempt {run.attempt} failed ({summary.message}); standing by for "
+            f"{STANDBY_SECONDS:g} s to start again in place"
+        )
+        # As a kubelet would keep it, so that both ways tell the same.
+        self._desk.stand_by(Standby(attempt=run.attempt, summary=json.loads(summary.to_json())))
+        supervisor.stand_by(STANDBY_SECONDS)
+
+    def _begin(self, order: Order, run: RunContext) -> RunContext:
+        """The next attempt, with nothing left of the one before but what was prepared for all."""
+        report_file(run.scratch).unlink(missing_ok=True)
+        self._logs.begin_attempt(order.attempt)
+        self._logs.say(f"attempt {order.attempt} is ordered: ranks start again in place")
+        return dataclasses.replace(run, attempt=order.attempt, master_port=order.master_port)
 
     def _prepare(self) -> RunContext:
         run = self._run
@@ -125,13 +161,16 @@ class _Launcher:
         return run
 
     def _serve_progress(self) -> None:
-        if self._run.node_index != 0 or self._run.progress_port is None:
+        port = self._run.progress_port
+        if port is None or (self._run.node_index != 0 and not self._desk.is_open):
+            self._desk.close()
             return
         try:
-            ProgressServer(self._run, self._run.progress_port)
+            ProgressServer(self._run, port, self._desk)
         except OSError as error:
+            self._desk.close()
             reason = os.strerror(error.errno) if error.errno else error
-            self._logs.say(f"progress is not served on port {self._run.progress_port}: {reason}")
+            self._logs.say(f"progress is not served on port {port}: {reason}")
 
     def _has_result(self) -> bool:
         try:

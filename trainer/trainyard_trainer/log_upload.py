@@ -98,8 +98,7 @@ class NodeLogs:
         self._upload = bool(run.request.logs.get("upload", True))
         self._uploader: SegmentUploader | None = None
         self._ranks: dict[int, LogStream] = {}
-        prefix = node_log_prefix(run.attempt, run.node_index)
-        self.node = self._open(node_label(run.node_index), prefix)
+        self.node = self._open_node(run.attempt)
         """The launcher's own stream."""
         self.flush_at = time.monotonic() + run.flush_seconds
         """When segments are next due, on the monotonic clock."""
@@ -108,6 +107,12 @@ class NodeLogs:
         """From now on closed segments go there."""
         if self._upload:
             self._uploader = SegmentUploader(storage)
+
+    def begin_attempt(self, attempt: int) -> None:
+        """Close what the attempt before wrote, and let the launcher's lines go to the new one."""
+        self._flush()
+        self._ranks.clear()
+        self.node = self._open_node(attempt)
 
     def open_rank(self, rank: int, attempt: int) -> LogStream:
         """A fresh stream for a rank; rank 0's lines bear no label on the console."""
@@ -129,21 +134,27 @@ class NodeLogs:
         is_due = now >= self.flush_at
         if is_due:
             self.flush_at = now + self._run.flush_seconds
+        self._flush(only_full=not is_due)
+
+    def _flush(self, *, only_full: bool = False) -> None:
         if self._uploader is None:
             return
-        for stream in (self.node, *self._ranks.values()):
-            if (is_due or stream.is_full) and (segment := stream.cut()):
-                self._uploader.put(segment)
         if lost := self._uploader.take_lost():
             self.say(f"{lost} log segments were dropped: storage has been away for too long.")
+        for stream in (self.node, *self._ranks.values()):
+            if (stream.is_full or not only_full) and (segment := stream.cut()):
+                self._uploader.put(segment)
 
     def close(self, timeout_seconds: float) -> None:
         """Write everything that is left, for at most so long."""
         if self._uploader is not None:
-            self.flush_at = 0
-            self.flush_due(time.monotonic())
+            self._flush()
             if left := self._uploader.close(timeout_seconds):
                 self.say(f"{left} log segments were not stored: storage cannot be reached.")
+
+    def _open_node(self, attempt: int) -> LogStream:
+        index = self._run.node_index
+        return self._open(node_label(index), node_log_prefix(attempt, index))
 
     def _open(self, label: str, key_prefix: str) -> LogStream:
         return LogStream(self._console, label, key_prefix if self._upload else None)

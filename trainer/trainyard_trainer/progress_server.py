@@ -1,19 +1,32 @@
-"""What the operator and Prometheus read of a run: rank 0's newest report, served by the launcher.
+"""What a launcher serves: rank 0's newest report on the first node, and on all of them the way to
+start their ranks again in place.
 
-It reads a file and runs in a thread of the launcher's process, so that no rank ever waits for it.
+It runs in threads of the launcher's process, so that no rank ever waits for it.
 """
 
 import contextlib
+import dataclasses
 import ipaddress
 import json
+import math
+import sys
 import threading
 from collections.abc import Iterator
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
-from trainyard_operator.contract import PROGRESS_PATH, Report
+from trainyard_operator.contract import ORDER_PATH, PROGRESS_PATH, STANDBY_PATH, Report
 from trainyard_trainer.context import RunContext, report_file
+from trainyard_trainer.standby import OrderDesk, parse_order
+
+ORDER_BYTES = 4096
+"""An order is far smaller."""
+WAIT_SECONDS = 60
+"""The longest that one request may wait."""
+
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _JSON = "application/json"
@@ -28,14 +41,13 @@ _PROGRESS_NUMBERS = {
 
 
 class ProgressServer:
-    """GET /progress (JSON), /metrics (Prometheus) and /healthz."""
+    """GET /standby and /healthz, POST /order; on the first node /progress and /metrics, too."""
 
-    def __init__(self, run: RunContext, port: int) -> None:
+    def __init__(self, run: RunContext, port: int, desk: OrderDesk) -> None:
         """Raises OSError where the port is taken. port: 0 picks a free one."""
         host = "127.0.0.1" if is_loopback(run.master_addr) else "0.0.0.0"  # noqa: S104
-        handler = type("_RunHandler", (_Handler,), {"run": run})
-        self._server = ThreadingHTTPServer((host, port), handler)
-        self._server.daemon_threads = True
+        self._server = _Server((host, port), _Handler)
+        self._server.run, self._server.desk = run, desk
         self.address: tuple[str, int] = self._server.server_address[:2]  # type: ignore[assignment]
         threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="progress-server", daemon=True
@@ -106,34 +118,88 @@ def _escaped(label: str) -> str:
     return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Server(ThreadingHTTPServer):
     run: RunContext
+    desk: OrderDesk
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of whoever has gone before the answer."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
     timeout = 10
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # The body would else wait for the headers' acknowledgement.
 
     def do_GET(self) -> None:
         """Answer one request."""
-        path = self.path.partition("?")[0]
-        if path == PROGRESS_PATH:
-            report = read_report(self.run.scratch)
-            if report is None:
-                self._answer(503, _JSON, '{"error": "no rank has reported yet"}')
-            else:
-                self._answer(200, _JSON, report.to_json())
-        elif path == "/metrics":
-            report = read_report(self.run.scratch)
-            self._answer(200, _TEXT, prometheus_text(self.run, report))
-        elif path == "/healthz":
-            self._answer(200, _TEXT, "ok\n")
+        path, _, query = self.path.partition("?")
+        answers = {
+            "/healthz": lambda: self._answer(200, "ok\n", _TEXT),
+            STANDBY_PATH: lambda: self._answer_standby(query),
+        }
+        if self.server.run.node_index == 0:
+            answers |= {PROGRESS_PATH: self._answer_progress, "/metrics": self._answer_metrics}
+        if answer := answers.get(path):
+            answer()
         else:
-            known = f"{PROGRESS_PATH}, /metrics, /healthz"
-            self._answer(404, _JSON, json.dumps({"error": f"no '{path}'; there are {known}"}))
+            self._refuse(404, f"no '{path}'; there are {', '.join(sorted(answers))}")
 
-    def _answer(self, status: int, content_type: str, text: str) -> None:
+    def do_POST(self) -> None:
+        """Take an order; the connection ends with it, whatever else was sent."""
+        self.close_connection = True
+        length = self.headers.get("Content-Length", "")
+        if self.path != ORDER_PATH:
+            self._refuse(404, f"no '{self.path}'; orders are taken at {ORDER_PATH}")
+        elif not length.isdecimal() or int(length) > ORDER_BYTES:
+            self._refuse(400, f"send a Content-Length of at most {ORDER_BYTES}")
+        else:
+            try:
+                order = parse_order(self.rfile.read(int(length)))
+            except ValueError as error:
+                self._refuse(400, str(error))
+                return
+            status, reason = self.server.desk.hand_in(order)
+            key = "message" if status == HTTPStatus.ACCEPTED else "error"
+            self._answer(status, json.dumps({key: reason}))
+
+    def _answer_progress(self) -> None:
+        report = read_report(self.server.run.scratch)
+        if report is None:
+            self._refuse(503, "no rank has reported yet")
+        else:
+            self._answer(200, report.to_json())
+
+    def _answer_metrics(self) -> None:
+        run = dataclasses.replace(self.server.run, attempt=self.server.desk.attempt)
+        self._answer(200, prometheus_text(run, read_report(run.scratch)), _TEXT)
+
+    def _answer_standby(self, query: str) -> None:
+        try:
+            seconds = float(parse_qs(query).get("wait", ["0"])[-1])
+        except ValueError:
+            seconds = math.nan
+        if not 0 <= seconds <= WAIT_SECONDS:
+            self._refuse(400, f"wait: expected 0 to {WAIT_SECONDS} seconds")
+        elif standby := self.server.desk.standby(seconds):
+            self._answer(200, standby.to_json())
+        else:
+            self._answer(204, "")
+
+    def _refuse(self, status: int, reason: str) -> None:
+        self._answer(status, json.dumps({"error": reason}))
+
+    def _answer(self, status: int, text: str, content_type: str = _JSON) -> None:
         body = text.encode()
         self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
+        if body:
+            self.send_header("Content-Type", content_type)
+        if status != HTTPStatus.NO_CONTENT:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 

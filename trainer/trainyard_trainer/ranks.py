@@ -9,7 +9,9 @@ import sys
 from collections.abc import Mapping
 from multiprocessing import Pipe
 from multiprocessing.reduction import send_handle
+from pathlib import Path
 
+from trainyard_operator.contract import Env
 from trainyard_trainer import cgroup
 from trainyard_trainer.context import Failure, Rank, RunContext, failure_file, pid_file
 from trainyard_trainer.fork_server import Message, Preload, RankEnded, RankStarted
@@ -72,8 +74,8 @@ class ForkServer:
 class Ranks:
     """The rank processes of this node, in their current attempt."""
 
-    def __init__(self, run: RunContext, server: ForkServer, target: str = WORKER) -> None:
-        self._run, self._server, self._target = run, server, target
+    def __init__(self, scratch: Path, server: ForkServer, target: str = WORKER) -> None:
+        self._scratch, self._server, self._target = scratch, server, target
         self._pids: dict[int, int] = {}
         self._waiting: set[int] = set()
         self._pending: signal.Signals | None = None
@@ -88,12 +90,12 @@ class Ranks:
         """Global ranks that were started and have not ended."""
         return {*self._waiting, *self._pids}
 
-    def start(self, attempt: int) -> dict[int, int]:
+    def start(self, run: RunContext) -> dict[int, int]:
         """Start all ranks of this node; returns the descriptor of each one's output.
 
         To restart in place, call it again with the next attempt once none is alive.
         """
-        run = dataclasses.replace(self._run, attempt=attempt)
+        run = dataclasses.replace(run, order_token=None)  # Not for the program that trains.
         self._pending = None
         outputs = {}
         for local_rank in range(run.processes_per_node):
@@ -106,7 +108,7 @@ class Ranks:
 
     def note(self, message: RankStarted | RankEnded) -> None:
         """Keep account of what the fork server says."""
-        path = pid_file(self._run.scratch, message.rank)
+        path = pid_file(self._scratch, message.rank)
         if isinstance(message, RankStarted):
             self._waiting.discard(message.rank)
             self._pids[message.rank] = message.pid
@@ -122,7 +124,7 @@ class Ranks:
     def failure(self, rank: int) -> Failure | None:
         """What an ended rank says of itself."""
         try:
-            return Failure(**json.loads(failure_file(self._run.scratch, rank).read_text()))
+            return Failure(**json.loads(failure_file(self._scratch, rank).read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
@@ -155,12 +157,14 @@ def rank_environ(rank: Rank) -> dict[str, str]:
 def _environ(processes: int) -> dict[str, str]:
     """What the fork server's imports must find, since libraries read it once."""
     share = max(1, cgroup.processors() // processes)
-    return {
+    environ = {
         # torch.cuda.is_available() would else initialise CUDA, which no fork survives.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
         "OMP_NUM_THREADS": str(share),
         **os.environ,
     }
+    environ.pop(Env.ORDER_TOKEN, None)
+    return environ
 
 
 def _spawn(connection: int, output: int, environ: dict[str, str]) -> int:

@@ -36,6 +36,11 @@ class SignalQueue:
             return list(os.read(self._read, 4096))
         return []
 
+    def wake(self) -> None:
+        """Make `fileno` readable from another thread; `take` gives 0 for it."""
+        with contextlib.suppress(BlockingIOError):  # Full: it is readable.
+            os.write(self._write, b"\0")
+
     @contextlib.contextmanager
     def interrupting(self) -> Iterator[None]:
         """In this block a request to stop raises Stopped, wherever the main thread is."""

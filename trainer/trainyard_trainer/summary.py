@@ -34,6 +34,8 @@ class Circumstances:
 
     stop_seconds: float | None = None
     """How long ranks were given to stop on request; None: no stop was requested."""
+    for_restart: bool = False
+    """Whether ranks were killed to start again in place."""
     fork_server_code: int | None = None
     """How the fork server ended, where it did so before the ranks."""
     out_of_memory: bool = False
@@ -113,6 +115,13 @@ def _stopped_by_signal(end: RankEnd, known: Circumstances) -> Summary:
             exit_code=ExitCode.CHECKPOINTED,
             message="stopped on request before training began",
             cause=Cause.CHECKPOINTED,
+        )
+    if known.for_restart:
+        return Summary(
+            exit_code=_shell_code(-signal.SIGTERM),
+            message=f"rank {end.rank} was killed for a restart in place that was called off",
+            cause=Cause.POD_DELETED,
+            rank=end.rank,
         )
     waited = f" within {known.stop_seconds:.0f} s" if known.stop_seconds else ""
     return Summary(

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from unit.launcher.nodes import Launch
+from unit.launcher.nodes import Launch, Planner, free_port
 
 HERE = Path(__file__).parent
-_LAUNCH = (
-    "import os, sys; from trainyard_trainer.launcher import launch; "
-    "os._exit(launch(os.environ, sys.argv[1], ()))"
-)
+_LAUNCH = """
+import os, sys
+from trainyard_trainer import launcher
+launcher.STANDBY_SECONDS = float(os.environ.get("STANDBY_SECONDS", launcher.STANDBY_SECONDS))
+os._exit(launcher.launch(os.environ, sys.argv[1], ()))
+"""
 
 
 @pytest.fixture
@@ -37,3 +39,9 @@ def launch() -> Iterator[Launch]:
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+@pytest.fixture
+def planner() -> Planner:
+    """Of the launcher that is started with its `environ`."""
+    return Planner(free_port())

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from unit.launcher.nodes import RUN_PREFIX, Launch, make_environ
+from unit.launcher.nodes import RUN_PREFIX, TRAINING, Launch, make_environ, wait_for_lines
 
 from trainyard_operator.contract import Summary
 
@@ -25,24 +25,6 @@ def summary_in(folder: Path) -> Summary:
 def stored_log(folder: Path, name: str) -> str:
     segments = sorted((folder / "storage" / RUN_PREFIX / "logs/a1" / name).glob("*.log.gz"))
     return "".join(gzip.decompress(segment.read_bytes()).decode() for segment in segments)
-
-
-TRAINING = (
-    "[node 0] rank 0 started",
-    "[node 0] rank 1 started",
-    "training",
-    "[rank 1] training",
-)
-
-
-def wait_for_lines(process: "subprocess.Popen[str]", *beginnings: str) -> None:
-    """Read the output until a line of each kind has come."""
-    awaited = set(beginnings)
-    assert process.stdout is not None
-    while awaited:
-        line = process.stdout.readline()
-        assert line, f"ended before {awaited} came"
-        awaited -= {beginning for beginning in awaited if line.startswith(beginning)}
 
 
 def is_running(pid: int) -> bool:

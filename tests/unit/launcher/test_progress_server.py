@@ -1,16 +1,18 @@
 """What the operator and Prometheus read over HTTP."""
 
-import http.client
+import dataclasses
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from unit.launcher.nodes import make_run
+from unit.launcher.nodes import TOKEN, Planner, make_run
 
-from trainyard_operator.contract import Report
+from trainyard_operator.contract import Order, Report, Standby
 from trainyard_trainer.context import RunContext, report_file
 from trainyard_trainer.progress_server import ProgressServer, is_loopback, prometheus_text
+from trainyard_trainer.standby import OrderDesk
 
 REPORT = Report(
     attempt=2,
@@ -35,19 +37,19 @@ def run(tmp_path: Path) -> RunContext:
 
 
 @pytest.fixture
-def server(run: RunContext) -> Iterator[ProgressServer]:
-    server = ProgressServer(run, 0)
+def desk() -> OrderDesk:
+    return OrderDesk(2, TOKEN, wake=lambda: None)
+
+
+@pytest.fixture
+def server(run: RunContext, desk: OrderDesk) -> Iterator[ProgressServer]:
+    server = ProgressServer(run, 0, desk)
     yield server
     server.close()
 
 
 def get(server: ProgressServer, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(*server.address, timeout=5)
-    connection.request("GET", path)
-    response = connection.getresponse()
-    body = response.read().decode()
-    connection.close()
-    return response.status, body
+    return Planner(server.address[1]).request("GET", path)
 
 
 def test_progress_is_unavailable_until_a_rank_reports(server: ProgressServer) -> None:
@@ -71,13 +73,15 @@ def test_unknown_path_names_the_known_ones(server: ProgressServer) -> None:
     status, body = get(server, "/favicon.ico")
     assert status == 404
     assert json.loads(body) == {
-        "error": "no '/favicon.ico'; there are /progress, /metrics, /healthz"
+        "error": "no '/favicon.ico'; there are /healthz, /metrics, /progress, /standby"
     }
 
 
-def test_port_in_use_is_an_error_of_the_system(run: RunContext, server: ProgressServer) -> None:
+def test_port_in_use_is_an_error_of_the_system(
+    run: RunContext, server: ProgressServer, desk: OrderDesk
+) -> None:
     with pytest.raises(OSError, match="in use"):
-        ProgressServer(run, server.address[1])
+        ProgressServer(run, server.address[1], desk)
 
 
 def test_metrics_are_prometheus_text(run: RunContext) -> None:
@@ -105,3 +109,71 @@ def test_metrics_are_prometheus_text(run: RunContext) -> None:
 )
 def test_only_a_local_run_is_served_locally(address: str, expected: bool) -> None:
     assert is_loopback(address) is expected
+
+
+STANDBY = Standby(attempt=2, summary={"exit_code": 137, "message": "rank 1 was killed"})
+ORDER = Order(token=TOKEN, attempt=3, master_port=24000)
+
+
+def test_standby_comes_to_who_waits_for_it(server: ProgressServer, desk: OrderDesk) -> None:
+    assert get(server, "/standby") == (204, "")
+    threading.Timer(0.05, desk.stand_by, [STANDBY]).start()
+    status, body = get(server, "/standby?wait=5")
+    assert (status, Standby.from_json(body)) == (200, STANDBY)
+
+
+@pytest.mark.parametrize("wait", ["-1", "61", "nan", "soon"])
+def test_time_to_wait_has_limits(server: ProgressServer, wait: str) -> None:
+    status, body = get(server, f"/standby?wait={wait}")
+    assert (status, json.loads(body)) == (400, {"error": "wait: expected 0 to 60 seconds"})
+
+
+def test_node_that_is_not_the_first_has_no_progress(run: RunContext, desk: OrderDesk) -> None:
+    other = ProgressServer(dataclasses.replace(run, node_index=1), 0, desk)
+    assert get(other, "/progress")[0] == get(other, "/metrics")[0] == 404
+    assert get(other, "/standby") == (204, "")
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "answer"),
+    [
+        (ORDER.to_json(), 202, {"message": "attempt 3 begins"}),
+        (
+            dataclasses.replace(ORDER, token="guessed").to_json(),
+            403,
+            {"error": "the token is not this gang's"},
+        ),
+        (
+            dataclasses.replace(ORDER, attempt=2).to_json(),
+            409,
+            {"error": "attempt 2 is not after attempt 2"},
+        ),
+        ("{", 400, {"error": "expected an object with token, attempt and master_port"}),
+        ("[" * 4096, 400, {"error": "expected an object with token, attempt and master_port"}),
+        ("{}", 400, {"error": "expected an object with token, attempt and master_port"}),
+        (
+            json.dumps({"token": TOKEN, "attempt": True, "master_port": 1}),
+            400,
+            {"error": "attempt: expected a number from 1 on"},
+        ),
+        (
+            json.dumps({"token": TOKEN, "attempt": 3, "master_port": 65536}),
+            400,
+            {"error": "master_port: expected a number from 1 to 65535"},
+        ),
+        (
+            json.dumps({"token": [TOKEN], "attempt": 3, "master_port": 1}),
+            400,
+            {"error": "token: expected a text"},
+        ),
+        ("x" * 4097, 400, {"error": "send a Content-Length of at most 4096"}),
+    ],
+)
+def test_orders_are_answered(
+    server: ProgressServer, desk: OrderDesk, body: str, status: int, answer: dict[str, str]
+) -> None:
+    answered = Planner(server.address[1]).request("POST", "/order", body)
+    assert (answered[0], json.loads(answered[1])) == (status, answer)
+    assert TOKEN not in answered[1]
+    assert desk.take() == (ORDER if status == 202 else None)

@@ -68,3 +68,53 @@ def leave_a_child(rank: Rank) -> int:
         time.sleep(60)
     print("done")
     return 0
+
+
+def die_at_first(rank: Rank) -> int:
+    """Attempt 1 ends by SIGKILL, with a process of its own; later ones say how they were begun."""
+    if rank.run.attempt == 1:
+        ignore_stop_after(rank.global_rank == 1)
+    token = os.environ.get("TRAINYARD_ORDER_TOKEN"), rank.run.order_token
+    print(f"attempt {rank.run.attempt} at port {os.environ['MASTER_PORT']}, token {token}")
+    return 0
+
+
+def ignore_stop_after(dies: bool) -> None:
+    """Leave a process behind, and die by SIGKILL or not at all."""
+    if os.fork() == 0:
+        print(f"helper {os.getpid()}", flush=True)
+        time.sleep(60)
+        os._exit(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(0.05)
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def stay_until_attempt(rank: Rank) -> int:
+    """Ignore requests to stop; end well in attempt 3."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print(f"attempt {rank.run.attempt} runs", flush=True)
+    while rank.run.attempt < 3:
+        time.sleep(0.01)
+    return 0
+
+
+def fail_until_attempt_26(rank: Rank) -> int:
+    """Rank 1 dies 25 times."""
+    if rank.run.attempt <= 25:
+        if rank.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    print(f"attempt {rank.run.attempt}", flush=True)
+    time.sleep(60)
+    return 0
+
+
+def blame_a_peer(rank: Rank) -> int:
+    """Rank 0 notices at once that rank 1 is about to fail."""
+    if rank.global_rank == 0:
+        raise PeerLost("lost rank 1")
+    time.sleep(0.03)
+    raise ValueError("loss is NaN at step 3")
