@@ -154,6 +154,8 @@ RUN_FILE = "run.json"
 RESULT_FILE = "result.json"
 """Written last; its presence, not an exit code, says that a run ended well."""
 METRICS_FILE = "metrics.csv"
+"""All pieces below METRICS_PREFIX in one table; up to date once the run has ended."""
+METRICS_PREFIX = "metrics"
 CHECKPOINTS_PREFIX = "checkpoints"
 LATEST_FILE = f"{CHECKPOINTS_PREFIX}/latest.json"
 """A hint only: the truth is the list of manifests."""
@@ -206,9 +208,16 @@ def node_label(node_index: int) -> str:
     return f"[node {node_index}] "
 
 
-def tensorboard_prefix(attempt: int) -> str:
-    """The directory of one attempt's event files."""
-    return f"{TENSORBOARD_PREFIX}/a{attempt}"
+def event_file(attempt: int, sequence: int) -> str:
+    """A segment of the curves. All lie in one directory, which TensorBoard shows as one run, and
+    it reads them by name: a later attempt after an earlier one."""
+    name = f"events.out.tfevents.{attempt:06d}.{sequence:06d}.trainyard"
+    return f"{TENSORBOARD_PREFIX}/{name}"
+
+
+def metrics_piece(attempt: int, first: int, last: int) -> str:
+    """Rows of an attempt's flushes `first` to `last`."""
+    return f"{METRICS_PREFIX}/a{attempt}/{first:06d}-{last:06d}.csv"
 
 
 def now_text(now: datetime | None = None) -> str:

@@ -271,6 +271,7 @@ class Engine:
         gathered, metrics = found
         log.info(metric_line("val", metrics))
         if isinstance(self._tracker, Tracker):
+            self._tracker.step = self._position.step
             self._recipe.report("validation", gathered, metrics, self._tracker)
         return prefixed("val", metrics)
 
@@ -313,6 +314,7 @@ class Engine:
             )
         if blocking:
             self._require_saved()
+        self._tracker.flush_soon()  # What the checkpoint has seen need not be seen again.
         self._timer.restart()
         self._progress.write(self._position)
 
@@ -348,6 +350,7 @@ class Engine:
             outcome.metrics |= prefixed(PREFIXES[split], metrics)
         self._progress.note(outcome.metrics)
         if isinstance(self._tracker, Tracker):
+            self._tracker.step = self._position.step
             self._recipe.finish(finals, outcome.metrics, self._tracker)
         self._progress.write(self._position)
         return outcome

@@ -4,36 +4,49 @@ A file is a sequence of records (length, its checksum, data, its checksum); the 
 `Event` message of TensorFlow's event.proto, of which the few fields needed are encoded here.
 """
 
+import functools
 import struct
 import time
 import zlib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import google_crc32c
 import numpy as np
 
 
-class EventFile:
-    """One file, complete when closed."""
+@dataclass(frozen=True)
+class Histogram:
+    """How the values of a tensor are spread, in buckets of equal width."""
 
-    def __init__(self, path: Path, purge_step: int | None = None) -> None:
+    low: float
+    high: float
+    total: float
+    """Sum of the values."""
+    squares: float
+    """Sum of their squares."""
+    counts: Sequence[float]
+    """Of each bucket, from `low` to `high`."""
+
+
+class EventSegment:
+    """The content of one event file, as it grows."""
+
+    def __init__(self, purge_step: int | None = None) -> None:
         """purge_step: what readers have of this step and later ones is to be forgotten."""
-        self.path = path
-        self._file: BinaryIO = path.open("wb")
-        self._write(_text(3, "brain.Event:2"), 0)
+        self.data = bytearray()
+        self._write(_text(3, "brain.Event:2"), 0, time.time())
         if purge_step is not None:
             start = _number(1, 1)  # SessionLog.status START
-            self._write(_bytes(7, start), purge_step)
+            self._write(_bytes(7, start), purge_step, time.time())
 
-    def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """A point on each of the curves."""
-        for tag, value in values.items():
-            # Summary.Value: tag, simple_value.
-            point = _text(1, tag) + _key(2, 5) + struct.pack("<f", value)
-            self._write(_bytes(5, _bytes(1, point)), step)
+    def scalars(self, values: Mapping[str, float], step: int, at: float) -> None:
+        """A point on each of the curves. at: seconds since 1970, here and below."""
+        points = [_before(tag) + struct.pack("<f", value) for tag, value in values.items()]
+        self._write(_bytes(5, b"".join(points)), step, at)
 
-    def image(self, tag: str, image: Any, step: int) -> None:
+    def image(self, tag: str, image: Any, step: int, at: float) -> None:
         """uint8 or float in 0..1, (H, W) or (H, W, 3)."""
         pixels = np.asarray(image)
         if pixels.dtype != np.uint8:
@@ -41,25 +54,38 @@ class EventFile:
         height, width = pixels.shape[:2]
         colours = 1 if pixels.ndim == 2 else pixels.shape[2]
         shape = _number(1, height) + _number(2, width) + _number(3, colours)
-        value = _text(1, tag) + _bytes(4, shape + _bytes(4, encode_png(pixels)))
-        self._write(_bytes(5, _bytes(1, value)), step)
+        self._value(tag, _bytes(4, shape + _bytes(4, encode_png(pixels))), step, at)
 
-    def text(self, tag: str, text: str, step: int) -> None:
+    def histogram(self, tag: str, histogram: Histogram, step: int, at: float) -> None:
+        """On TensorBoard's pages of histograms and distributions."""
+        counts = list(histogram.counts)
+        width = (histogram.high - histogram.low) / max(1, len(counts))
+        limits = [histogram.low + width * (index + 1) for index in range(len(counts))]
+        numbers = (
+            histogram.low,
+            histogram.high,
+            sum(counts),
+            histogram.total,
+            histogram.squares,
+        )
+        content = b"".join(_double(field, number) for field, number in enumerate(numbers, 1))
+        content += _bytes(6, _doubles(limits)) + _bytes(7, _doubles(counts))
+        self._value(tag, _bytes(5, content), step, at)
+
+    def text(self, tag: str, text: str, step: int, at: float) -> None:
         """Markdown, on TensorBoard's text page."""
         dimension = _bytes(2, _bytes(2, _number(1, 1)))
         tensor = _number(1, 7) + dimension + _bytes(8, text.encode())  # DT_STRING, shape [1]
         metadata = _bytes(9, _bytes(1, _text(1, "text")))
-        value = _text(1, tag) + _bytes(8, tensor) + metadata
-        self._write(_bytes(5, _bytes(1, value)), step)
+        self._value(tag, _bytes(8, tensor) + metadata, step, at)
 
-    def close(self) -> None:
-        """Nothing can be added any more."""
-        self._file.close()
+    def _value(self, tag: str, content: bytes, step: int, at: float) -> None:
+        self._write(_bytes(5, _bytes(1, _text(1, tag) + content)), step, at)
 
-    def _write(self, content: bytes, step: int) -> None:
-        event = _key(1, 1) + struct.pack("<d", time.time()) + _number(2, step) + content
+    def _write(self, content: bytes, step: int, at: float) -> None:
+        event = _double(1, at) + _number(2, step) + content
         length = struct.pack("<Q", len(event))
-        self._file.write(length + _checksum(length) + event + _checksum(event))
+        self.data += length + _checksum(length) + event + _checksum(event)
 
 
 def encode_png(pixels: "np.ndarray[Any, np.dtype[np.uint8]]") -> bytes:
@@ -73,6 +99,13 @@ def encode_png(pixels: "np.ndarray[Any, np.dtype[np.uint8]]") -> bytes:
         for kind, data in chunks
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@functools.lru_cache(4096)
+def _before(tag: str) -> bytes:
+    """What comes before the number in a Summary.Value: its tag, and the key of simple_value."""
+    value = _text(1, tag) + _key(2, 5)
+    return _key(1, 2) + _varint(len(value) + 4) + value
 
 
 def _varint(value: int) -> bytes:
@@ -93,6 +126,14 @@ def _number(field: int, value: int) -> bytes:
     return _key(field, 0) + _varint(value)
 
 
+def _double(field: int, value: float) -> bytes:
+    return _key(field, 1) + struct.pack("<d", value)
+
+
+def _doubles(values: Sequence[float]) -> bytes:
+    return struct.pack(f"<{len(values)}d", *values)
+
+
 def _bytes(field: int, value: bytes) -> bytes:
     return _key(field, 2) + _varint(len(value)) + value
 
@@ -101,22 +142,7 @@ def _text(field: int, value: str) -> bytes:
     return _bytes(field, value.encode())
 
 
-def _crc_table() -> list[int]:
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)  # noqa: PLW2901
-        table.append(byte)
-    return table
-
-
-_TABLE = _crc_table()
-
-
 def _checksum(data: bytes) -> bytes:
     """Masked CRC-32C, little-endian."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
+    crc: int = google_crc32c.value(data)
     return struct.pack("<I", (crc >> 15 | crc << 17 & 0xFFFFFFFF) + 0xA282EAD8 & 0xFFFFFFFF)

@@ -1,28 +1,49 @@
-"""Curves and reports: TensorBoard segments, metrics.csv and files of the recipe, kept in storage.
+"""Curves and reports: TensorBoard segments, the metrics table and files of the recipe, in storage.
 
-Events are written to the scratch directory. Every `flush_seconds` the open segment is closed and
-uploaded under a name of its own: objects are never written twice, since appending to one in S3
-means to send it whole again.
+The training thread only puts values in a queue. A thread of its own turns them every
+`flush_seconds` into objects, whose names it uses once: to append to one means to send it whole.
 """
 
-import contextlib
-import csv
-import io
 import logging
+import struct
 import threading
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
-from trainyard_operator.contract import METRICS_FILE, now_text, tensorboard_prefix
+import numpy as np
+
+from trainyard_operator.contract import event_file
 from trainyard_trainer.errors import TrainyardError
-from trainyard_trainer.events import EventFile
+from trainyard_trainer.events import EventSegment, Histogram
+from trainyard_trainer.metrics_table import MetricsTable, Piece, Rows, read_metrics
+from trainyard_trainer.outbox import Outbox
 from trainyard_trainer.storage import Storage
-from trainyard_trainer.storage_errors import ObjectMissing
 
-_FIXED = ("step", "epoch", "stage", "attempt", "time")
+SOONEST_SECONDS = 5.0
+"""Between two flushes, however often one is asked for."""
+CLOSE_SECONDS = 20.0
+"""How long the last flush may take: a node that must go has no more to give."""
 log = logging.getLogger("trainyard")
+
+
+class _Row(NamedTuple):
+    at: float
+    step: int
+    epoch: int
+    stage: str
+    values: Mapping[str, float]
+
+
+class _Shown(NamedTuple):
+    """What is for TensorBoard alone."""
+
+    at: float
+    step: int
+    kind: Literal["scalars", "image", "histogram", "text"]
+    tag: str
+    content: Any
 
 
 class Tracker:
@@ -31,173 +52,165 @@ class Tracker:
     def __init__(
         self,
         storage: Storage,
-        scratch: Path,
         attempt: int,
         *,
         tensorboard: bool = True,
         flush_seconds: float = 30,
     ) -> None:
-        self._storage, self._attempt = storage, attempt
+        self._storage, self._attempt, self._tensorboard = storage, attempt, tensorboard
+        self._queue: deque[_Row | _Shown] = deque()
+        self._outbox = Outbox(storage)
         self._table = MetricsTable(attempt)
-        self._segments = _Segments(scratch / "tensorboard", attempt) if tensorboard else None
+        self._resumed_step: int | None = None
+        self._has_begun = False
+        self._segments = 0
         self._flush_seconds = flush_seconds
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
+        self._ended, self._wanted = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._flush_often, name="tracking", daemon=True)
-        self._step = 0
+        self.step = 0
+        """Where pictures and the like are shown; `add` moves it."""
+        self.before_flush: Callable[[], Piece | None] = lambda: None
+        """Gives one more object for each flush."""
 
     def begin(self, resumed_step: int | None) -> None:
         """Join with what earlier attempts wrote; later steps than the resumed one are repeated."""
-        if resumed_step is not None:
-            with contextlib.suppress(ObjectMissing):
-                self._table.load(self._storage.read(METRICS_FILE).decode(), resumed_step)
-        if self._segments is not None:
-            self._segments.purge_step = None if resumed_step is None else resumed_step + 1
-        self._step = resumed_step or 0
+        self._resumed_step = resumed_step
+        self.step = resumed_step or 0
         self._thread.start()
 
     def add(self, step: int, epoch: int, stage: str, values: Mapping[str, float]) -> None:
-        """A row, merged with others of the same step, and a point on each curve."""
-        with self._lock:
-            self._step = step
-            self._table.add(step, epoch, stage, values)
-            if self._segments is not None:
-                self._segments.open().scalars(values, step)
+        """A row, merged with others of the same step, and a point on each curve.
+
+        `values` is not copied: leave it as it is.
+        """
+        self.step = step
+        self._queue.append(_Row(time.time(), step, epoch, stage, values))
 
     def scalars(self, values: Mapping[str, float]) -> None:
         """recipe.Sink: curves that are no columns."""
-        if self._segments is not None:
-            with self._lock:
-                self._segments.open().scalars(values, self._step)
+        self._show("scalars", "", dict(values))
 
     def image(self, tag: str, image: Any) -> None:
         """recipe.Sink."""
-        if self._segments is not None:
-            with self._lock:
-                self._segments.open().image(tag, image, self._step)
+        self._show("image", tag, np.array(image))
+
+    def histogram(self, tag: str, histogram: Histogram) -> None:
+        """A distribution on TensorBoard's pages."""
+        self._show("histogram", tag, histogram)
+
+    def note(self, tag: str, markdown: str) -> None:
+        """A text on TensorBoard's page alone."""
+        self._show("text", tag, markdown)
 
     def text(self, name: str, text: str) -> None:
         """recipe.Sink."""
         self.file(name, text.encode())
-        if self._segments is not None:
-            with self._lock:
-                self._segments.open().text(name, f"```\n{text}\n```", self._step)
+        self.note(name, f"```\n{text}\n```")
 
     def file(self, name: str, data: bytes) -> None:
         """recipe.Sink."""
-        self._storage.write(name, data)
+        self._outbox.put(Piece(key=name, data=data))
 
-    def flush(self) -> None:
-        """Upload what is new."""
-        with self._lock:
-            if self._segments is not None:
-                self._segments.close()
-            table = self._table.take_changed()
-        try:
-            if table is not None:
-                self._storage.write(METRICS_FILE, table)
-            if self._segments is not None:
-                self._segments.upload(self._storage)
-        except TrainyardError as error:
-            self._table.changed = True
-            log.warning("Curves are not uploaded yet: %s", error)
+    def flush_soon(self) -> None:
+        """Have what is new uploaded, such as when a checkpoint is saved; returns at once."""
+        self._wanted.set()
 
     def close(self) -> None:
         """Upload the rest."""
+        if self._ended.is_set():
+            return
         self._ended.set()
+        self._wanted.set()
         if self._thread.is_alive():
-            self._thread.join()
-        self.flush()
+            self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive() or len(self._outbox):
+            log.warning("The last curves and reports are not stored: storage does not answer.")
+
+    def _show(self, kind: Any, tag: str, content: Any) -> None:
+        self._queue.append(_Shown(time.time(), self.step, kind, tag, content))
 
     def _flush_often(self) -> None:
-        while not self._ended.wait(self._flush_seconds):
-            self.flush()
+        is_last = False
+        while not is_last:
+            began = time.monotonic()
+            self._wanted.wait(self._flush_seconds)
+            soonest = min(SOONEST_SECONDS, self._flush_seconds)
+            self._ended.wait(max(0.0, began + soonest - time.monotonic()))
+            self._wanted.clear()
+            is_last = self._ended.is_set()
+            self._flush(is_last)
+
+    def _flush(self, is_last: bool) -> None:
+        try:
+            self._take_over()
+            self._drain()
+            self._outbox.put(self._table.cut())
+            self._outbox.put(self._table.take_whole(at_the_end=is_last))
+            self._outbox.put(self.before_flush())
+            self._outbox.send()
+        except TrainyardError as error:
+            log.warning("Curves are not stored yet: %s", error)
+        if self._outbox.lost:
+            log.warning("%d objects of curves and reports were given up.", self._outbox.lost)
+            self._outbox.lost = 0
+
+    def _take_over(self) -> None:
+        """Nothing is written before it is known what earlier attempts wrote."""
+        if self._has_begun:
+            return
+        rows = Rows()
+        if self._resumed_step is not None and (earlier := read_metrics(self._storage)):
+            rows = earlier.up_to(self._resumed_step)
+        self._outbox.put(self._table.take_over(rows))
+        self._has_begun = True
+
+    def _drain(self) -> None:
+        """What is queued goes to the table and into one segment of events."""
+        segment, is_empty = EventSegment(self._purge_step()), not self._queue
+        while self._queue:
+            entry = self._queue.popleft()
+            try:
+                if isinstance(entry, _Row):
+                    self._table.add(*entry)
+                if self._tensorboard:
+                    _write(entry, segment)
+            except (TypeError, ValueError, struct.error) as error:
+                log.warning("What was recorded at step %d cannot be shown: %s", entry.step, error)
+        if self._tensorboard and not is_empty:
+            key = event_file(self._attempt, self._segments)
+            self._outbox.put(Piece(key=key, data=bytes(segment.data)))
+            self._segments += 1
+
+    def _purge_step(self) -> int | None:
+        """The first segment of a later attempt begins by forgetting what is repeated."""
+        if self._segments > 0 or (self._attempt == 1 and self._resumed_step is None):
+            return None
+        return 0 if self._resumed_step is None else self._resumed_step + 1
+
+
+def _write(entry: _Row | _Shown, segment: EventSegment) -> None:
+    if isinstance(entry, _Row):
+        segment.scalars(entry.values, entry.step, entry.at)
+    elif entry.kind == "scalars":
+        segment.scalars(entry.content, entry.step, entry.at)
+    else:
+        show = getattr(segment, entry.kind)
+        show(entry.tag, entry.content, entry.step, entry.at)
 
 
 class NoTracker:
     """What the other ranks record: nothing."""
 
+    step = 0
+
     def begin(self, resumed_step: int | None) -> None:
         """Do nothing."""
 
     def add(self, step: int, epoch: int, stage: str, values: Mapping[str, float]) -> None:
         """Do nothing."""
 
-    def flush(self) -> None:
+    def flush_soon(self) -> None:
         """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""
-
-
-class _Segments:
-    """Event files of one attempt: at most one open, closed ones wait for their upload."""
-
-    def __init__(self, directory: Path, attempt: int) -> None:
-        self._directory, self._attempt = directory, attempt
-        self._open: EventFile | None = None
-        self._closed: list[Path] = []
-        self._sequence = 0
-        self.purge_step: int | None = None
-
-    def open(self) -> EventFile:
-        """The segment to write to."""
-        if self._open is None:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            name = f"events.out.tfevents.{int(time.time()):010d}.trainyard.{self._sequence:06d}"
-            self._open = EventFile(self._directory / name, self.purge_step)
-            self._sequence += 1
-            self.purge_step = None
-        return self._open
-
-    def close(self) -> None:
-        """End the open segment."""
-        if self._open is not None:
-            self._open.close()
-            self._closed.append(self._open.path)
-            self._open = None
-
-    def upload(self, storage: Storage) -> None:
-        """Oldest first; one that fails stays for the next time."""
-        while self._closed:
-            path = self._closed[0]
-            storage.write(f"{tensorboard_prefix(self._attempt)}/{path.name}", path.read_bytes())
-            path.unlink(missing_ok=True)
-            self._closed.pop(0)
-
-
-class MetricsTable:
-    """metrics.csv: one row a step, all attempts joined, a repeated step replaced."""
-
-    def __init__(self, attempt: int) -> None:
-        self._attempt = attempt
-        self._rows: dict[int, dict[str, str]] = {}
-        self._columns: dict[str, None] = dict.fromkeys(_FIXED)
-        self.changed = False
-
-    def load(self, text: str, last_step: int) -> None:
-        """Rows of earlier attempts up to `last_step`."""
-        for row in csv.DictReader(io.StringIO(text)):
-            if int(row["step"]) <= last_step:
-                self._rows[int(row["step"])] = {name: value for name, value in row.items() if value}
-                self._columns |= dict.fromkeys(row)
-
-    def add(self, step: int, epoch: int, stage: str, values: Mapping[str, float]) -> None:
-        """Add columns to a step's row."""
-        row = self._rows.setdefault(step, {"step": str(step)})
-        fixed = {"epoch": str(epoch), "stage": stage, "attempt": str(self._attempt)}
-        row |= fixed | {"time": now_text()}
-        row |= {name: f"{value:.8g}" for name, value in values.items()}
-        self._columns |= dict.fromkeys(values)
-        self.changed = True
-
-    def take_changed(self) -> bytes | None:
-        """The whole file where there is something new, else None."""
-        if not self.changed:
-            return None
-        self.changed = False
-        out = io.StringIO()
-        writer = csv.DictWriter(out, list(self._columns), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows[step] for step in sorted(self._rows))
-        return out.getvalue().encode()

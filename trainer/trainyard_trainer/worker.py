@@ -211,7 +211,6 @@ class RankRun:
             return NoTracker()
         return Tracker(
             self._storage,
-            run.scratch,
             run.attempt,
             tensorboard=run.request.tensorboard,
             flush_seconds=run.flush_seconds,

@@ -118,13 +118,15 @@ def fetch_logs(run: "StoredRun", directory: Path) -> Path:
 
 
 def fetch_metrics(run: "StoredRun", directory: Path) -> Path:
-    """metrics.csv, and result.json where the run has ended well."""
+    """metrics.csv as far as it is known now, and result.json where the run has ended well."""
     from trainyard_operator.contract import METRICS_FILE, RESULT_FILE
+    from trainyard_trainer.metrics_table import read_metrics
 
-    if not run.storage.exists(METRICS_FILE):
+    rows = read_metrics(run.storage)
+    if rows is None:
         raise NotFound(f"'{run.name}' has stored no metrics yet", f"trainyard get {run.name}")
     directory.mkdir(parents=True, exist_ok=True)
-    for name in (METRICS_FILE, RESULT_FILE):
-        if run.storage.exists(name):
-            (directory / name).write_bytes(run.storage.read(name))
+    (directory / METRICS_FILE).write_text(rows.to_csv())
+    if run.storage.exists(RESULT_FILE):
+        (directory / RESULT_FILE).write_bytes(run.storage.read(RESULT_FILE))
     return directory / METRICS_FILE

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainyard.logs import LogLine, LogReader, StoredTail, select
-from trainyard_operator.contract import checkpoint_prefix, log_prefix, run_prefix
+from trainyard_operator.contract import checkpoint_prefix, log_prefix, metrics_piece, run_prefix
 from trainyard_trainer.manifest import Manifest, Part
 from trainyard_trainer.storage import Storage, open_storage
 
@@ -184,3 +184,18 @@ def test_a_pods_log_is_read_in_steps_without_loss_or_repetition() -> None:
         seen += [line.text for line in tail.new_lines()]
         assert tail.new_lines() == []
     assert seen == ["a", "b", "c", "d", "e"]
+
+
+def test_metrics_are_fetched_while_the_run_still_writes_pieces(
+    trainyard, storage: Storage, place: Path
+) -> None:
+    header = "step,epoch,stage,attempt,time,train_loss"
+    for attempt, numbers in ((1, (0, 1)), (2, (0, 1, 2))):
+        for number in numbers:
+            text = f"{header}\n{number},0,train,{attempt},2026-03-01T12:00:00Z,0.5\n"
+            storage.write(metrics_piece(attempt, number, number), text.encode())
+    ran = trainyard("fetch", "digits", "--what", "metrics", "--storage", "bucket")
+    assert ran.code == 0
+    rows = (place / ran.out.strip()).read_text().splitlines()
+    assert rows[0] == header
+    assert [row.split(",")[0:4:3] for row in rows[1:]] == [["0", "2"], ["1", "2"], ["2", "2"]]

@@ -69,7 +69,10 @@ def test_everything_of_a_run_has_one_place():
     assert contract.run_prefix("research", "nodules", "uid") == "research/nodules/uid"
     assert contract.checkpoint_prefix(6000, 2) == "checkpoints/step-000000006000-a2"
     assert contract.log_prefix(2, 5) == "logs/a2/rank-5"
-    assert contract.tensorboard_prefix(2) == "tensorboard/a2"
+    first, later = contract.event_file(2, 13), contract.event_file(11, 0)
+    assert first == "tensorboard/events.out.tfevents.000002.000013.trainyard"
+    assert first < later
+    assert contract.metrics_piece(2, 1, 8) == "metrics/a2/000001-000008.csv"
 
 
 def test_exit_codes_and_causes_are_frozen():

@@ -1,5 +1,8 @@
 import csv
 import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,7 @@ import numpy as np
 import pytest
 
 from trainyard_trainer.console import metric_line
-from trainyard_trainer.events import EventFile, encode_png
+from trainyard_trainer.events import EventSegment, Histogram, encode_png
 from trainyard_trainer.files import FileStorage
 from trainyard_trainer.storage_errors import StorageUnreachable
 from trainyard_trainer.tracking import Tracker
@@ -32,34 +35,49 @@ def read_events(directory: Path) -> Any:
     return accumulator
 
 
-def make_tracker(storage: FileStorage, scratch: Path, attempt: int = 1) -> Tracker:
-    return Tracker(storage, scratch, attempt, flush_seconds=3600)
+@contextmanager
+def tracking(
+    storage: FileStorage, attempt: int = 1, resumed_step: int | None = None, flush: float = 3600
+) -> Iterator[Tracker]:
+    tracker = Tracker(storage, attempt, flush_seconds=flush)
+    tracker.begin(resumed_step)
+    yield tracker
+    tracker.close()
+
+
+def wait_for(question: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not question():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def stored(storage: FileStorage) -> list[str]:
+    return [entry.key for entry in storage.list("")]
+
+
+def table(storage: FileStorage) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(storage.read("metrics.csv").decode())))
 
 
 def test_tensorboard_reads_what_is_written_without_it(tmp_path: Path) -> None:
-    events = EventFile(tmp_path / "events.out.tfevents.1.test.0")
-    events.scalars({"train_loss": 0.5, "negative": -2.0}, 3)
-    events.image("matrix", np.zeros((4, 6, 3), dtype=np.uint8), 4)
-    events.text("report", "ä bold claim", 5)
-    events.close()
+    events = EventSegment()
+    events.scalars({"train_loss": 0.5, "negative": -2.0}, 3, 100.0)
+    events.image("matrix", np.zeros((4, 6, 3), dtype=np.uint8), 4, 100.0)
+    events.text("report", "ä bold claim", 5, 100.0)
+    events.histogram("weights", Histogram(-1.0, 1.0, 0.5, 2.0, [1, 0, 3, 2]), 6, 100.0)
+    (tmp_path / "events.out.tfevents.1.test").write_bytes(events.data)
     read = read_events(tmp_path)
     assert [(e.step, e.value) for e in read.Scalars("train_loss")] == [(3, 0.5)]
     assert [(e.step, e.value) for e in read.Scalars("negative")] == [(3, -2.0)]
     image = read.Images("matrix")[0]
     assert (image.step, image.height, image.width) == (4, 4, 6)
     assert read.Tensors("report")[0].tensor_proto.string_val[0].decode() == "ä bold claim"
-
-
-def test_resumed_curve_forgets_the_steps_that_are_repeated(tmp_path: Path) -> None:
-    first = EventFile(tmp_path / "events.out.tfevents.1.test.0")
-    for step in range(6):
-        first.scalars({"loss": 1.0}, step)
-    first.close()
-    second = EventFile(tmp_path / "events.out.tfevents.2.test.1", purge_step=4)
-    second.scalars({"loss": 2.0}, 4)
-    second.close()
-    points = read_events(tmp_path).Scalars("loss")
-    assert [(e.step, e.value) for e in points] == [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2)]
+    spread = read.Histograms("weights")[0].histogram_value
+    assert (spread.min, spread.max, spread.num) == (-1.0, 1.0, 6)
+    assert (spread.sum, spread.sum_squares) == (0.5, 2.0)
+    assert spread.bucket_limit == [-0.5, 0.0, 0.5, 1.0]
+    assert spread.bucket == [1, 0, 3, 2]
 
 
 def test_picture_is_a_png() -> None:
@@ -73,51 +91,80 @@ def test_picture_is_a_png() -> None:
 
 def test_segments_are_uploaded_once_under_names_of_their_own(tmp_path: Path) -> None:
     storage = FileStorage(tmp_path / "store")
-    tracker = make_tracker(storage, tmp_path / "scratch")
-    tracker.begin(None)
-    tracker.add(1, 0, "train", {"loss": 1.0})
-    tracker.flush()
-    first = {entry.key: entry.modified for entry in storage.list("tensorboard/a1/")}
-    tracker.flush()
-    tracker.add(2, 0, "train", {"loss": 0.5})
-    tracker.close()
-    second = {entry.key: entry.modified for entry in storage.list("tensorboard/a1/")}
-    assert len(first) == 1
+    with tracking(storage, flush=0.01) as tracker:
+        tracker.add(1, 0, "train", {"loss": 1.0})
+        wait_for(lambda: len(list(storage.list("tensorboard/"))) == 1)
+        first = {entry.key: entry.modified for entry in storage.list("tensorboard/")}
+        time.sleep(0.1)
+        tracker.add(2, 0, "train", {"loss": 0.5})
+    second = {entry.key: entry.modified for entry in storage.list("tensorboard/")}
     assert len(second) == 2
     assert first.items() <= second.items()
-    assert [e.step for e in read_events(tmp_path / "store/tensorboard/a1").Scalars("loss")] == [
-        1,
-        2,
-    ]
+    assert [e.step for e in read_events(tmp_path / "store/tensorboard").Scalars("loss")] == [1, 2]
 
 
-def test_metrics_table_replaces_repeated_steps_and_gains_columns(tmp_path: Path) -> None:
+def test_curve_over_several_attempts_has_each_step_once(tmp_path: Path) -> None:
     storage = FileStorage(tmp_path / "store")
-    first = make_tracker(storage, tmp_path / "1")
-    first.begin(None)
-    for step in (2, 4, 6):
-        first.add(step, 0, "train", {"loss": float(step)})
-    first.close()
-    second = make_tracker(storage, tmp_path / "2", attempt=2)
-    second.begin(4)
-    second.add(6, 1, "train", {"loss": 0.25})
-    second.add(6, 1, "train", {"val_loss": 0.5})
-    second.close()
-    rows = list(csv.DictReader(io.StringIO(storage.read("metrics.csv").decode())))
-    kept = [(row["step"], row["attempt"], row["loss"], row["val_loss"]) for row in rows]
-    assert kept == [("2", "1", "2", ""), ("4", "1", "4", ""), ("6", "2", "0.25", "0.5")]
+    attempts = [(None, range(1, 7)), (None, range(1, 5)), (2, range(3, 10)), (8, range(9, 13))]
+    for attempt, (resumed_step, steps) in enumerate(attempts, 1):
+        with tracking(storage, attempt, resumed_step, flush=0.01) as tracker:
+            for step in steps:
+                tracker.add(step, 0, "train", {"loss": float(attempt)})
+                if step % 3 == 0:
+                    wait_for(lambda: not tracker._queue)
+    points = read_events(tmp_path / "store/tensorboard").Scalars("loss")
+    truth = [
+        (1, 2),
+        (2, 2),
+        *[(step, 3) for step in range(3, 9)],
+        (9, 4),
+        (10, 4),
+        (11, 4),
+        (12, 4),
+    ]
+    assert [(e.step, e.value) for e in points] == truth
+    assert [(int(row["step"]), float(row["loss"])) for row in table(storage)] == truth
+
+
+def test_table_replaces_repeated_steps_and_gains_columns(tmp_path: Path) -> None:
+    storage = FileStorage(tmp_path / "store")
+    with tracking(storage) as first:
+        for step in (2, 4, 6):
+            first.add(step, 0, "train", {"loss": float(step)})
+    with tracking(storage, attempt=2, resumed_step=4) as second:
+        second.add(4, 0, "train", {"val_loss": 0.75})
+        second.add(6, 1, "train", {"loss": 0.25})
+        second.add(6, 1, "train", {"val_loss": 0.5})
+    kept = [(r["step"], r["attempt"], r["loss"], r["val_loss"]) for r in table(storage)]
+    assert kept == [("2", "1", "2", ""), ("4", "2", "4", "0.75"), ("6", "2", "0.25", "0.5")]
 
 
 def test_curves_wait_for_a_storage_that_is_down(tmp_path: Path) -> None:
     storage = Unreachable(tmp_path / "store")
-    tracker = make_tracker(storage, tmp_path / "scratch")
-    tracker.begin(None)
-    tracker.add(1, 0, "train", {"loss": 1.0})
-    tracker.flush()
-    assert list(storage.list("")) == []
-    storage.is_broken = False
-    tracker.close()
-    assert {entry.key.split("/")[0] for entry in storage.list("")} == {"tensorboard", "metrics.csv"}
+    with tracking(storage, flush=0.01) as tracker:
+        for step in range(1, 4):
+            tracker.add(step, 0, "train", {"loss": 1.0})
+            wait_for(lambda: not tracker._queue)
+        assert stored(storage) == []
+        storage.is_broken = False
+    assert {key.split("/")[0] for key in stored(storage)} == {
+        "tensorboard",
+        "metrics",
+        "metrics.csv",
+    }
+    assert [row["step"] for row in table(storage)] == ["1", "2", "3"]
+
+
+def test_picture_that_cannot_be_shown_costs_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = FileStorage(tmp_path / "store")
+    with tracking(storage) as tracker:
+        tracker.add(1, 0, "train", {"loss": 1.0})
+        tracker.image("bad", np.zeros(()))
+        tracker.add(2, 0, "train", {"loss": 0.5})
+    assert [row["step"] for row in table(storage)] == ["1", "2"]
+    assert "What was recorded at step 1 cannot be shown" in caplog.text
 
 
 def test_log_line_is_that_of_the_guide() -> None:

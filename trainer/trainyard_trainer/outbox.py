@@ -1,0 +1,51 @@
+"""Small objects on their way to storage: in their order, each until it is stored."""
+
+import contextlib
+import threading
+from collections import deque
+
+from trainyard_trainer.errors import TrainyardError
+from trainyard_trainer.metrics_table import Piece
+from trainyard_trainer.storage import Storage
+
+WAITING_BYTES = 64 * 2**20
+"""What may wait for a storage that is away; beyond it the oldest are given up."""
+
+
+class Outbox:
+    """Takes from any thread; one thread sends."""
+
+    def __init__(self, storage: Storage, most_bytes: int = WAITING_BYTES) -> None:
+        self._storage, self._most_bytes = storage, most_bytes
+        self._waiting: deque[Piece] = deque()
+        self._lock = threading.Lock()
+        self.lost = 0
+        """How many were given up for want of memory."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, piece: Piece | None) -> None:
+        """Queue an object, unless there is none; returns at once."""
+        if piece is None:
+            return
+        with self._lock:
+            self._waiting.append(piece)
+            while len(self._waiting) > 1 and self._size() > self._most_bytes:
+                self._waiting.popleft()
+                self.lost += 1
+
+    def send(self) -> None:
+        """Write all that waits. Raises TrainyardError; the rest then waits on."""
+        while self._waiting:
+            piece = self._waiting[0]
+            self._storage.write(piece.key, piece.data)
+            if piece.replaces:
+                with contextlib.suppress(TrainyardError):  # What stays does no harm.
+                    self._storage.delete(piece.replaces)
+            with self._lock:
+                if self._waiting and self._waiting[0] is piece:
+                    self._waiting.popleft()
+
+    def _size(self) -> int:
+        return sum(len(piece.data) for piece in self._waiting)
