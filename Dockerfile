@@ -28,7 +28,8 @@ RUN /opt/trainyard/bin/pip install --no-cache-dir ${PIP_ARGS} -c requirements.lo
 FROM ${BASE} AS runtime
 LABEL org.opencontainers.image.title="Trainyard" \
       org.opencontainers.image.licenses="Apache-2.0"
-ENV PATH=/opt/trainyard/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp
+# USER: the uid has no entry in /etc/passwd, and libraries ask for the user's name.
+ENV PATH=/opt/trainyard/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp USER=trainyard
 USER 65532:65532
 
 FROM runtime AS operator

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,8 @@ async def watch_jobs(
         clusterwide=not namespaces,
         namespaces=namespaces,
         ready_flag=ready,
+        # kopf would ask for the user's name, which a container's bare uid does not have.
+        identity=socket.gethostname(),  # type: ignore[arg-type]
     )
     take_signals()
     await kopf.run_tasks(tasks, ignored=ours)
