@@ -3,11 +3,18 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from core_objects import DEFAULTS, T0, summary
+from core_objects import DEFAULTS, T0, standing_by, summary
 
 from trainyard_operator.api import TrainingJob
-from trainyard_operator.contract import Annotation, Label
-from trainyard_operator.decision import Action, Create, Decision, DeleteJob, DeletePod
+from trainyard_operator.contract import Annotation, Env, Label
+from trainyard_operator.decision import (
+    Action,
+    Create,
+    Decision,
+    DeleteJob,
+    DeletePod,
+    OrderAttempt,
+)
 from trainyard_operator.observed import Observed, PodRecord, Terminated, Waiting
 from trainyard_operator.plan import plan
 from trainyard_operator.status import JobStatus
@@ -31,13 +38,18 @@ class Cluster:
     wake_at: datetime | None = None
     made: set[tuple[str, int, int]] = field(default_factory=set)
     """(uid, attempt, node index) of every pod ever made."""
+    launchers: dict[str, int] = field(default_factory=dict)
+    """Attempt that each pod's launcher works on, by the pod's uid."""
+    taken: dict[str, int] = field(default_factory=dict)
+    """Orders of which the operator remembers that they were taken, by the pod's uid."""
     version: int = 0
     """Of the status: a write that expects another one is refused."""
     serial: int = 0
 
     def refresh(self) -> None:
         """The cached list becomes the truth."""
-        self.seen = tuple(self.pods.values())
+        pods = self.pods.values()
+        self.seen = tuple(replace(pod, taken=self.taken.get(pod.uid, 0)) for pod in pods)
 
     def decide(self) -> Decision:
         """What the operator wants now."""
@@ -64,6 +76,8 @@ class Cluster:
                     self._create(manifest)
                 case DeletePod(name=name, uid=uid, grace_seconds=grace):
                     self.delete(name, uid, GRACE if grace is None else grace)
+                case OrderAttempt(name=name, uid=uid, order=order):
+                    self.order(name, uid, order.attempt)
                 case DeleteJob():
                     self.is_job_deleted = True
 
@@ -97,12 +111,37 @@ class Cluster:
         deadline = self.now + timedelta(seconds=grace_seconds)
         self.pods[name] = replace(pod, deadline=min(deadline, pod.deadline or deadline))
 
+    def order(self, name: str, uid: str, attempt: int) -> None:
+        """A launcher that can still be reached begins an attempt in place, once."""
+        pod = self.pods.get(name)
+        is_there = pod is not None and pod.uid == uid and pod.running and not pod.is_deleting
+        if pod is None or not is_there or pod.node in self.lost_nodes:
+            return
+        if attempt > self.launchers[uid]:
+            self.launchers[uid] = attempt
+            self.pods[name] = replace(pod, standby=None)
+        if attempt == self.launchers[uid]:
+            self.taken[uid] = attempt
+
+    def stand_by(self, name: str, code: int, **fields: object) -> None:
+        """Ranks fail, and their launcher waits for an order."""
+        pod = self.pods[name]
+        if pod.running and not pod.is_deleting and pod.standby is None:
+            at = {"attempt": self.launchers[pod.uid], "seconds": (self.now - T0).total_seconds()}
+            self.pods[name] = replace(pod, **standing_by(code, "bad", **at, **fields))
+
+    def give_up(self, name: str) -> None:
+        """No order came: a launcher ends as its ranks did."""
+        pod = self.pods[name]
+        if pod.standby:
+            self.end(name, pod.standby.summary.exit_code, pod.standby.summary.to_json())
+
     def start(self, name: str) -> None:
         """A kubelet starts a pod."""
         pod = self.pods[name]
         if pod.phase == "Pending" and not pod.is_deleting:
             fields = {"phase": "Running", "running": True, "waiting": None, "scheduled": self.now}
-            self.pods[name] = replace(pod, **fields, node=f"node-{pod.node_index}")
+            self.pods[name] = replace(pod, **fields, node=f"node-{pod.node_index}", ip="10.0.0.1")
 
     def end(self, name: str, code: int, message: str = "", reason: str = "Error") -> None:
         """A program ends."""
@@ -110,7 +149,8 @@ class Cluster:
         if pod.phase == "Running" and pod.node not in self.lost_nodes:
             ended = Terminated(exit_code=code, reason=reason, message=message, finished=self.now)
             phase = "Failed" if code else "Succeeded"
-            self.pods[name] = replace(pod, phase=phase, running=False, terminated=ended)
+            changes = {"phase": phase, "running": False, "terminated": ended, "standby": None}
+            self.pods[name] = replace(pod, **changes)
 
     def kubelets(self) -> None:
         """Pods that are being deleted go, unless their node is lost."""
@@ -132,7 +172,7 @@ class Cluster:
         self.lost_nodes.clear()
         self.kubelets()
         for name, pod in list(self.pods.items()):
-            if pod.running:
+            if pod.running and pod.standby is None:
                 self.end(name, 0, summary(0, "done", result=pod.node_index == 0), "Completed")
             self.start(name)
         self.settle()
@@ -149,6 +189,9 @@ class Cluster:
         attempt, index = int(labels[Label.ATTEMPT]), int(labels[Label.NODE_INDEX])
         uid = f"pod-{self.serial}"
         self.made.add((uid, attempt, index))
+        self.launchers[uid] = attempt
+        env = manifest["spec"]["containers"][0]["env"]
+        tokens = (entry["value"] for entry in env if entry["name"] == Env.ORDER_TOKEN)
         self.pods[name] = PodRecord(
             name=name,
             uid=uid,
@@ -158,4 +201,5 @@ class Cluster:
             created=self.now,
             waiting=Waiting(reason="ContainerCreating", message=""),
             spec_hash=metadata["annotations"][Annotation.SPEC_HASH],
+            order_token=next(tokens, ""),
         )

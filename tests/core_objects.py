@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from trainyard_operator.api import TrainingJob
-from trainyard_operator.contract import Summary
+from trainyard_operator.contract import EXIT_CAUSES, Cause, Summary
 from trainyard_operator.desired import Defaults, node_name, spec_hash
-from trainyard_operator.observed import PodRecord, Terminated, Waiting
+from trainyard_operator.observed import PodRecord, StandingBy, Terminated, Waiting
 from trainyard_operator.status import JobStatus
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -73,6 +73,20 @@ def exited(code: int, message: str = "", *, reason: str = "", seconds: float = 0
     reason = reason or ("Completed" if code == 0 else "Error")
     ended = Terminated(exit_code=code, reason=reason, message=message, finished=at(seconds))
     return {"phase": "Failed" if code else "Succeeded", "terminated": ended}
+
+
+def standing_by(
+    code: int = 137,
+    message: str = "rank 1 was killed by SIGKILL",
+    *,
+    attempt: int = 1,
+    seconds: float = 5,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Fields of a pod whose ranks failed at that moment, and whose launcher waits for an order."""
+    known = {"cause": EXIT_CAUSES.get(code, Cause.USER_EXIT), "rank": 1} | fields
+    said = Summary(exit_code=code, message=message, **known)
+    return {"standby": StandingBy(attempt=attempt, summary=said, since=at(seconds))}
 
 
 def summary(code: int, message: str, **fields: Any) -> str:

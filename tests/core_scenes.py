@@ -16,7 +16,7 @@ from core_objects import (
 
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import Cause
-from trainyard_operator.decision import Create, Decision, DeletePod
+from trainyard_operator.decision import Create, Decision, DeletePod, OrderAttempt
 from trainyard_operator.observed import Observed, PodRecord
 from trainyard_operator.plan import plan
 from trainyard_operator.status import Condition, FailureStatus, JobStatus
@@ -82,6 +82,8 @@ def _short(action) -> str:
         case DeletePod(name=name, grace_seconds=grace):
             suffix = "" if grace is None else f" in {grace}"
             return f"delete {name.removeprefix('nodules-')}{suffix}"
+        case OrderAttempt(name=name, order=order):
+            return f"order {name.removeprefix('nodules-')} {order.attempt} on {order.master_port}"
     return "delete job"
 
 

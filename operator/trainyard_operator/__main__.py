@@ -1,8 +1,10 @@
 """`python -m trainyard_operator`: connect, start the loops, end when one of them ends."""
 
 import asyncio
+import dataclasses
 import logging
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Coroutine
@@ -15,6 +17,7 @@ from trainyard_operator.handlers import build_registry, watch_jobs
 from trainyard_operator.health import Health
 from trainyard_operator.jobstore import JobStore, key_of, relist
 from trainyard_operator.kube import Kube, connect
+from trainyard_operator.launchers import Launchers
 from trainyard_operator.reconciler import Reconciler
 from trainyard_operator.reflector import Key, Reflector
 from trainyard_operator.settings import Settings, SettingsError, read_settings
@@ -35,8 +38,15 @@ class Operator:
         self.jobs = JobStore()
         self.reflector = Reflector(kube, settings.scopes, on_change=self.queue.add)
         self.collector = Collector(self.jobs, self.reflector, settings, on_report=self.queue.add)
+        self.launchers = Launchers(self.reflector, on_change=self.queue.add)
         self.reconciler = Reconciler(
-            kube, self.jobs, self.reflector, self.collector, self.queue, settings.defaults
+            kube,
+            self.jobs,
+            self.reflector,
+            self.collector,
+            self.launchers,
+            self.queue,
+            dataclasses.replace(settings.defaults, secret=secrets.token_hex()),
         )
         self.listed, self.watching = asyncio.Event(), asyncio.Event()
         self.stopped = asyncio.Event()
@@ -50,7 +60,13 @@ class Operator:
         """Until a signal comes. Raises RuntimeError if a loop ends, which none ever does."""
         port = self.settings.health_port
         server = await self.health.serve(port) if port else None
-        loops = [self.reflector.run(), self.collector.run(), self.count(), self.keep_listed()]
+        loops = [
+            self.reflector.run(),
+            self.collector.run(),
+            self.launchers.run(),
+            self.count(),
+            self.keep_listed(),
+        ]
         try:
             await _until_one_ends([*loops, self.work(), self.watch()], self.wait_for_signal())
         finally:

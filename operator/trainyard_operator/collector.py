@@ -1,6 +1,7 @@
 """Progress reports of running jobs, asked of each gang's first pod at a bounded rate."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,14 +11,13 @@ import aiohttp
 from trainyard_operator.contract import PROGRESS_PATH, PROGRESS_PORT, Report
 from trainyard_operator.jobstore import JobStore
 from trainyard_operator.metrics import REPORTS
-from trainyard_operator.progress import is_new_report
+from trainyard_operator.podhttp import UNREACHED, read_body, url_of
+from trainyard_operator.progress import is_new_report, parse_report
 from trainyard_operator.reflector import Key, Reflector
 from trainyard_operator.settings import Settings
 from trainyard_operator.status import parse_status
 
 TIMEOUT_SECONDS = 2.0
-LARGEST_REPORT = 65536
-"""Bytes. More is no report: it would not fit into a status, and the pod is anybody's program."""
 
 
 @dataclass(frozen=True)
@@ -81,38 +81,35 @@ class Collector:
 
     async def ask(self, session: aiohttp.ClientSession, target: Target) -> None:
         """One report. A program that is no recipe serves none, and a pod may be gone."""
-        url = f"http://{_host(target.address)}:{self.port}{PROGRESS_PATH}"
+        url = url_of(target.address, self.port, PROGRESS_PATH)
         try:
             async with session.get(url, allow_redirects=False) as response:
                 report = await _read(response) if response.status == 200 else None
-        except (aiohttp.ClientError, TimeoutError, ValueError, OSError):
+        except UNREACHED:
             report = None
         REPORTS.labels(outcome="received" if report else "none").inc()
         if report:
             self.take(target, report)
 
     def take(self, target: Target, report: Report) -> None:
-        """Keep a report of the newest attempt; the job is looked at if it says anything new."""
+        """Keep a report of the newest attempt; the job is looked at if it says anything new.
+
+        One of a later attempt than the status knows of is kept, too: the status was lost.
+        """
         job = self.jobs.get(target.key)
         if job is None or job["metadata"]["uid"] != target.uid:
             return
         status = parse_status(job.get("status"))
-        if report.attempt != status.attempt:
+        if report.attempt < status.attempt:
             return
         self.reports[target.uid] = report
-        if is_new_report(status, report, datetime.now(UTC)):
+        if report.attempt > status.attempt or is_new_report(status, report, datetime.now(UTC)):
             self.on_report(target.key)
 
 
 async def _read(response: aiohttp.ClientResponse) -> Report:
     """Raises ValueError where the body is no report."""
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > LARGEST_REPORT:
-            raise ValueError(f"a report of more than {LARGEST_REPORT} bytes")
-    return Report.from_json(bytes(body))
-
-
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+    report = parse_report(json.loads(await read_body(response)))
+    if report is None:
+        raise ValueError("no report")
+    return report

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from trainyard_operator.contract import Order
 from trainyard_operator.status import JobStatus
 
 
@@ -29,7 +30,17 @@ class DeleteJob:
     """Delete the TrainingJob itself; its pods follow, what lies in storage stays."""
 
 
-Action = Create | DeletePod | DeleteJob
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderAttempt:
+    """Have a pod's launcher begin an attempt in place; one that did so already agrees again."""
+
+    name: str
+    uid: str
+    address: str
+    order: Order
+
+
+Action = Create | DeletePod | DeleteJob | OrderAttempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

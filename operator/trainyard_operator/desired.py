@@ -1,6 +1,7 @@
 """Pure builders of the objects that a TrainingJob owns."""
 
 import hashlib
+import hmac
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from trainyard_operator.overlay import merge
 
 TRAINER_COMMAND = ["python3", "-m", "trainyard_trainer"]
 SCRATCH = "/tmp/trainyard"  # noqa: S108  an emptyDir of the pod
+NODE_MEMORY = "/dev/shm/trainyard"  # noqa: S108  in the pod's own memory volume
 USER_ID = 65532
 GRACE_SECONDS = 60
 """Time for a checkpoint between SIGTERM and SIGKILL."""
@@ -26,6 +28,8 @@ class Defaults:
 
     trainer_image: str = "trainyard-trainer:0.1.0"
     storage: Storage | None = None
+    secret: str = ""
+    """What tokens of orders are made from. It may change: a pod keeps the one it was made with."""
 
 
 def node_name(job: str, node_index: int) -> str:
@@ -165,7 +169,11 @@ def _container(
         "name": contract.CONTAINER,
         "image": spec.image or defaults.trainer_image,
         "command": spec.command or TRAINER_COMMAND,
-        "env": [*_run_env(job, defaults), *_gang_env(job, attempt, node_index)],
+        "env": [
+            *_run_env(job, defaults),
+            *_launcher_env(job, attempt, defaults),
+            *_gang_env(job, attempt, node_index),
+        ],
         "ports": [
             {"name": "master", "containerPort": contract.MASTER_PORT},
             {"name": "progress", "containerPort": contract.PROGRESS_PORT},
@@ -260,6 +268,15 @@ def _run_env(job: TrainingJob, defaults: Defaults) -> list[dict[str, Any]]:
             }
         )
     return env
+
+
+def _launcher_env(job: TrainingJob, attempt: int, defaults: Defaults) -> list[dict[str, Any]]:
+    """What a restart in place needs, which only the trainer's launcher knows how to do."""
+    if job.spec.recipe is None:
+        return []
+    text = f"{job.metadata.uid}/{attempt}"
+    token = hmac.digest(defaults.secret.encode(), text.encode(), "sha256").hex()[:32]
+    return [_value(Env.NODE_MEMORY, NODE_MEMORY), _value(Env.ORDER_TOKEN, token)]
 
 
 def build_run_request(spec: JobSpec) -> RunRequest:

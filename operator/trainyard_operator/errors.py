@@ -1,7 +1,8 @@
-"""What can go wrong between the operator and the API server.
+"""What can go wrong between the operator and the API server, or a pod.
 
 OperatorError
 |-- LoginError          there are no credentials
+|-- LauncherError       a pod's launcher did not take an order
 `-- KubeError           the API server did not do what was asked
     |-- NotFound        404
     |-- AlreadyExists   409 on create
@@ -20,6 +21,14 @@ class OperatorError(Exception):
 
 class LoginError(OperatorError):
     """There are no credentials."""
+
+
+class LauncherError(OperatorError):
+    """A pod's launcher did not take an order."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 class KubeError(OperatorError):

@@ -10,16 +10,25 @@ from typing import Any
 
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import JOB_KIND, now_text
-from trainyard_operator.decision import Create, Decision, DeleteJob, DeletePod, Event
+from trainyard_operator.decision import (
+    Create,
+    Decision,
+    DeleteJob,
+    DeletePod,
+    Event,
+    OrderAttempt,
+)
 from trainyard_operator.errors import (
     AlreadyExists,
     Conflict,
     KubeError,
+    LauncherError,
     NotFound,
     Occupied,
     Refused,
 )
 from trainyard_operator.kube import COLLECTIONS, EVENTS, JOBS, PODS, Kube
+from trainyard_operator.launchers import Launchers
 
 COMPONENT = "trainyard-operator"
 EVENT_LENGTH = 1024
@@ -37,12 +46,18 @@ class Outcome:
     """Whether nothing has to be tried again soon."""
 
 
-async def execute(kube: Kube, job: TrainingJob, decision: Decision) -> Outcome:
+async def execute(
+    kube: Kube, launchers: Launchers, job: TrainingJob, decision: Decision
+) -> Outcome:
     """Carry out all actions and tell the events. Raises nothing that a retry would mend."""
-    deletions = [_delete(kube, job, a) for a in decision.actions if not isinstance(a, Create)]
+    actions = decision.actions
+    orders = [launchers.order(a) for a in actions if isinstance(a, OrderAttempt)]
+    deletions = [_delete(kube, job, a) for a in actions if isinstance(a, DeletePod | DeleteJob)]
     events = [_tell(kube, job, event) for event in decision.events]
-    creations = _create_gang(kube, job, [a for a in decision.actions if isinstance(a, Create)])
-    *errors, more = await asyncio.gather(_errors_of(deletions), _errors_of(events), creations)
+    creations = _create_gang(kube, job, [a for a in actions if isinstance(a, Create)])
+    *errors, more = await asyncio.gather(
+        _errors_of(orders), _errors_of(deletions), _errors_of(events), creations
+    )
     found = [error for part in (*errors, more) for error in part]
     refusals = [e.message for e in found if isinstance(e, Refused | Occupied)]
     retries = [e for e in found if not isinstance(e, Refused | Occupied)]
@@ -51,7 +66,9 @@ async def execute(kube: Kube, job: TrainingJob, decision: Decision) -> Outcome:
     return Outcome(refusal=min(refusals, default=""), is_complete=not retries)
 
 
-async def _create_gang(kube: Kube, job: TrainingJob, actions: list[Create]) -> list[KubeError]:
+async def _create_gang(
+    kube: Kube, job: TrainingJob, actions: list[Create]
+) -> list[KubeError | LauncherError]:
     """First what is no pod: a gang without its service would start, and not find itself."""
     pods = [action for action in actions if action.manifest["kind"] == "Pod"]
     rest = [action for action in actions if action.manifest["kind"] != "Pod"]
@@ -62,13 +79,15 @@ async def _create_gang(kube: Kube, job: TrainingJob, actions: list[Create]) -> l
     return []
 
 
-async def _errors_of(calls: Iterable[Coroutine[Any, Any, None]]) -> list[KubeError]:
-    """Make all calls at once. Raises what is no KubeError, and only when all have ended."""
+async def _errors_of(
+    calls: Iterable[Coroutine[Any, Any, None]],
+) -> list[KubeError | LauncherError]:
+    """Make all calls at once. Raises what is neither error, and only when all have ended."""
     results = await asyncio.gather(*calls, return_exceptions=True)
     for result in results:
-        if result is not None and not isinstance(result, KubeError):
+        if result is not None and not isinstance(result, KubeError | LauncherError):
             raise result
-    return [result for result in results if isinstance(result, KubeError)]
+    return [result for result in results if isinstance(result, KubeError | LauncherError)]
 
 
 async def _delete(kube: Kube, job: TrainingJob, action: DeletePod | DeleteJob) -> None:

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from trainyard_operator import inplace
 from trainyard_operator.deadlines import ABANDONED
 from trainyard_operator.decision import Action, Create, DeletePod
 from trainyard_operator.desired import build_pod, build_service, node_name
@@ -55,8 +56,10 @@ def clear(scene: Scene) -> tuple[Action, ...]:
 
 
 def tend(scene: Scene) -> tuple[Action, ...]:
-    """What a live attempt needs at any time: no pod of an earlier one, and no stuck pod."""
-    return delete(scene.strays, FAILURE_GRACE_SECONDS) + force(scene.observed.pods, scene.now)
+    """What a live attempt needs at any time: no pod of an earlier one, no stuck pod, and every
+    launcher at work on it."""
+    strays = delete(scene.strays, FAILURE_GRACE_SECONDS)
+    return strays + force(scene.observed.pods, scene.now) + inplace.orders(scene)
 
 
 def clean(scene: Scene) -> tuple[Action, ...]:

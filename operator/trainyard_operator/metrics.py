@@ -12,4 +12,5 @@ QUEUE_SECONDS = Histogram("trainyard_queue_seconds", "Time that a job waited to 
 WATCH_RESTARTS = Counter("trainyard_watch_restarts_total", "Watches begun anew.", ["resource"])
 ATTEMPTS = Counter("trainyard_attempts_failed_total", "Attempts that failed.", ["cause"])
 JOBS = Gauge("trainyard_jobs", "TrainingJobs by phase.", ["phase"])
+ORDERS = Counter("trainyard_orders_total", "Orders given to launchers.", ["outcome"])
 REPORTS = Counter("trainyard_reports_total", "Progress reports asked for.", ["outcome"])

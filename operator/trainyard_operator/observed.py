@@ -4,7 +4,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from trainyard_operator.contract import CONTAINER, Annotation, Label, Report
+from pydantic import TypeAdapter, ValidationError
+
+from trainyard_operator.contract import (
+    CONTAINER,
+    Annotation,
+    Env,
+    Label,
+    Report,
+    Standby,
+    Summary,
+)
+
+_STANDBY = TypeAdapter(Standby)
+_SUMMARY = TypeAdapter(Summary)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +37,18 @@ class Terminated:
     message: str
     """The termination message."""
     finished: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingBy:
+    """A launcher whose ranks have ended, and which could start them again in place."""
+
+    attempt: int
+    """The attempt that ended."""
+    summary: Summary
+    """What would be its pod's last word."""
+    since: datetime
+    """When that was learned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +80,13 @@ class PodRecord:
     disruption: str = ""
     """Reason of the DisruptionTarget condition, such as PreemptionByScheduler."""
     spec_hash: str = ""
+    order_token: str = ""
+    """What its launcher wants to see with an order; empty: it takes none."""
+    standby: StandingBy | None = None
+    """What its launcher says while it stands by."""
+    taken: int = 0
+    """The newest attempt that its launcher is known to have been ordered to begin; an operator
+    that has just started knows of none."""
 
     @property
     def is_deleting(self) -> bool:
@@ -127,7 +159,26 @@ def pod_record(pod: dict[str, Any]) -> PodRecord:
         unschedulable=_unschedulable(conditions.get("PodScheduled")),
         disruption=_disruption(conditions.get("DisruptionTarget")),
         spec_hash=(metadata.get("annotations") or {}).get(Annotation.SPEC_HASH, ""),
+        order_token=_order_token(pod.get("spec") or {}),
     )
+
+
+def standing_by(standby: Standby, now: datetime) -> StandingBy | None:
+    """What a launcher said, checked; None where that is no account of a failure."""
+    try:
+        standby = _STANDBY.validate_python(standby)
+        summary = _SUMMARY.validate_python(standby.summary)
+    except ValidationError:
+        return None
+    return StandingBy(attempt=standby.attempt, summary=summary, since=now)
+
+
+def _order_token(spec: dict[str, Any]) -> str:
+    own = (c.get("env") or () for c in spec.get("containers") or () if c["name"] == CONTAINER)
+    values = (
+        entry.get("value") for env in own for entry in env if entry["name"] == Env.ORDER_TOKEN
+    )
+    return next(values, None) or ""
 
 
 def _container_state(status: dict[str, Any]) -> dict[str, Any]:

@@ -4,17 +4,19 @@
                   ^           |
                   +- Restarting (pods deleted, back-off)      Suspended <-> any of them
 
-An attempt is a gang: one failure ends it for all of its pods, and the next attempt begins when
-every pod of the old one is gone. While `status.next_attempt_time` is set, no attempt is live.
+An attempt is a gang: one failure ends it for all of its pods. Where only processes failed, the next
+attempt begins at once in the same pods, whose launchers are ordered to; else it begins with new
+pods when every pod of the old one is gone. While `status.next_attempt_time` is set, no attempt is
+live.
 
 The status is written before the actions are taken, so every action must follow from the status
 and the pods alone: a pass that was cut off in between is made good by the next one.
 """
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from trainyard_operator import deadlines, gang, story, verdict
+from trainyard_operator import deadlines, gang, inplace, story, verdict
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import (
     FATAL_CAUSES,
@@ -71,14 +73,19 @@ def _advance(scene: Scene) -> Decision:
 
 
 def _with_newest_attempt(scene: Scene) -> Scene:
-    """Pods of a later attempt than the status knows of prove that the status was lost: follow
+    """Traces of a later attempt than the status knows of prove that the status was lost: follow
     them, so that no attempt's number is ever used twice."""
-    newest = max((pod.attempt for pod in scene.observed.pods), default=0)
+    newest = inplace.newest_attempt(scene)
     if newest <= scene.status.attempt:
         return scene
-    now = now_text(scene.now)
-    start = scene.status.start_time or now
-    return scene.update(attempt=newest, attempt_time=now, next_attempt_time=None, start_time=start)
+    created_for, now = max(pod.attempt for pod in scene.observed.pods), now_text(scene.now)
+    return scene.update(
+        attempt=newest,
+        pods_attempt=created_for if created_for < newest else None,
+        attempt_time=now,
+        next_attempt_time=None,
+        start_time=scene.status.start_time or now,
+    )
 
 
 def _with_reports(scene: Scene) -> Scene:
@@ -119,6 +126,7 @@ def _begin(scene: Scene) -> Decision:
     scene = scene.update(
         phase="Starting",
         attempt=status.attempt + 1,
+        pods_attempt=None,
         attempt_time=now_text(now),
         next_attempt_time=None,
         start_time=status.start_time or now_text(now),
@@ -131,12 +139,20 @@ def _begin(scene: Scene) -> Decision:
 def _follow(scene: Scene) -> Decision:
     """An attempt is live: end it, or keep it going."""
     job, pods = scene.job, scene.pods
-    if not gang.missing_nodes(scene):
+    if not gang.missing_nodes(scene) and not scene.is_ordering:
         scene = scene.update(formed_attempt=scene.status.attempt)
     if verdict.is_result_stored(pods):
         return _keep_running(scene)
     if {pod.spec_hash for pod in pods} - {spec_hash(job.spec)}:
         return _restart_edited(scene)
+    if scene.is_ordering:
+        return _await_agreement(scene)
+    return _judge(scene)
+
+
+def _judge(scene: Scene) -> Decision:
+    """End an attempt of which something failed, or keep it going."""
+    job, pods = scene.job, scene.pods
     failure = verdict.first_failure(job, scene.status.attempt, pods, formed=scene.is_formed)
     if failure:
         settles = verdict.settles_at(failure, pods)
@@ -192,17 +208,50 @@ def _end_attempt(scene: Scene, failure: FailureStatus) -> Decision:
         if cause in USER_CAUSES
         else {"infrastructure": restarts.infrastructure + 1}
     )
+    in_place = inplace.is_possible(scene, cause)
     told = Told(
         Line.RESTARTED,
-        story.restart_sentence(failure, counted, policy.max_restarts),
+        story.restart_sentence(failure, counted, policy.max_restarts, in_place=in_place),
         reason=cause,
         lost_steps=lost_steps(scene.status),
+        attempt=failure.attempt,
     )
-    due = scene.now + deadlines.backoff(scene, cause)
-    scene = scene.update(
-        phase="Restarting", failure=failure, restarts=counted, next_attempt_time=now_text(due)
-    )
+    pause = deadlines.backoff(scene, cause)
+    scene = scene.update(phase="Restarting", failure=failure, restarts=counted)
+    return _begin_in_place(scene, told) if in_place else _make_way(scene, told, pause)
+
+
+def _make_way(scene: Scene, told: Told, pause: timedelta) -> Decision:
+    """Delete the gang; new pods follow after the pause."""
+    due = scene.now + pause
+    scene = scene.update(phase="Restarting", next_attempt_time=now_text(due))
     return _decide(scene, told, gang.clear(scene), due)
+
+
+def _begin_in_place(scene: Scene, told: Told) -> Decision:
+    """The next attempt, in the pods that are there."""
+    scene = scene.update(
+        pods_attempt=scene.pods_attempt,
+        attempt=scene.status.attempt + 1,
+        attempt_time=now_text(scene.now),
+    )
+    return _decide(scene, told, gang.tend(scene), inplace.agreed_by(scene))
+
+
+def _await_agreement(scene: Scene) -> Decision:
+    """Launchers were ordered to begin the newest attempt: it runs when all have agreed.
+
+    A pod that fails before that ends an attempt that was counted already, so nothing is counted
+    again.
+    """
+    if inplace.have_all_agreed(scene):
+        return _judge(scene.update(formed_attempt=scene.status.attempt))
+    late = inplace.first_late(scene)
+    if lost := late or inplace.first_unfit(scene):
+        cause = Cause(scene.status.failure.cause) if scene.status.failure else Cause.POD_DELETED
+        told = story.replaced(lost, is_late=late is not None)
+        return _make_way(scene, told, deadlines.backoff(scene, cause))
+    return _decide(scene, None, gang.tend(scene), inplace.agreed_by(scene))
 
 
 def _restart_edited(scene: Scene) -> Decision:

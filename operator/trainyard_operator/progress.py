@@ -38,7 +38,11 @@ def with_report(status: JobStatus, report: Report | None) -> JobStatus:
     if report is None or _is_outdated(status, report):
         return status
     known = status.checkpoints
-    stamps = {"lastReportTime": report.time, "attempt": report.attempt}
+    stamps = {
+        "lastReportTime": report.time,
+        "attempt": report.attempt,
+        "resumedStep": report.resumed_step,
+    }
     stamped = {**report.progress, **stamps} if report.progress else None
     checkpoints = Checkpoints(
         latest=_parse(SavedCheckpoint, report.latest) or known.latest,

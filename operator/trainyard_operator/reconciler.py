@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from trainyard_operator import metrics, story
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.collector import Collector
-from trainyard_operator.decision import Decision
+from trainyard_operator.decision import Decision, OrderAttempt
 from trainyard_operator.desired import Defaults
 from trainyard_operator.errors import Conflict, KubeError, NotFound
 from trainyard_operator.executor import execute
 from trainyard_operator.jobstore import JobStore
 from trainyard_operator.kube import JOBS, Kube
+from trainyard_operator.launchers import Launchers
 from trainyard_operator.observed import Observed
 from trainyard_operator.plan import plan
 from trainyard_operator.reflector import Key, Reflector
@@ -37,6 +38,7 @@ class Reconciler:
     jobs: JobStore
     reflector: Reflector
     collector: Collector
+    launchers: Launchers
     queue: WorkQueue[Key]
     defaults: Defaults
     refusals: dict[Key, tuple[str, str]] = field(default_factory=dict)
@@ -72,7 +74,7 @@ class Reconciler:
             return await self._refuse(key, raw, status, f"{where}: {first['msg']}.")
         now, uid = self.now(), job.metadata.uid
         observed = Observed(
-            pods=self.reflector.snapshot(key, uid),
+            pods=tuple(map(self.launchers.seen, self.reflector.snapshot(key, uid))),
             report=self.collector.reports.get(uid),
             create_error=self._refusal(key, uid),
         )
@@ -91,7 +93,9 @@ class Reconciler:
         return complete
 
     async def _act(self, key: Key, job: TrainingJob, decision: Decision) -> bool:
-        outcome = await execute(self.kube, job, decision)
+        outcome = await execute(self.kube, self.launchers, job, decision)
+        if any(isinstance(action, OrderAttempt) for action in decision.actions):
+            self.queue.add(key)  # Launchers answered: no event of the cluster tells that.
         before = self._refusal(key, job.metadata.uid)
         if outcome.refusal:
             self.refusals[key] = (job.metadata.uid, outcome.refusal)

@@ -22,14 +22,37 @@ class Scene:
 
     @property
     def pods(self) -> tuple[PodRecord, ...]:
-        """Pods of the newest attempt, the first node's first."""
-        pods = (pod for pod in self.observed.pods if pod.attempt == self.status.attempt)
+        """Pods of the newest attempt, the first node's first; what a launcher said of an earlier
+        attempt is no news."""
+        pods = (
+            self._current(pod) for pod in self.observed.pods if pod.attempt == self.pods_attempt
+        )
         return tuple(sorted(pods, key=lambda pod: pod.node_index))
+
+    def _current(self, pod: PodRecord) -> PodRecord:
+        if pod.standby is None or pod.standby.attempt == self.status.attempt:
+            return pod
+        return replace(pod, standby=None)
+
+    @property
+    def pods_attempt(self) -> int:
+        """The attempt that the pods of the newest one were created for, and are labelled with."""
+        return self.status.pods_attempt or self.status.attempt
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the newest attempt began in the pods of an earlier one."""
+        return self.pods_attempt < self.status.attempt
+
+    @property
+    def is_ordering(self) -> bool:
+        """Whether the newest attempt is to begin in place and not every launcher has agreed."""
+        return self.is_live and self.is_in_place and self.status.phase == "Restarting"
 
     @property
     def strays(self) -> tuple[PodRecord, ...]:
         """Pods of earlier attempts: a cached list may show them only after the next one began."""
-        return tuple(pod for pod in self.observed.pods if pod.attempt != self.status.attempt)
+        return tuple(pod for pod in self.observed.pods if pod.attempt != self.pods_attempt)
 
     @property
     def is_live(self) -> bool:
@@ -38,12 +61,15 @@ class Scene:
 
     @property
     def is_formed(self) -> bool:
-        """Whether every pod of the newest attempt has been seen."""
+        """Whether every pod of the newest attempt has been seen, and has begun it."""
         return self.status.attempt > 0 and self.status.formed_attempt == self.status.attempt
 
     @property
     def is_broken(self) -> bool:
-        """Whether the newest attempt ended by a failure, after which no rank can save."""
+        """Whether the newest attempt ended by a failure, after which no rank can save, or never
+        began in all of its pods."""
+        if self.is_in_place and not self.is_formed:
+            return True
         failure = self.status.failure
         return (
             failure is not None

@@ -86,6 +86,8 @@ class Progress(StatusModel):
     """When rank 0 last reported."""
     attempt: int | None = None
     """The attempt that reported."""
+    resumed_step: int | None = None
+    """Step of the checkpoint that this attempt went on from."""
 
 
 class SavedCheckpoint(StatusModel):
@@ -199,7 +201,9 @@ class JobStatus(StatusModel):
     attempt: int = 0
     """Number of the newest attempt, from 1."""
     formed_attempt: int = 0
-    """Newest attempt of which every pod has been seen; a pod missing from it was deleted."""
+    """Newest attempt that every pod has begun; a pod missing from it was deleted."""
+    pods_attempt: int | None = None
+    """Attempt that the pods were created for, where later ones began in the same pods."""
     attempt_time: Time | None = None
     """When the newest attempt began."""
     next_attempt_time: Time | None = None

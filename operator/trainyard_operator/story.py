@@ -35,6 +35,7 @@ class Line(Enum):
     WAITING = ("Warning", "Waiting")
     RUNNING = ("Normal", "Running")
     RESTARTED = ("Warning", "Restarted")
+    REPLACED = ("Warning", "Replaced")
     EDITED = ("Normal", "Edited")
     SUSPENDED = ("Normal", "Suspended")
     SUCCEEDED = ("Normal", "Succeeded")
@@ -51,7 +52,9 @@ class Line(Enum):
         return self.value[1]
 
 
-_ABOUT_RUNNING = frozenset({Line.STARTING, Line.WAITING, Line.RUNNING, Line.RESTARTED})
+_ABOUT_RUNNING = frozenset(
+    {Line.STARTING, Line.WAITING, Line.RUNNING, Line.RESTARTED, Line.REPLACED}
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Told:
     reason: str = ""
     """A cause, where the line alone does not say why."""
     lost_steps: int | None = None
+    attempt: int | None = None
+    """The attempt that it is about, where that is not the newest."""
 
 
 def refusal(job: TrainingJob, storage: Storage | None) -> str:
@@ -132,11 +137,21 @@ def waiting(job: TrainingJob, problem: Problem) -> Told:
     return Told(Line.WAITING, message, reason=problem.cause)
 
 
-def restart_sentence(failure: FailureStatus, restarts: Restarts, max_restarts: int) -> str:
-    """Who failed, and what the restart costs of the budget."""
+def restart_sentence(
+    failure: FailureStatus, restarts: Restarts, max_restarts: int, *, in_place: bool = False
+) -> str:
+    """Who failed, what is done about it, and what that costs of the budget."""
     if failure.cause in USER_CAUSES:
-        return f"{failure.message} Restart {restarts.user} of {max_restarts}."
-    return f"{failure.message} Free restart; {restarts.user} of {max_restarts} used."
+        restart = "Restarted in place; restart" if in_place else "Restart"
+        return f"{failure.message} {restart} {restarts.user} of {max_restarts}."
+    restart = "Restarted in place, free" if in_place else "Free restart"
+    return f"{failure.message} {restart}; {restarts.user} of {max_restarts} used."
+
+
+def replaced(pod: str, *, is_late: bool) -> Told:
+    """An attempt that could not begin in place."""
+    what = "did not answer the order to restart in place" if is_late else "is not there any more"
+    return Told(Line.REPLACED, f"Pod {pod} {what}; going on with new pods.")
 
 
 def last_sentence(failure: FailureStatus, max_restarts: int) -> str:
@@ -181,7 +196,7 @@ def tell(
     reason = str(told.reason or told.line.reason)
     entry = HistoryEntry(
         time=now_text(now),
-        attempt=status.attempt,
+        attempt=told.attempt or status.attempt,
         type=told.line.reason,
         reason=reason,
         message=message,
@@ -213,7 +228,8 @@ def _wording(job: TrainingJob, status: JobStatus, told: Told) -> str:
     if told.line is Line.STARTING:
         return f"Starting attempt {status.attempt}{origin}: {gang}."
     if told.line is Line.RUNNING:
-        return f"Attempt {status.attempt} runs: {gang}."
+        where = " in the same pods" if status.pods_attempt else ""
+        return f"Attempt {status.attempt} runs{where}: {gang}."
     if told.line is Line.SUSPENDED:
         return "Suspended; set runPolicy.suspend to false to go on from the last checkpoint."
     return told.message

@@ -103,7 +103,9 @@ class _Suspect:
 
 
 def summary_of(pod: PodRecord) -> Summary | None:
-    """The trainer's own account of how the pod ended, if it left one."""
+    """The trainer's own account of how the pod ended, or its ranks did, if it left one."""
+    if pod.standby and pod.terminated is None:
+        return pod.standby.summary
     if pod.terminated is None or not pod.terminated.message.startswith("{"):
         return None
     try:
@@ -119,13 +121,13 @@ def first_failure(
 
     A pod missing from an attempt that had `formed` was deleted by somebody.
     """
-    suspects = [_suspect(job, pod, attempt) for pod in pods if pod.has_failed]
+    suspects = [_suspect(job, pod, attempt) for pod in pods if _has_failed(pod)]
     if formed:
         present = {pod.name for pod in pods}
         names = (node_name(job.metadata.name, index) for index in range(job.spec.nodes))
         suspects += [_missing(name, attempt) for name in names if name not in present]
     if suspects:  # Only then: a pod that leaves may still save, and end well.
-        leaving = (pod for pod in pods if pod.is_deleting and not pod.has_ended)
+        leaving = (pod for pod in pods if pod.is_deleting and not _is_over(pod))
         suspects += [_suspect(job, pod, attempt) for pod in leaving]
     culprit = min(suspects, key=lambda suspect: suspect.weight, default=None)
     return culprit.failure if culprit else None
@@ -136,8 +138,8 @@ def settles_at(failure: FailureStatus, pods: tuple[PodRecord, ...]) -> datetime 
 
     The pods of a gang end within moments of each other, and the one to blame may report last.
     """
-    ends = [p.terminated.finished for p in pods if p.terminated and p.terminated.finished]
-    if not ends or all(pod.has_ended for pod in pods):
+    ends = [end for pod in pods if (end := _end_of(pod))]
+    if not ends or all(_is_over(pod) for pod in pods):
         return None
     explained = {pod.name for pod in pods if summary_of(pod)}
     is_mute = failure.cause == Cause.USER_EXIT and failure.pod not in explained
@@ -206,8 +208,22 @@ def _suspect(job: TrainingJob, pod: PodRecord, attempt: int) -> _Suspect:
         attempt=attempt,
         log_tail=(summary.log_tail if summary else wording.log_tail(pod))[-LOG_TAIL_LINES:],
     )
-    ended = pod.terminated.finished if pod.terminated else None
-    return _Suspect(failure=failure, is_explained=summary is not None, ended=ended)
+    return _Suspect(failure=failure, is_explained=summary is not None, ended=_end_of(pod))
+
+
+def _has_failed(pod: PodRecord) -> bool:
+    """Whether the pod failed, or its ranks did in a pod that goes on."""
+    return pod.has_failed or (pod.standby is not None and not pod.has_ended)
+
+
+def _is_over(pod: PodRecord) -> bool:
+    return pod.has_ended or pod.standby is not None
+
+
+def _end_of(pod: PodRecord) -> datetime | None:
+    if pod.terminated:
+        return pod.terminated.finished
+    return pod.standby.since if pod.standby else None
 
 
 def _missing(name: str, attempt: int) -> _Suspect:
@@ -227,9 +243,11 @@ def _cause_of(pod: PodRecord, summary: Summary | None) -> Cause:
         return told
     if pod.is_deleting and summary is None:
         return Cause.POD_DELETED
-    if ended is None:
-        return Cause.UNSCHEDULABLE if pod.reason else Cause.NODE_LOST
-    return _cause_of_exit(ended)
+    if ended:
+        return _cause_of_exit(ended)
+    if summary:
+        return EXIT_CAUSES.get(summary.exit_code, Cause.USER_EXIT)
+    return Cause.UNSCHEDULABLE if pod.reason else Cause.NODE_LOST
 
 
 def _cause_of_exit(ended: Terminated) -> Cause:

@@ -82,6 +82,8 @@ def test_a_recipe_runs_in_the_operators_trainer_image_with_its_request():
     request = RunRequest.from_json(env["TRAINYARD_RUN"])
     assert env == ENV | {
         "TRAINYARD_RUN": request.to_json(),
+        "TRAINYARD_NODE_MEMORY": "/dev/shm/trainyard",
+        "TRAINYARD_ORDER_TOKEN": env["TRAINYARD_ORDER_TOKEN"],
         "TRAINYARD_STORAGE_URI": "s3://bucket/prefix",
         "TRAINYARD_STORAGE_COMPAT": "aws",
     }

@@ -7,7 +7,7 @@ import os
 from datetime import timedelta
 
 from core_cluster import Cluster
-from core_objects import make_job, summary
+from core_objects import RECIPE, make_job, summary
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -29,11 +29,24 @@ ENDS = {
 }
 
 
+FAILURES = {
+    "user": (1, {"cause": Cause.USER_EXIT}),
+    "memory": (137, {"cause": Cause.OUT_OF_MEMORY}),
+    "stall": (ExitCode.PEER_LOST, {"cause": Cause.STALLED}),
+    "peer": (ExitCode.PEER_LOST, {}),
+    "storage": (1, {"cause": Cause.STORAGE}),
+    "configuration": (ExitCode.CONFIGURATION, {}),
+}
+"""Of ranks whose launcher then stands by."""
+
+
 class Histories(RuleBasedStateMachine):
+    program: dict = {}
+
     def __init__(self) -> None:
         super().__init__()
         policy = {"maxRestarts": MAX_RESTARTS, "startupDeadlineSeconds": 300}
-        self.cluster = Cluster(make_job(2, runPolicy=policy))
+        self.cluster = Cluster(make_job(2, runPolicy=policy, **self.program))
         self.highest = JobStatus()
         self.finished: JobStatus | None = None
         self.saw_old_list = False
@@ -131,6 +144,16 @@ class Histories(RuleBasedStateMachine):
         assert self.cluster.status.restarts.user <= MAX_RESTARTS
 
     @invariant()
+    def no_attempt_is_counted_twice(self) -> None:
+        restarts = self.cluster.status.restarts
+        assert restarts.user + restarts.infrastructure <= self.cluster.status.attempt
+
+    @invariant()
+    def no_launcher_works_on_an_attempt_that_the_status_does_not_know(self) -> None:
+        for pod in self.cluster.pods.values():
+            assert self.cluster.launchers[pod.uid] <= self.cluster.status.attempt
+
+    @invariant()
     def a_finished_job_never_runs_again(self) -> None:
         status = self.cluster.status
         if self.finished and status.phase not in FINISHED:
@@ -194,8 +217,34 @@ class Histories(RuleBasedStateMachine):
             self.cluster.job = job.model_copy(update={"spec": spec, "metadata": metadata})
 
 
+class HistoriesInPlace(Histories):
+    """The same, of a recipe: launchers stand by and take orders."""
+
+    program = RECIPE
+
+    @rule(index=st.integers(0, 2), how=st.sampled_from(sorted(FAILURES)), report=st.booleans())
+    def ranks_fail_and_their_launcher_stands_by(self, index: int, how: str, report: bool) -> None:
+        """report: whether the attempt got anywhere."""
+        if name := self._name(index):
+            code, fields = FAILURES[how]
+            attempt = self.cluster.launchers[self.cluster.pods[name].uid]
+            last = {"attempt": attempt, "time": "2026-01-01T12:00:00Z", "progress": {"step": 7}}
+            self.cluster.stand_by(name, code, **fields, report=last if report else None)
+
+    @rule(index=st.integers(0, 2))
+    def a_launcher_gives_up_waiting(self, index: int) -> None:
+        if name := self._name(index):
+            self.cluster.give_up(name)
+
+    @rule()
+    def another_operator_takes_over(self) -> None:
+        """It does not know which orders were taken."""
+        self.cluster.taken.clear()
+
+
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(
+TestHistoriesInPlace = HistoriesInPlace.TestCase
+TestHistories.settings = TestHistoriesInPlace.settings = settings(
     max_examples=int(os.environ.get("TRAINYARD_EXAMPLES", "30")),
     stateful_step_count=25,
     deadline=None,

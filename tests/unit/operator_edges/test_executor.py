@@ -10,6 +10,8 @@ from unit.operator_edges.fake_api import Answer, FakeApi, refusal, serve
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.decision import Create, Decision, DeleteJob, DeletePod, Event
 from trainyard_operator.executor import Outcome, build_event, execute
+from trainyard_operator.launchers import Launchers
+from trainyard_operator.reflector import Reflector
 from trainyard_operator.status import JobStatus
 
 JOB = make_job()
@@ -25,7 +27,8 @@ def carry_out(api: FakeApi, *actions: Any, events: tuple[Event, ...] = ()) -> Ou
     async def main() -> Outcome:
         async with serve(api) as kube:
             decision = Decision(status=JobStatus(), actions=actions, events=events)
-            return await execute(kube, JOB, decision)
+            launchers = Launchers(Reflector(kube, (None,), print), print)
+            return await execute(kube, launchers, JOB, decision)
 
     return asyncio.run(main())
 

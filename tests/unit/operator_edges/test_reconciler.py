@@ -15,6 +15,7 @@ from trainyard_operator.collector import Collector, Target
 from trainyard_operator.contract import Report
 from trainyard_operator.jobstore import JobStore
 from trainyard_operator.kube import Kube
+from trainyard_operator.launchers import Launchers
 from trainyard_operator.reconciler import Reconciler, merge_patch
 from trainyard_operator.reflector import Reflector
 from trainyard_operator.settings import Settings
@@ -29,7 +30,8 @@ def make_reconciler(kube: Kube) -> Reconciler:
     jobs = JobStore()
     reflector = Reflector(kube, (None,), on_change=queue.add)
     collector = Collector(jobs, reflector, Settings(), on_report=queue.add)
-    return Reconciler(kube, jobs, reflector, collector, queue, DEFAULTS, now=lambda: T0)
+    launchers = Launchers(reflector, on_change=queue.add)
+    return Reconciler(kube, jobs, reflector, collector, launchers, queue, DEFAULTS, now=lambda: T0)
 
 
 def look(api: FakeApi, job: dict[str, Any] | None, check: Callable[[Reconciler], None]) -> bool:
@@ -176,7 +178,7 @@ def test_report_wakes_the_job_only_with_news() -> None:
         collector = reconciler.collector
         target = Target(KEY, "uid-1", "10.0.0.1")
         report = Report(attempt=1, time="2026-01-01T12:00:00Z", progress={"step": 1})
-        collector.take(target, Report(attempt=2, time=report.time, progress={"step": 9}))
+        collector.take(target, Report(attempt=0, time=report.time, progress={"step": 9}))
         collector.take(Target(KEY, "uid-0", "10.0.0.1"), report)
         assert (collector.reports, list(reconciler.queue.waiting)) == ({}, [])
         collector.take(target, report)
