@@ -16,7 +16,7 @@ from trainyard_operator.contract import Env, Label, RunRequest
 from trainyard_operator.desired import TRAINER_COMMAND
 
 LOCALHOST = "127.0.0.1"
-_DROPPED = ("HOME", "USER")
+_DROPPED = ("HOME", "USER", Env.ORDER_TOKEN, Env.NODE_MEMORY)
 """Set in a restricted pod only because it has no home."""
 
 
