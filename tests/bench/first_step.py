@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.comparison import Comparison, alternate
 from bench.digits import images_as_tensors, write_folder
+from bench.noted_run import install_recipe
 from demo.jobs import digits_job, write_job
 
 RANKS = 2
@@ -52,7 +53,7 @@ def run_ours(place: Path) -> Callable[[], float]:
     )
     job["spec"]["config"]["training"]["epochs"] = 1
     file = write_job(job, place / "job.yaml")
-    packages = install_recipe(place / "packages")
+    packages = install_recipe("timed-digits", place / "packages")
     environment = {"PYTHONPATH": packages, "XDG_STATE_HOME": str(place / "state")}
     command = [str(BIN / "trainyard"), "run", str(file), "--fresh"]
     return lambda: seconds_to_first_step(command, place, environment)
@@ -67,17 +68,6 @@ def run_torchrun(place: Path) -> Callable[[], float]:
     # Else torchrun says that it chose the same.
     environment = {"OMP_NUM_THREADS": "1"}
     return lambda: seconds_to_first_step(command, place, environment)
-
-
-def install_recipe(place: Path) -> str:
-    """What pip would make of the package `timed_digits`; returns the PYTHONPATH that finds it."""
-    metadata = place / "timed_digits-1.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: timed-digits\nVersion: 1\n")
-    entry = "[trainyard.recipes]\ntimed-digits = timed_digits\n"
-    (metadata / "entry_points.txt").write_text(entry)
-    shutil.copytree(HERE / "timed_digits", place / "timed_digits")
-    return str(place)
 
 
 def seconds_to_first_step(command: list[str], place: Path, environment: Mapping[str, str]) -> float:

@@ -24,7 +24,7 @@ def compare_help(repetitions: int = REPETITIONS) -> Comparison:
         ours=first,
         other=second,
         bound=BOUND_SECONDS,
-        bounded="seconds",
+        bounded="median",
         note=f"fastest: {shown(min(first))} beside {shown(min(second))}",
     )
 

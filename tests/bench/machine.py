@@ -4,10 +4,11 @@ import os
 import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("torch", "click", "kopf", "aiohttp")
+PACKAGES = ("torch", "lightning", "accelerate", "ray", "nvidia-resiliency-ext")
+"""Ours and those that it is compared with, where they are installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,22 +20,32 @@ class Machine:
     cpu: str
     date: str
     versions: str
-    load: str
-    """Processes that want a core, over the last minute, before each benchmark."""
+    load_before: float
+    """Processes that wanted a core in the minute before; the benchmark's own are in `after`."""
+    load_after: float
 
 
-def look(loads: list[float]) -> Machine:
-    """loads: as noted before each benchmark."""
+def look(load_before: float, load_after: float) -> Machine:
+    """The loads as they were noted."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    named = [f"{name} {version(name)}" for name in PACKAGES]
+    named = [f"{name} {found}" for name in PACKAGES if (found := installed(name))]
     return Machine(
         cores=len(os.sched_getaffinity(0)),
         memory_gib=memory,
         cpu=cpu_model(),
         date=datetime.now(UTC).strftime("%Y-%m-%d"),
         versions=", ".join([f"Python {platform.python_version()}", *named]),
-        load=", ".join(f"{load:.1f}" for load in loads),
+        load_before=load_before,
+        load_after=load_after,
     )
+
+
+def installed(package: str) -> str | None:
+    """Its version."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def cpu_model() -> str:

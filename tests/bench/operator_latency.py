@@ -47,7 +47,7 @@ def compare_operator_latency(repetitions: int = REPETITIONS) -> Comparison:
         ours=first,
         other=second,
         bound=BOUND_SECONDS,
-        bounded="seconds",
+        bounded="median",
         note=f"95th percentile {shown(quantile(first, 0.95))}; the operator writes the status "
         f"first and also makes a service and an event; its share: "
         f"{shown(median(a - b for a, b in zip(first, second, strict=True)))}",

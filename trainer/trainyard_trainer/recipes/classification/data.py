@@ -95,9 +95,13 @@ class ImageBatches(ImageSamples):
 
     def batch(self, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) uint8, and (B,) class indices; the same in every epoch."""
-        images = [self._image(index) for index in indices.tolist()]
-        stacked = torch.stack(images) if self._cache is None else self._cache[indices]
-        return stacked, self.labels[indices]
+        labels = self.labels[indices]
+        if self._cache is None:
+            return torch.stack([self._image(index) for index in indices.tolist()]), labels
+        for index in indices.tolist():
+            if not self._is_cached[index]:
+                self._image(index)
+        return self._cache[indices], labels
 
 
 def load_image(file: Path, size: int) -> Tensor:
