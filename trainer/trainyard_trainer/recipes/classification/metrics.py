@@ -44,7 +44,7 @@ def classification_report(matrix: Tensor, classes: Sequence[str]) -> str:
     scores, support = class_scores(matrix), matrix.sum(dim=1)
     total = int(support.sum())
     width = max(len("weighted avg"), *(len(name) for name in classes))
-    weights = support / max(total, 1)
+    weights = support.double() / max(total, 1)
     lines = [f"{'':>{width}}  {'precision':>9} {'recall':>9} {'f1-score':>9} {'support':>9}", ""]
     lines += [
         _report_line(name, scores[row], int(support[row]), width)
