@@ -120,9 +120,9 @@ class Storage(ApiModel):
     """Region of the bucket; unset means the provider's default."""
     credentials_secret_ref: SecretRef | None = None
     """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; unset means the pod's identity."""
-    compat: Literal["aws", "strict", "legacy"] = "aws"
+    compat: Literal["aws", "strict", "legacy"] | None = None
     """Dialect of the server: aws; strict (S3-compatible with conditional writes); legacy (without
-    conditional writes and new checksums)."""
+    conditional writes and new checksums). Unset: each node finds out before its ranks start."""
 
 
 class Dataset(ApiModel):

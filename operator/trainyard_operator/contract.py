@@ -271,6 +271,9 @@ class Report:
     """Step of the checkpoint that this attempt went on from; None from scratch."""
     warning: str | None = None
     """One sentence on something degraded, such as a checkpoint set aside as corrupt."""
+    storage_warning: str | None = None
+    """One sentence on storage that is away, full or refusing; None while it is well. `warning` says
+    it, too."""
 
     def to_json(self) -> str:
         """The text that `from_json` reads."""

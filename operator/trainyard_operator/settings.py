@@ -33,8 +33,8 @@ class Settings(BaseModel):
     """Region of its bucket; empty means the provider's default."""
     storage_secret: str = ""
     """Secret with its credentials, in each job's namespace; empty means the pod's identity."""
-    storage_compat: Literal["aws", "strict", "legacy"] = "aws"
-    """Dialect of its server, as in a job's storage.compat."""
+    storage_compat: Literal["aws", "strict", "legacy"] | None = None
+    """Dialect of its server, as in a job's storage.compat; unset means to find out."""
     progress_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 2.0
     """Shortest time between two progress reports of one job, in seconds."""
     status_writes_per_second: Annotated[float, Field(gt=0)] = 20.0
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         f"{PREFIX} and its name in capitals.",
     )
     for name, field in Settings.model_fields.items():
-        default = f" Default: {field.default}." if field.default != "" else ""
+        default = f" Default: {field.default}." if field.default not in ("", None) else ""
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             metavar=name.rpartition("_")[2].upper(),

@@ -115,7 +115,7 @@ def test_flags_of_the_operator_can_be_given(helm: Helm) -> None:
         ),
         (
             {"storage.compat": "minio"},
-            "- at '/storage/compat': value must be one of 'aws', 'strict', 'legacy'",
+            "- at '/storage/compat': value must be one of '', 'aws', 'strict', 'legacy'",
         ),
         # An endpoint without a URI would be of no effect.
         ({"storage.region": "eu-1"}, "- at '/storage/region': value must be ''"),

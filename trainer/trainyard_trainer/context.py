@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trainyard_operator.contract import REPORT_FILE, Env, RunRequest, run_prefix
 from trainyard_trainer.errors import ConfigurationError
+from trainyard_trainer.storage import Patience, Storage, open_storage
 
 FLUSH_SECONDS = 30
 """Between uploads of logs and curves, where spec.logs.flushSeconds says nothing."""
@@ -19,7 +20,20 @@ class StorageLocation:
     uri: str
     endpoint: str | None
     region: str | None
-    compat: str
+    compat: str | None = None
+    """Dialect of an S3 server; None until the launcher has found out."""
+    patience: Patience | None = None
+    """None: as `Patience` has it."""
+
+    def open(self, uri: str | None = None, *, compat: str | None = None) -> Storage:
+        """Storage at `uri`, by default the run's; compat: in place of its own."""
+        return open_storage(
+            uri or self.uri,
+            endpoint=self.endpoint,
+            region=self.region,
+            compat=compat or self.compat,
+            patience=self.patience,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +103,7 @@ class RunContext:
                     uri=environ[Env.STORAGE_URI],
                     endpoint=environ.get(Env.STORAGE_ENDPOINT) or None,
                     region=environ.get(Env.STORAGE_REGION) or None,
-                    compat=environ.get(Env.STORAGE_COMPAT) or "aws",
+                    compat=environ.get(Env.STORAGE_COMPAT) or None,
                 ),
                 request=RunRequest.from_json(environ[Env.RUN]),
                 config_from=environ.get(Env.CONFIG_FROM),

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from trainyard_trainer.context import StorageLocation
 from trainyard_trainer.errors import ConfigurationError
-from trainyard_trainer.storage import READ_CHUNK_BYTES, Entry, Storage, check_key, open_storage
+from trainyard_trainer.storage import READ_CHUNK_BYTES, Entry, Storage, check_key
 from trainyard_trainer.storage_errors import (
     BucketMissing,
     StorageError,
@@ -195,9 +195,7 @@ def _bucket_of_dataset() -> Iterator[None]:
 
 def _open(uri: str, location: StorageLocation) -> Storage:
     try:
-        return open_storage(
-            uri, endpoint=location.endpoint, region=location.region, compat=location.compat
-        )
+        return location.open(uri)
     except StorageUriInvalid:
         raise ConfigurationError(
             f"spec.dataset.uri: cannot read '{uri}'; write s3://<bucket>/<prefix> or "

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from trainyard_trainer.storage import Entry, Reader, Writer, check_key, probe
+from trainyard_trainer.storage import Entry, Health, Reader, Writer, check_key, probe
 from trainyard_trainer.storage_errors import (
     AccessRefused,
     ObjectExists,
     ObjectMissing,
+    StorageError,
     StorageFull,
     StorageUnreachable,
 )
@@ -28,13 +30,18 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 class FileStorage:
     """Objects are files below `root`; it is created by the first write."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, health: Health | None = None) -> None:
+        self._root, self._health = root, health or Health()
 
     @property
     def uri(self) -> str:
         """The URI of the directory."""
         return self._root.absolute().as_uri()
+
+    @property
+    def trouble(self) -> str | None:
+        """What the file system last failed at."""
+        return self._health.trouble
 
     def uri_of(self, key: str) -> str:
         """The URI of one file."""
@@ -42,7 +49,7 @@ class FileStorage:
 
     def child(self, prefix: str) -> "FileStorage":
         """The same store, a directory deeper."""
-        return FileStorage(self._path(prefix))
+        return FileStorage(self._path(prefix), self._health)
 
     def read(self, key: str) -> bytes:
         """The whole file."""
@@ -94,6 +101,17 @@ class FileStorage:
         with self._errors("read", key):
             return self._path(key).is_file()
 
+    def sweep(self, older_than_seconds: float) -> int:
+        """Unlink temporary files that no writer renamed."""
+        before, removed = time.time() - older_than_seconds, 0
+        with self._errors("list", ""):
+            for path in _walk(self._root, temporary=True):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime < before:
+                        path.unlink()
+                        removed += 1
+        return removed
+
     def check(self, *, write: bool = True) -> None:
         """List, and write and delete a file."""
         probe(self, write=write)
@@ -108,18 +126,24 @@ class FileStorage:
         except (FileNotFoundError, IsADirectoryError) as error:
             raise ObjectMissing((self._root / key).absolute().as_uri()) from error
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else type(error).__name__
-            if error.errno in _FULL:
-                raise StorageFull(self.uri) from error
-            if error.errno in _REFUSED:
-                raise AccessRefused(self.uri, operation, reason) from error
-            raise StorageUnreachable(self.uri, operation, reason) from error
+            problem = self._translate(error, operation)
+            self._health.note(operation, problem)
+            raise problem from error
+        self._health.note(operation)
+
+    def _translate(self, error: OSError, operation: str) -> StorageError:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        if error.errno in _FULL:
+            return StorageFull(self.uri)
+        if error.errno in _REFUSED:
+            return AccessRefused(self.uri, operation, reason)
+        return StorageUnreachable(self.uri, operation, reason)
 
 
-def _walk(start: Path) -> Iterator[Path]:
+def _walk(start: Path, *, temporary: bool = False) -> Iterator[Path]:
     for folder, _, names in os.walk(start, onerror=_raise_unless_gone):
         for name in names:
-            if not (name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)):
+            if temporary == (name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)):
                 yield Path(folder) / name
 
 

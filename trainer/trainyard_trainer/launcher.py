@@ -154,7 +154,7 @@ class _Launcher:
         )
         self._serve_progress()
         preparation.validate(run)
-        self._storage = preparation.reach_storage(run, self._logs.say)
+        run, self._storage = preparation.reach_storage(run, self._logs.say)
         self._logs.attach(self._storage)
         run = preparation.settle_dataset(run, self._logs.say)
         self._logs.say(f"prepared in {time.monotonic() - self._began:.1f} s")

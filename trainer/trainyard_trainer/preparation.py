@@ -3,8 +3,10 @@
 All of it happens beside the fork server's imports, and nothing here imports torch.
 """
 
+import contextlib
 import dataclasses
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,12 +14,15 @@ from typing import TypeVar
 from trainyard_operator.contract import RUN_FILE, now_text
 from trainyard_trainer.context import RunContext
 from trainyard_trainer.dataset import bring_dataset
+from trainyard_trainer.dialect import DIALECTS, find_dialect
 from trainyard_trainer.errors import ConfigurationError
-from trainyard_trainer.storage import Storage, open_storage
-from trainyard_trainer.storage_errors import ObjectExists, StorageUnreachable
+from trainyard_trainer.storage import Storage
+from trainyard_trainer.storage_errors import ObjectExists, StorageError, StorageUnreachable
 
 RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Pauses between tries to reach storage, beside the retries of its client."""
+STALE_SECONDS = 6 * 3600.0
+"""Age from which an upload that is not finished is an earlier attempt's."""
 
 Say = Callable[[str], None]
 _T = TypeVar("_T")
@@ -41,20 +46,36 @@ def validate(run: RunContext) -> None:
 
 def reach_storage(
     run: RunContext, say: Say, sleep: Callable[[float], None] = time.sleep
-) -> Storage:
-    """The storage of this run, found to work.
+) -> tuple[RunContext, Storage]:
+    """The storage of this run, found to work, and the run with what its server was found to speak.
 
     Raises StorageUnreachable after bounded retries, and at once what a person must correct.
     """
-    place = run.storage
-    root = open_storage(
-        place.uri, endpoint=place.endpoint, region=place.region, compat=place.compat
-    )
-    storage = root.child(run.run_prefix)
-    retry(storage.check, say, sleep)
+    is_told = run.storage.compat is not None
+    if not is_told:
+        run = retry(lambda: _with_dialect(run, say), say, sleep)
+    storage = run.storage.open().child(run.run_prefix)
+    if is_told:
+        retry(storage.check, say, sleep)
     if run.node_index == 0:
         retry(lambda: _record(run, storage), say, sleep)
-    return storage
+        threading.Thread(target=_sweep, args=(storage, say), name="sweep", daemon=True).start()
+    return run, storage
+
+
+def _with_dialect(run: RunContext, say: Say) -> RunContext:
+    place, prefix = run.storage, run.run_prefix
+    found = find_dialect(lambda compat: place.open(compat=compat).child(prefix))
+    if place.uri.startswith("s3:"):
+        say(f"storage: the server speaks {DIALECTS[found]}")
+    return dataclasses.replace(run, storage=dataclasses.replace(place, compat=found))
+
+
+def _sweep(storage: Storage, say: Say) -> None:
+    """Once per attempt, and in nobody's way."""
+    with contextlib.suppress(StorageError):
+        if count := storage.sweep(STALE_SECONDS):
+            say(f"storage: removed {count} uploads that earlier attempts did not finish")
 
 
 def settle_dataset(

@@ -1,83 +1,100 @@
-"""An S3 bucket as an object store; the one module that imports boto3.
+"""An S3 bucket as an object store.
 
 boto3 clients are safe to share between threads; one is made per opened storage and its children
 share it. Time-outs and retries are botocore's own ('standard' mode, jittered back-off).
 """
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
 
 import boto3
-from botocore import exceptions as boto
 from botocore.config import Config
 
-from trainyard_trainer.s3_stream import S3Reader, S3Writer, Target
-from trainyard_trainer.storage import Entry, Reader, Writer, check_key, join_key, probe
+from trainyard_trainer.s3_errors import ANSWERS, CLIENT_ERRORS, code_of, translate
+from trainyard_trainer.s3_stream import S3Reader, S3Writer, Target, abort_upload
+from trainyard_trainer.storage import (
+    Entry,
+    Health,
+    Patience,
+    Reader,
+    Writer,
+    check_key,
+    join_key,
+    probe,
+)
 from trainyard_trainer.storage_errors import (
-    AccessRefused,
-    BucketMissing,
     ObjectExists,
     ObjectMissing,
-    RegionWrong,
-    StorageFull,
+    RequestRefused,
     StorageUnreachable,
 )
 
-CONNECT_TIMEOUT_SECONDS = 5
-READ_TIMEOUT_SECONDS = 60
-ATTEMPTS = 5
 DELETE_BATCH = 1000
 """As many keys as one DeleteObjects takes."""
-
-_REFUSED = {
-    "AccessDenied": "access denied",
-    "403": "access denied",
-    "Forbidden": "access denied",
-    "InvalidAccessKeyId": "unknown access key",
-    "XAdminUserNotFound": "unknown access key",  # versitygw's own code
-    "SignatureDoesNotMatch": "wrong secret key",
-    "ExpiredToken": "expired token",
-    "InvalidToken": "invalid token",
-    "AllAccessDisabled": "access disabled",
-    "AccountProblem": "account problem",
-    "RequestTimeTooSkewed": "clock differs from the server's",
-}
-_WRONG_REGION = {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocation"}
-_FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"}
-_TRANSIENT = (boto.HTTPClientError, boto.IncompleteReadError, OSError)
-"""What a read may meet half-way and go on after."""
+CONFLICT_TRIES = 3
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_BRIEF = Patience(connect_seconds=2, silence_seconds=5, attempts=2)
+"""For tidying up after a failure, which may be given up."""
 
 
-def open_s3(
-    bucket: str, prefix: str, *, endpoint: str | None, region: str | None, compat: str
-) -> "S3Storage":
-    """A storage with its own client; nothing is contacted yet."""
-    session = boto3.session.Session()
-    region = region or session.region_name or ("us-east-1" if endpoint else None)
-    client = session.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=region or "us-east-1",
-        config=_client_config(compat, path_style=endpoint is not None),
-    )
-    return S3Storage(client, bucket, prefix, compat)
+@dataclass(frozen=True)
+class S3Options:
+    """How to reach a server."""
+
+    endpoint: str | None
+    """None: Amazon S3."""
+    region: str | None
+    compat: str
+    patience: Patience
 
 
-def _client_config(compat: str, *, path_style: bool) -> Config:
+class Connection:
+    """Clients of one server, made when first needed."""
+
+    def __init__(self, options: S3Options) -> None:
+        self.options = options
+
+    @cached_property
+    def client(self) -> Any:
+        """With the patience that was asked for."""
+        return self._make(self.options.patience)
+
+    @cached_property
+    def brief_client(self) -> Any:
+        """With little patience."""
+        return self._make(_BRIEF)
+
+    def _make(self, patience: Patience) -> Any:
+        session, options = boto3.session.Session(), self.options
+        return session.client(
+            "s3",
+            endpoint_url=options.endpoint,
+            region_name=options.region or session.region_name or "us-east-1",
+            config=_client_config(options, patience),
+        )
+
+
+def open_s3(bucket: str, prefix: str, options: S3Options) -> "S3Storage":
+    """A storage with its own connection; nothing is contacted yet."""
+    return S3Storage(Connection(options), bucket, prefix, Health())
+
+
+def _client_config(options: S3Options, patience: Patience) -> Config:
     # boto3 >= 1.36 sends CRC32 with every write, which some compatible servers refuse.
-    checksums = "when_supported" if compat == "aws" else "when_required"
+    checksums = "when_supported" if options.compat == "aws" else "when_required"
     return Config(
         signature_version="s3v4",
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        read_timeout=READ_TIMEOUT_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        connect_timeout=patience.connect_seconds,
+        read_timeout=patience.silence_seconds,
+        retries={"mode": "standard", "total_max_attempts": patience.attempts},
         max_pool_connections=16,
         request_checksum_calculation=checksums,
         response_checksum_validation=checksums,
-        s3={"addressing_style": "path" if path_style else "auto"},
+        s3={"addressing_style": "path" if options.endpoint else "auto"},
         user_agent_extra="trainyard",
     )
 
@@ -85,22 +102,28 @@ def _client_config(compat: str, *, path_style: bool) -> Config:
 class S3Storage:
     """Objects of one bucket below one prefix."""
 
-    def __init__(self, client: Any, bucket: str, prefix: str, compat: str) -> None:
-        self._client, self._bucket, self._prefix, self._compat = client, bucket, prefix, compat
+    def __init__(self, connection: Connection, bucket: str, prefix: str, health: Health) -> None:
+        self._connection, self._bucket, self._prefix = connection, bucket, prefix
+        self._health, self._compat = health, connection.options.compat
 
     @property
     def uri(self) -> str:
         """`s3://bucket/prefix`."""
         return f"s3://{join_key(self._bucket, self._prefix)}"
 
+    @property
+    def trouble(self) -> str | None:
+        """What the server last failed at."""
+        return self._health.trouble
+
     def uri_of(self, key: str) -> str:
         """`s3://bucket/prefix/key`."""
         return f"{self.uri}/{key}"
 
     def child(self, prefix: str) -> "S3Storage":
-        """The same bucket and client, a prefix deeper."""
+        """The same bucket and connection, a prefix deeper."""
         full = join_key(self._prefix, check_key(prefix))
-        return S3Storage(self._client, self._bucket, full, self._compat)
+        return S3Storage(self._connection, self._bucket, full, self._health)
 
     def read(self, key: str) -> bytes:
         """The whole object."""
@@ -109,18 +132,38 @@ class S3Storage:
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """One PutObject; with `if_absent` a conditional one where the server has them."""
-        target, condition = self._target(key), {}
-        if if_absent and self._compat != "legacy":
-            condition = {"IfNoneMatch": "*"}
-        elif if_absent and self.exists(key):
-            return self._accept_same(key, data)
-        try:
-            with self._errors("write", key):
-                self._client.put_object(**target.names, Body=data, **condition)
-        except _Taken:
-            # A retry after a lost answer meets its own write: the same bytes are no conflict.
+        if not if_absent:
+            self._put(key, data)
+        elif self._compat != "legacy":
+            self._put_once(key, data)
+        elif self.exists(key):
             self._accept_same(key, data)
-        return None
+        else:
+            self._put(key, data)
+
+    def _put(self, key: str, data: bytes) -> None:
+        with self._errors("write", key):
+            self._client.put_object(**self._target(key).names, Body=data)
+
+    def _put_once(self, key: str, data: bytes) -> None:
+        for _ in range(CONFLICT_TRIES):
+            if self._put_if_free(key, data):
+                return None
+            # A retry after a lost answer meets its own write: the same bytes are no conflict. Where
+            # nothing is there, another write got in the way and failed.
+            with contextlib.suppress(ObjectMissing):
+                return self._accept_same(key, data)
+        raise StorageUnreachable(self._endpoint, "write", "conflicting writes")
+
+    def _put_if_free(self, key: str, data: bytes) -> bool:
+        with self._errors("write", key):
+            try:
+                self._client.put_object(**self._target(key).names, Body=data, IfNoneMatch="*")
+            except ANSWERS as error:
+                if code_of(error) not in _TAKEN:
+                    raise
+                return False
+        return True
 
     def _accept_same(self, key: str, data: bytes) -> None:
         if self.read(key) != data:
@@ -140,15 +183,18 @@ class S3Storage:
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """All pages of ListObjectsV2."""
-        full = join_key(self._prefix, "") + "/" + prefix if self._prefix else prefix
-        skipped = len(self._prefix) + 1 if self._prefix else 0
+        for page in self._pages("list_objects_v2", prefix):
+            for found in page.get("Contents", ()):
+                yield Entry(self._relative(found["Key"]), found["Size"], found["LastModified"])
+
+    def _pages(self, operation: str, prefix: str) -> Iterator[Any]:
+        full = f"{self._prefix}/{prefix}" if self._prefix else prefix
         with self._errors("list", prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=full
-            )
-            for page in pages:
-                for found in page.get("Contents", ()):
-                    yield Entry(found["Key"][skipped:], found["Size"], found["LastModified"])
+            paginator = self._client.get_paginator(operation)
+            yield from paginator.paginate(Bucket=self._bucket, Prefix=full)
+
+    def _relative(self, key: str) -> str:
+        return str(key[len(self._prefix) + 1 :] if self._prefix else key)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Batches of DeleteObjects; one by one in legacy mode, whose servers may lack it."""
@@ -168,7 +214,7 @@ class S3Storage:
         )
         for failed in answer.get("Errors", ()):
             if failed.get("Code") not in ("NoSuchKey", "404"):
-                raise boto.ClientError({"Error": failed}, "DeleteObjects")
+                raise ANSWERS({"Error": failed}, "DeleteObjects")
 
     def exists(self, key: str) -> bool:
         """One HeadObject."""
@@ -179,69 +225,43 @@ class S3Storage:
             return False
         return True
 
+    def sweep(self, older_than_seconds: float) -> int:
+        """Abort multipart uploads that nobody completed; none where the server cannot list them."""
+        before, aborted = datetime.now(UTC) - timedelta(seconds=older_than_seconds), 0
+        with contextlib.suppress(RequestRefused):
+            for page in self._pages("list_multipart_uploads", ""):
+                for upload in page.get("Uploads", ()):
+                    if upload["Initiated"] < before:
+                        target = Target(self._connection, self._bucket, upload["Key"])
+                        aborted += abort_upload(target, upload["UploadId"])
+        return aborted
+
     def check(self, *, write: bool = True) -> None:
         """List, and write and delete an object."""
         probe(self, write=write)
 
-    def _target(self, key: str) -> Target:
-        full = join_key(self._prefix, check_key(key))
-        return Target(self._client, self._bucket, full, _TRANSIENT, self._compat == "aws")
-
-    @contextlib.contextmanager
-    def _errors(self, operation: str, key: str) -> Iterator[None]:
-        try:
-            yield
-        except boto.ClientError as error:
-            self._raise_answer(error, operation, key)
-        except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
-            reason = "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            raise AccessRefused(self._endpoint, operation, reason) from error
-        except (boto.BotoCoreError, OSError) as error:
-            # botocore wraps urllib3's errors; a broken body may still raise a bare OSError.
-            raise StorageUnreachable(self._endpoint, operation, _reason(error)) from error
+    @property
+    def _client(self) -> Any:
+        return self._connection.client
 
     @property
     def _endpoint(self) -> str:
         return str(self._client.meta.endpoint_url)
 
-    def _raise_answer(self, error: Any, operation: str, key: str) -> NoReturn:
-        answer = error.response.get("Error", {})
-        code = str(answer.get("Code", ""))
-        if code == "NoSuchBucket":
-            raise BucketMissing(self._endpoint, self._bucket) from error
-        if code in ("NoSuchKey", "404", "NotFound"):
-            raise ObjectMissing(self.uri_of(key)) from error
-        if code in _REFUSED:
-            raise AccessRefused(self._endpoint, operation, _REFUSED[code]) from error
-        if code in _WRONG_REGION:
-            region = answer.get("Region")
-            raise RegionWrong(self._endpoint, self._bucket, region) from error
-        if code in _FULL:
-            raise StorageFull(self.uri) from error
-        if code in _TAKEN:
-            raise _Taken from error
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if status in (401, 403):
-            raise AccessRefused(self._endpoint, operation, f"error {code}") from error
-        raise StorageUnreachable(self._endpoint, operation, f"error {code}") from error
+    def _target(self, key: str) -> Target:
+        full = join_key(self._prefix, check_key(key))
+        checksums = self._compat == "aws"
+        return Target(self._connection, self._bucket, full, part_checksums=checksums)
 
-
-class _Taken(Exception):
-    """A conditional write found an object."""
-
-
-def _reason(error: Exception) -> str:
-    """The kind of failure without addresses, headers or signatures."""
-    names = {
-        boto.EndpointConnectionError: "connection refused or name not found",
-        boto.ConnectTimeoutError: f"no connection in {CONNECT_TIMEOUT_SECONDS} s",
-        boto.ReadTimeoutError: f"no answer in {READ_TIMEOUT_SECONDS} s",
-        boto.SSLError: "TLS failed",
-        boto.ProxyConnectionError: "the proxy refused",
-        boto.ConnectionClosedError: "connection closed",
-        boto.FlexibleChecksumError: "what came differs from its checksum",
-    }
-    for kind, text in names.items():
-        if isinstance(error, kind):
-            return text
-    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "failed"
+    @contextlib.contextmanager
+    def _errors(self, operation: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except CLIENT_ERRORS as error:
+            patience = self._connection.options.patience
+            uri = self.uri_of(key) if key else self.uri
+            problem = translate(error, self._endpoint, uri, operation, patience)
+            if not isinstance(problem, ObjectMissing):
+                self._health.note(operation, problem)
+            raise problem from error
+        self._health.note(operation)

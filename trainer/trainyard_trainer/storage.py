@@ -21,6 +21,40 @@ writes. legacy: as strict, without conditional writes and batch deletes."""
 READ_CHUNK_BYTES = 4 * 2**20
 
 
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long one request may take before storage counts as away.
+
+    A server that takes connections and never answers costs the product, two minutes, and some
+    seconds of pauses between the tries.
+    """
+
+    connect_seconds: float = 5.0
+    silence_seconds: float = 30.0
+    """Without a byte sent or received."""
+    attempts: int = 4
+    """Of each request, with growing pauses in between."""
+
+
+class Health:
+    """What storage last failed at. A storage and its children share one."""
+
+    def __init__(self) -> None:
+        self._failed: tuple[str, str] | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """One sentence; None while all is well."""
+        return self._failed[1] if self._failed else None
+
+    def note(self, operation: str, error: Exception | None = None) -> None:
+        """How an operation ended; a good read does not say that a full bucket has space again."""
+        if error is not None:
+            self._failed = (operation, str(error))
+        elif self._failed and operation in ("write", self._failed[0]):
+            self._failed = None
+
+
 @dataclass(frozen=True)
 class Entry:
     """One object of a listing."""
@@ -60,6 +94,10 @@ class Storage(Protocol):
     def uri(self) -> str:
         """The URI of the prefix, without a trailing slash."""
 
+    @property
+    def trouble(self) -> str | None:
+        """What storage last failed at, as one sentence; None once it does that, or a write."""
+
     def uri_of(self, key: str) -> str:
         """The full URI of one object."""
 
@@ -90,17 +128,30 @@ class Storage(Protocol):
     def exists(self, key: str) -> bool:
         """Whether the object is there."""
 
+    def sweep(self, older_than_seconds: float) -> int:
+        """Remove what writers that died have left, invisible and paid for; returns how much.
+
+        older_than_seconds: longer than any upload takes; younger ones may be under way.
+        """
+
     def check(self, *, write: bool = True) -> None:
         """Start-up probe: list, and write and delete an object; raises what a person must fix."""
 
 
 def open_storage(
-    uri: str, *, endpoint: str | None = None, region: str | None = None, compat: str = "aws"
+    uri: str,
+    *,
+    endpoint: str | None = None,
+    region: str | None = None,
+    compat: str | None = None,
+    patience: Patience | None = None,
 ) -> Storage:
     """Open `s3://bucket[/prefix]` or `file:///directory`; nothing is contacted yet.
 
-    endpoint: the S3 server's URL, None for AWS. Raises StorageUriInvalid.
+    endpoint: the S3 server's URL, None for AWS. compat: None is aws; `dialect.find_dialect` finds
+    out. Raises StorageUriInvalid.
     """
+    compat = compat or "aws"
     parts = urlsplit(uri)
     if parts.query or parts.fragment or compat not in get_args(Compat):
         raise StorageUriInvalid(uri)
@@ -109,11 +160,10 @@ def open_storage(
 
         return FileStorage(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
-        from trainyard_trainer.s3 import open_s3
+        from trainyard_trainer.s3 import S3Options, open_s3
 
-        return open_s3(
-            parts.netloc, parts.path.strip("/"), endpoint=endpoint, region=region, compat=compat
-        )
+        options = S3Options(endpoint, region, compat, patience or Patience())
+        return open_s3(parts.netloc, parts.path.strip("/"), options)
     raise StorageUriInvalid(uri)
 
 

@@ -5,6 +5,8 @@ StorageError(TrainyardError)    1   StorageUnreachable
 |-- ObjectMissing               1   a key that should be there is not
 |-- ObjectExists                1   a write-once key holds something else
 |-- StorageFull                 1   no space left
+|-- RequestRefused              1   the server does not do what was asked
+|-- ClockWrong                  1   this node's clock differs from the server's
 |-- StorageUriInvalid          78   the URI cannot be read
 |-- BucketMissing              78   no such bucket
 |-- AccessRefused              78   wrong key, wrong secret, or not allowed
@@ -64,6 +66,28 @@ class StorageFull(StorageError):
     def __init__(self, where: str) -> None:
         self.where = where
         super().__init__(f"spec.storage: no space is left at '{where}'; free some or enlarge it.")
+
+
+class RequestRefused(StorageError):
+    """The server answers, and does not know or want what it was asked."""
+
+    def __init__(self, where: str, operation: str, code: str) -> None:
+        self.where, self.operation, self.code = where, operation, code
+        super().__init__(
+            f"spec.storage: {where} refused to {operation} (error {code}); if it is not Amazon's, "
+            "set spec.storage.compat to 'strict' or 'legacy'."
+        )
+
+
+class ClockWrong(StorageError):
+    """Requests are signed with the time, and the server takes them for old or early."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        super().__init__(
+            f"spec.storage: the clock of this node differs from that of {where} by too much; set "
+            "it, such as by NTP."
+        )
 
 
 class StorageUriInvalid(StorageError):

@@ -34,7 +34,7 @@ from trainyard_trainer.progress import ProgressReport
 from trainyard_trainer.recipe import Recipe, Site
 from trainyard_trainer.registry import load_recipe
 from trainyard_trainer.sampler import mix
-from trainyard_trainer.storage import Storage, open_storage
+from trainyard_trainer.storage import Storage
 from trainyard_trainer.tracking import NoTracker, Tracker
 from trainyard_trainer.watchdog import Watchdog
 
@@ -107,10 +107,7 @@ class RankRun:
         recipe_class = load_recipe(run.request.recipe)
         self._rank, self._should_stop = rank, should_stop
         self.config = merged_config(rank, recipe_class.config_class)
-        place = run.storage
-        self._root = open_storage(
-            place.uri, endpoint=place.endpoint, region=place.region, compat=place.compat
-        )
+        self._root = run.storage.open()
         self._storage: Storage = self._root.child(run.run_prefix)
         training = self.config.training
         set_up_torch(rank, deterministic=training.deterministic)

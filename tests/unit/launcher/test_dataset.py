@@ -11,7 +11,7 @@ from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.files import FileStorage
 from trainyard_trainer.storage import Entry
 
-HERE = StorageLocation(uri="file:///unused", endpoint=None, region=None, compat="aws")
+HERE = StorageLocation(uri="file:///unused", endpoint=None, region=None)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What is settled before ranks run."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -19,6 +20,13 @@ def test_run_is_recorded_once(tmp_path: Path) -> None:
     assert json.loads(first)["request"]["overrides"] == ["training.epochs=3"]
     reach_storage(make_run(tmp_path), print)
     assert path.read_text() == first
+
+
+def test_the_dialect_is_found_out_where_the_job_does_not_say(tmp_path: Path) -> None:
+    run, _ = reach_storage(make_run(tmp_path), print)
+    assert run.storage.compat == "aws"
+    told = dataclasses.replace(run.storage, compat="legacy")
+    assert reach_storage(dataclasses.replace(run, storage=told), print)[0].storage == told
 
 
 def test_absent_storage_is_tried_again_and_blamed_on_nobody() -> None:

@@ -9,6 +9,7 @@ from trainyard_trainer.storage_errors import (
     AccessRefused,
     ObjectExists,
     ObjectMissing,
+    StorageUnreachable,
     StorageUriInvalid,
 )
 
@@ -129,6 +130,35 @@ def test_a_key_cannot_leave_its_prefix(storage, key):
 def test_check_leaves_nothing_behind(storage):
     storage.check()
     assert keys(storage) == []
+
+
+def test_a_sweep_takes_what_dead_writers_left(storage, tmp_path):
+    storage.write("a/whole", b"1")
+    old, young = tmp_path / "store/a/.x.1.partial", tmp_path / "store/a/.y.2.partial"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    os.utime(tmp_path / "store/a/whole", (0, 0))
+    assert storage.child("b").sweep(60) == 0
+    assert storage.sweep(60) == 1
+    assert (old.exists(), young.exists(), keys(storage)) == (False, True, ["a/whole"])
+
+
+def test_trouble_is_told_until_it_is_over(storage, tmp_path):
+    child = storage.child("runs")
+    storage.write("there", b"1")
+    (tmp_path / "store/runs").write_text("in the way")
+    with pytest.raises(StorageUnreachable):
+        child.write("a", b"1")
+    assert storage.trouble == (
+        f"spec.storage: {child.uri} cannot be reached to write (Not a directory); check the "
+        "endpoint and the network."
+    )
+    storage.read("there")
+    assert storage.trouble
+    (tmp_path / "store/runs").unlink()
+    child.write("a", b"1")
+    assert child.trouble is None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

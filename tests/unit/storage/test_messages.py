@@ -27,6 +27,18 @@ MESSAGES = [
         "check the endpoint and the network.",
     ),
     (
+        errors.RequestRefused("https://s3.example", "write", "NotImplemented"),
+        1,
+        "spec.storage: https://s3.example refused to write (error NotImplemented); if it is not "
+        "Amazon's, set spec.storage.compat to 'strict' or 'legacy'.",
+    ),
+    (
+        errors.ClockWrong("https://s3.example"),
+        1,
+        "spec.storage: the clock of this node differs from that of https://s3.example by too much; "
+        "set it, such as by NTP.",
+    ),
+    (
         errors.RegionWrong("https://s3.example", "lung", "eu-west-1"),
         78,
         "spec.storage.region: bucket 'lung' of https://s3.example is in region 'eu-west-1'; "
