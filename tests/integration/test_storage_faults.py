@@ -240,7 +240,7 @@ LACKS = {
     "checksums": ([refuse_checksums], "strict"),
     "conditions refused": ([refuse_conditions], "legacy"),
     "conditions ignored": ([ignore_conditions], "legacy"),
-    "batch deletes": ([refuse_batch_delete], "legacy"),
+    "batch deletes": ([refuse_batch_delete], "strict"),
     "everything": ([refuse_checksums, ignore_conditions, refuse_batch_delete], "legacy"),
 }
 

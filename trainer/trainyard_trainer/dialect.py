@@ -9,8 +9,8 @@ from trainyard_trainer.storage_errors import ObjectExists, RequestRefused
 
 DIALECTS = {
     "aws": "aws: checksums, conditional writes and batch deletes",
-    "strict": "strict: conditional writes and batch deletes, no CRC32 checksums",
-    "legacy": "legacy: no conditional writes",
+    "strict": "strict: conditional writes, no CRC32 checksums or batch deletes",
+    "legacy": "legacy: none of conditional writes, CRC32 checksums and batch deletes",
 }
 """From the most capable to the least, with what each has."""
 

@@ -197,10 +197,10 @@ class S3Storage:
         return str(key[len(self._prefix) + 1 :] if self._prefix else key)
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Batches of DeleteObjects; one by one in legacy mode, whose servers may lack it."""
+        """Batches of DeleteObjects, which needs a checksum: elsewhere than on aws one by one."""
         full = [self._target(key).key for key in keys]
         with self._errors("delete", ""):
-            if self._compat == "legacy":
+            if self._compat != "aws":
                 for key in full:
                     self._client.delete_object(Bucket=self._bucket, Key=key)
                 return

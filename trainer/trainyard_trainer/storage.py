@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 from trainyard_trainer.storage_errors import StorageUriInvalid
 
 Compat = Literal["aws", "strict", "legacy"]
-"""aws: checksums as botocore sends them. strict: none but where the API needs one; conditional
-writes. legacy: as strict, without conditional writes and batch deletes."""
+"""aws: checksums as botocore sends them, and batch deletes. strict: neither. legacy: as strict,
+without conditional writes."""
 
 READ_CHUNK_BYTES = 4 * 2**20
 

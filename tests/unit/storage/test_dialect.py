@@ -23,7 +23,7 @@ class Server:
         self._files.write(key, data, if_absent=if_absent and not is_careless)
 
     def delete(self, keys):
-        if "batch" in self._lacks and self._dialect != "legacy":
+        if "batch" in self._lacks and self._dialect == "aws":
             raise RequestRefused("server", "delete", "NotImplemented")
         self._files.delete(keys)
 
@@ -35,7 +35,7 @@ class Server:
         (["checksums"], "strict"),
         (["conditions"], "legacy"),
         (["care"], "legacy"),
-        (["batch"], "legacy"),
+        (["batch"], "strict"),
         (["checksums", "conditions", "batch"], "legacy"),
     ],
 )
