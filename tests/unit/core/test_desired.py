@@ -85,7 +85,6 @@ def test_a_recipe_runs_in_the_operators_trainer_image_with_its_request():
         "TRAINYARD_NODE_MEMORY": "/dev/shm/trainyard",
         "TRAINYARD_ORDER_TOKEN": env["TRAINYARD_ORDER_TOKEN"],
         "TRAINYARD_STORAGE_URI": "s3://bucket/prefix",
-        "TRAINYARD_STORAGE_COMPAT": "aws",
     }
     assert request == RunRequest(
         recipe="classification",
@@ -125,7 +124,6 @@ def test_the_operators_storage_serves_jobs_without_their_own():
     _, _, env = split(build_pod(make_job(), 1, 0, defaults))
     assert env == ENV | {
         "TRAINYARD_STORAGE_URI": "s3://shared",
-        "TRAINYARD_STORAGE_COMPAT": "aws",
     }
 
 
