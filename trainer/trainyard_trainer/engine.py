@@ -241,6 +241,7 @@ class Engine:
         self._progress.pace.update(now, state.samples_seen, position.step)
         self._progress.note(means)
         if position.step % self._training.log_every_steps == 0:
+            run.stepper.meter.next_window()
             pace = {"samples_per_second": self._progress.pace.samples_per_second}
             self._tracker.add(
                 position.step,

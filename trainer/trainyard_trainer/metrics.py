@@ -10,6 +10,10 @@ from torch import Tensor
 from trainyard_trainer.errors import TrainyardError
 
 
+Sums = dict[str, tuple[float, int]]
+"""By name: a sum over samples, and their number."""
+
+
 class LossNotFinite(TrainyardError):
     """A loss became NaN or infinite."""
 
@@ -28,8 +32,10 @@ class Meter:
         self._rank = rank
         self._unread: defaultdict[str, list[tuple[Tensor, int, int]]] = defaultdict(list)
         self._losses: set[str] = set()
-        self.sums: dict[str, tuple[float, int]] = {}
+        self.sums: Sums = {}
         """Of the epoch so far, up to the last `read`: sum over samples, number of samples."""
+        self._window: Sums = {}
+        """The same since the last `next_window`."""
 
     def add(self, name: str, value: Tensor, count: int, step: int) -> None:
         """Note a mean over `count` samples, a scalar without graph."""
@@ -41,8 +47,10 @@ class Meter:
         self.add(name, value, count, step)
 
     def read(self) -> dict[str, float]:
-        """Means since the last read. Raises LossNotFinite naming the step."""
-        means = {}
+        """Means of the window so far. Raises LossNotFinite naming the step.
+
+        It may be called whenever it suits: what comes out later does not depend on it.
+        """
         for name, unread in self._unread.items():
             if not unread:
                 continue
@@ -50,35 +58,48 @@ class Meter:
             numbers = torch.stack(values).double().tolist()
             if name in self._losses:
                 self._check(name, numbers, steps)
-            total, count = _sum(numbers, counts)
-            before, counted = self.sums.get(name, (0.0, 0))
-            self.sums[name] = (before + total, counted + count)
-            if count:
-                means[name] = total / count
+            for sums in (self.sums, self._window):
+                sums[name] = _add_up(sums.get(name, (0.0, 0)), numbers, counts)
             unread.clear()
-        return means
+        return {name: total / count for name, (total, count) in self._window.items() if count}
+
+    def next_window(self) -> None:
+        """From here on `read` gives the means of later steps; `read` first."""
+        self._window = {}
 
     def _check(self, name: str, numbers: Sequence[float], steps: Sequence[int]) -> None:
         for number, step in zip(numbers, steps, strict=True):
             if not math.isfinite(number):
                 raise LossNotFinite(name, number, step, self._rank)
 
-    def state_dict(self) -> dict[str, list[float]]:
-        """The epoch's sums so far; `read` first."""
-        return {name: [total, float(count)] for name, (total, count) in self.sums.items()}
+    def state_dict(self) -> dict[str, dict[str, list[float]]]:
+        """The sums of the epoch and of the window so far; `read` first."""
+        return {
+            part: {name: [total, float(count)] for name, (total, count) in sums.items()}
+            for part, sums in (("epoch", self.sums), ("window", self._window))
+        }
 
-    def load_state_dict(self, state: Mapping[str, list[float]]) -> None:
+    def load_state_dict(self, state: Mapping[str, Mapping[str, list[float]]]) -> None:
         """Undo `state_dict`."""
-        self.sums = {name: (total, int(count)) for name, (total, count) in state.items()}
+        self.sums, self._window = (
+            {name: (total, int(count)) for name, (total, count) in state[part].items()}
+            for part in ("epoch", "window")
+        )
 
     def reset(self) -> None:
         """Begin another epoch."""
-        self.sums = {}
+        self.sums, self._window = {}, {}
 
 
-def _sum(numbers: Sequence[float], counts: Sequence[int]) -> tuple[float, int]:
-    pairs = [(value, count) for value, count in zip(numbers, counts, strict=True) if count]
-    return math.fsum(value * count for value, count in pairs), sum(count for _, count in pairs)
+def _add_up(
+    before: tuple[float, int], numbers: Sequence[float], counts: Sequence[int]
+) -> tuple[float, int]:
+    """In the order of the steps, so that it is the same to the bit however often one reads."""
+    total, seen = before
+    for number, count in zip(numbers, counts, strict=True):
+        if count:
+            total, seen = total + number * count, seen + count
+    return total, seen
 
 
 def merge_means(sums: Iterable[Mapping[str, tuple[float, int]]]) -> dict[str, float]:
