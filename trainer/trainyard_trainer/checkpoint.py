@@ -106,7 +106,7 @@ class Checkpointer:
 
     def load_latest(self) -> Loaded | None:
         """Where this run left off (see `restore.load_latest`); retention will not delete it."""
-        loaded = load_latest(self._storage, self._gang)
+        loaded = load_latest(self._storage, self._gang, self._identity)
         if loaded is not None:
             self._resumed, self._restore_warning = loaded.manifest, loaded.warning
             self.last_saved = self._describe(loaded.manifest)

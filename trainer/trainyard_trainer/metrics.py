@@ -9,7 +9,6 @@ from torch import Tensor
 
 from trainyard_trainer.errors import TrainyardError
 
-
 Sums = dict[str, tuple[float, int]]
 """By name: a sum over samples, and their number."""
 

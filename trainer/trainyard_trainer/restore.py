@@ -2,7 +2,8 @@
 
 import dataclasses
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,13 @@ from typing import Any
 
 import torch
 
-from trainyard_operator.contract import CHECKPOINTS_PREFIX, MODEL_FILE, QUARANTINE_PREFIX
+from trainyard_operator.contract import (
+    CHECKPOINTS_PREFIX,
+    LATEST_FILE,
+    MODEL_FILE,
+    QUARANTINE_PREFIX,
+    run_prefix,
+)
 from trainyard_trainer.gang import Gang
 from trainyard_trainer.manifest import (
     Listing,
@@ -22,10 +29,12 @@ from trainyard_trainer.manifest import (
     list_manifests,
     read_part,
 )
+from trainyard_trainer.saved import Identity
 from trainyard_trainer.storage import Storage
 from trainyard_trainer.storage_errors import (
     CheckpointCorrupt,
     CheckpointNotFound,
+    ManifestInvalid,
     NoValidCheckpoint,
     ObjectMissing,
 )
@@ -48,15 +57,18 @@ class Loaded:
         return self.manifest.world_size != world_size
 
 
-def load_latest(storage: Storage, gang: Gang | None = None) -> Loaded | None:
-    """The newest checkpoint that every rank could read and verify; None where there is none.
+def load_latest(
+    storage: Storage, gang: Gang | None = None, owner: Identity | None = None
+) -> Loaded | None:
+    """The newest checkpoint that every rank could read and verify; None where there never was one.
 
+    owner: whose checkpoints these must be; another run's that was copied here is not used.
     A corrupt one is set aside and the one before it is used. Raises NoValidCheckpoint where
     checkpoints exist and none is usable: nothing is set aside then, so that a restart, too, fails
     instead of starting from step 0.
     """
     gang = gang or Gang()
-    listing = gang.from_first(lambda: list_manifests(storage))
+    listing = gang.from_first(lambda: _survey(storage, owner))
     aside = list(listing.rejected)
     for manifest in listing.valid:
         loaded, problem = _try_on_all(storage, gang, manifest)
@@ -67,6 +79,37 @@ def load_latest(storage: Storage, gang: Gang | None = None) -> Loaded | None:
     if aside:
         raise NoValidCheckpoint(storage.uri, _newest_first(aside))
     return None
+
+
+def _survey(storage: Storage, owner: Identity | None) -> Listing:
+    """All manifests; another run's are rejected, and so is a hint at one that is not there."""
+    listing = list_manifests(storage)
+    strangers = [m for m in listing.valid if owner is not None and not owner.owns(m)]
+    rejected = [*listing.rejected, *map(_stranger, strangers)]
+    known = {entry.key for entry in (*listing.valid, *listing.rejected)}
+    if hint := _vain_hint(storage, known):
+        rejected.append(hint)
+    own = tuple(manifest for manifest in listing.valid if manifest not in strangers)
+    return Listing(own, tuple(rejected))
+
+
+def _stranger(manifest: Manifest) -> Rejected:
+    run = run_prefix(manifest.namespace, manifest.job, manifest.uid)
+    problem = ManifestInvalid(manifest.key, f"it is of another run, '{run}'")
+    return Rejected(manifest.key, str(problem))
+
+
+def _vain_hint(storage: Storage, known: Set[str]) -> Rejected | None:
+    """It is written after its manifest, so it tells of a manifest that got lost later."""
+    try:
+        named = json.loads(storage.read(LATEST_FILE))["manifest"]
+    except ObjectMissing:
+        return None
+    except (ValueError, TypeError, KeyError):
+        return Rejected(LATEST_FILE, f"'{LATEST_FILE}' cannot be read.")
+    if isinstance(named, str) and named in known:
+        return None
+    return Rejected(LATEST_FILE, f"'{LATEST_FILE}' names '{named}', which is not there.")
 
 
 def load_from(storage: Storage, which: str | int, gang: Gang | None = None) -> Loaded:
@@ -168,6 +211,7 @@ def _set_aside(storage: Storage, aside: Sequence[Rejected], step: int) -> str | 
             kept = QUARANTINE_PREFIX + rejected.key.removeprefix(CHECKPOINTS_PREFIX)
             storage.write(kept, storage.read(rejected.key))
             storage.delete([rejected.key])
+    storage.delete([LATEST_FILE])  # It may name what is gone now; the next save writes it again.
     return f"{_newest_first(aside)[0]} Set aside; resuming from step {step}."
 
 

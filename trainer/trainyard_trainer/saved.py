@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from trainyard_trainer.manifest import Manifest
+
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
@@ -13,6 +15,11 @@ class Identity:
     uid: str
     attempt: int
     config_hash: str = ""
+
+    def owns(self, manifest: Manifest) -> bool:
+        """Whether it is of this run, whatever the attempt."""
+        mine = (self.namespace, self.job, self.uid)
+        return mine == (manifest.namespace, manifest.job, manifest.uid)
 
 
 @dataclass(frozen=True, kw_only=True)

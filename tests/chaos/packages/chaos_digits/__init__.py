@@ -1,0 +1,1 @@
+"""Recipe `chaos-digits`: image classification under attack, found as a user's own recipe is."""
