@@ -86,7 +86,7 @@ def _survey(storage: Storage, owner: Identity | None) -> Listing:
     listing = list_manifests(storage)
     strangers = [m for m in listing.valid if owner is not None and not owner.owns(m)]
     rejected = [*listing.rejected, *map(_stranger, strangers)]
-    known = {entry.key for entry in (*listing.valid, *listing.rejected)}
+    known = {m.key for m in listing.valid} | {r.key for r in listing.rejected}
     if hint := _vain_hint(storage, known):
         rejected.append(hint)
     own = tuple(manifest for manifest in listing.valid if manifest not in strangers)
