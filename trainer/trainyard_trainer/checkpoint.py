@@ -7,35 +7,28 @@
     checkpointer.close()
 
 The pause of a save is a copy to host memory; a thread uploads it, one checkpoint at a time, and
-talks to the other ranks over a gloo group of its own.
+talks to the other ranks over a gloo group of its own. A save that is due meanwhile is skipped by
+all ranks together: training does not wait for storage.
 """
 
-import dataclasses
-import json
-import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard_operator.contract import (
-    LATEST_FILE,
-    MANIFEST_FILE,
-    MODEL_FILE,
-    checkpoint_prefix,
-    now_text,
-    part_file,
-)
-from trainyard_trainer.errors import TrainyardError
+from trainyard_operator.contract import MODEL_FILE, part_file
+from trainyard_trainer.errors import PeerLost, TrainyardError
 from trainyard_trainer.gang import Gang
-from trainyard_trainer.manifest import Best, Manifest, Part, list_manifests, select_best
+from trainyard_trainer.manifest import Best
 from trainyard_trainer.restore import Loaded, load_from, load_latest
-from trainyard_trainer.retention import Retention, apply_retention, plan_retention
-from trainyard_trainer.saved import Identity, Position, Saved, Timing
-from trainyard_trainer.snapshot import Snapshot, write_snapshot
+from trainyard_trainer.retention import Retention
+from trainyard_trainer.saved import Identity, Need, Position, Saved, Timing
+from trainyard_trainer.shards import ALL_FIRST, Deal, deal, merge, tensors_of
+from trainyard_trainer.snapshot import Snapshot, Toucher
 from trainyard_trainer.storage import Storage
-from trainyard_trainer.storage_errors import CheckpointCorrupt
+from trainyard_trainer.storage_errors import StorageFull, StorageUnreachable
+from trainyard_trainer.upload import Upload, Uploader
 
 __all__ = [
     "Best",
@@ -43,6 +36,7 @@ __all__ = [
     "Gang",
     "Identity",
     "Loaded",
+    "Need",
     "Position",
     "Retention",
     "Saved",
@@ -50,25 +44,16 @@ __all__ = [
     "load_latest",
 ]
 
-
-@dataclass(frozen=True)
-class _Job:
-    """One save: everything that its thread needs."""
-
-    position: Position
-    files: Mapping[str, Any]
-    """Name of a part to its content."""
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What rank 0 tells the others once a checkpoint is complete."""
-
-    latest: Saved
-    best: Saved | None
-    kept: int
-    warning: str | None
+REQUIRED_SECONDS = 600.0
+"""A required save waits no longer for storage."""
+BEST_SECONDS = 60.0
+"""Training waits so long, from its start, for an upload that keeps the best model from a save."""
+SLOW_SECONDS = 60.0
+"""An upload that takes longer is worth a warning once a save is skipped for it."""
+RETRY_PAUSES = (1.0, 4.0, 10.0)
+"""Before a blocking save that met an absent storage is tried again."""
+_TRANSIENT = (StorageUnreachable, StorageFull, PeerLost)
+_State = Mapping[str, Any]
 
 
 class Checkpointer:
@@ -82,204 +67,226 @@ class Checkpointer:
         keep: Retention | None = None,
     ) -> None:
         self._storage, self._identity = storage, identity
-        self._gang, self._keep = gang or Gang(), keep or Retention()
+        self._gang = gang or Gang()
+        self._uploader = Uploader(storage, identity, self._gang, keep or Retention())
         self._snapshots = {name: Snapshot() for name in (MODEL_FILE, part_file(self._gang.rank))}
+        self._toucher: Toucher | None = None
         self._thread: threading.Thread | None = None
-        self._resumed: Manifest | None = None
-        self._failed_step: int | None = None
+        self._step: int | None = None
+        """Of the newest upload, under way or done."""
+        self._began = 0.0
+        self._is_hopeless = False
+        """The last upload failed for a reason that time does not mend."""
+        self._skipped = 0
+        """Since the newest upload began."""
         self._upload_warning: str | None = None
         self._restore_warning: str | None = None
+        self.required_seconds = REQUIRED_SECONDS
+        self.retry_pauses = RETRY_PAUSES
         self.timing = Timing()
         self.last_saved: Saved | None = None
-        """The newest checkpoint of this run, the one it went on from included."""
+        """The newest checkpoint in storage of this run, the one it went on from included."""
         self.best: Saved | None = None
         self.kept: int | None = None
         """How many checkpoints storage holds; None before the first load or save."""
 
     @property
     def warning(self) -> str | None:
-        """One sentence on a failed save or a checkpoint that was set aside; None if all is well.
+        """One sentence on what is degraded: slow or absent storage, a checkpoint set aside.
 
         The first goes when a save succeeds, the second stays for this attempt.
         """
-        return self._upload_warning or self._restore_warning
+        return self._slowness() or self._upload_warning or self._restore_warning
+
+    @property
+    def is_uploading(self) -> bool:
+        """Whether this rank's thread is at work."""
+        return self._thread is not None and self._thread.is_alive()
 
     def load_latest(self) -> Loaded | None:
         """Where this run left off (see `restore.load_latest`); retention will not delete it."""
         loaded = load_latest(self._storage, self._gang, self._identity)
         if loaded is not None:
-            self._resumed, self._restore_warning = loaded.manifest, loaded.warning
-            self.last_saved = self._describe(loaded.manifest)
-            self.best, self.kept = self._gang.from_first(self._summarize)
+            self._uploader.resumed, self._restore_warning = loaded.manifest, loaded.warning
+            self.last_saved = self._uploader.describe(loaded.manifest)
+            self.best, self.kept = self._gang.from_first(self._uploader.summarize)
         return loaded
+
+    def prepare(
+        self, state: _State, *, replicated: _State | None = None, rank_state: _State | None = None
+    ) -> None:
+        """Make room for a snapshot of such a state behind training, so that the first is quick."""
+        if self.is_uploading or self._toucher is not None:
+            return
+        files = self._files(state, replicated, rank_state, self._deal(state, replicated))
+        buffers = [b for name, one in files.items() for b in self._snapshots[name].prepare(one)]
+        self._toucher = Toucher(buffers)
 
     def save(
         self,
-        position: Position,
-        state: Mapping[str, Any],
+        position: Position | int,
+        state: _State,
         metrics: Mapping[str, float] | None = None,
         *,
-        rank_state: Mapping[str, Any] | None = None,
+        replicated: _State | None = None,
+        rank_state: _State | None = None,
+        need: Need = Need.USUAL,
         blocking: bool = False,
     ) -> bool:
         """Copy the state now, upload it behind training; every rank calls this at the same step.
 
-        state: what all ranks share; rank 0's is written. state["model"] goes to a file of its
-        own. rank_state: this rank's own, such as `rng.capture_rng()`.
-        Returns False where nothing was to do, since this step is stored already; if blocking,
-        returns whether the step is stored now. Only StateNotPlain is raised: a failed upload
-        shows in `warning`, and the next save tries again.
+        state: what all ranks share; rank 0's is written, state["model"] to a file of its own.
+        replicated: more of it, equal on all ranks to the bit, such as optimizers under DDP: each
+        rank writes a part of it. rank_state: this rank's own, such as `rng.capture_rng()`.
+        blocking: return only once it is in storage, or cannot be.
+        Returns whether the step is stored or on its way there; if blocking, whether it is stored.
+        Only StateNotPlain is raised: what else went wrong shows in `warning`.
         """
         began = time.monotonic()
-        self.wait()
-        stored = self.last_saved is not None and self.last_saved.step == position.step
-        if not stored:
-            job = _Job(position, self._copy(state, rank_state), _finite(metrics or {}))
-            self._thread = threading.Thread(
-                target=self._run, args=(job,), name="checkpoint", daemon=True
+        try:
+            if isinstance(position, int):
+                position = Position(step=position)
+            self._make_way(Need.REQUIRED if blocking else need)
+            dealt = self._deal(state, replicated)
+            vote = self._vote(position.step, dealt)
+            if vote.is_busy:
+                return self._skip(position.step, need, blocking=blocking)
+            if not vote.is_missing:
+                return True
+            files = self._files(
+                state, replicated, rank_state, dealt if vote.is_alike else ALL_FIRST
             )
-            self._thread.start()
-        if blocking:
-            self.wait()
-        self.timing.blocked_seconds += time.monotonic() - began
-        if blocking:
-            return self.last_saved is not None and self.last_saved.step == position.step
-        return not stored
+            upload = Upload(position, self._copy(files), metrics or {})
+            self._start(upload)
+            return self._see_through(upload, began) if blocking else True
+        finally:
+            self.timing.blocked_seconds += time.monotonic() - began
 
-    def wait(self) -> None:
+    def wait(self, timeout_seconds: float | None = None) -> None:
         """Return once no upload is under way; how it ended shows in `warning`."""
         if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+            self._thread.join(timeout_seconds)
 
     def close(self) -> None:
-        """Wait for the upload under way and free the host copies."""
-        self.wait()
+        """Wait for the upload under way, up to the limit, and free the host copies."""
+        self.wait(self.required_seconds)
+        if self._toucher is not None:
+            self._toucher.stop()
         self._snapshots.clear()
 
-    def _copy(
-        self, state: Mapping[str, Any], rank_state: Mapping[str, Any] | None
+    def _make_way(self, need: Need) -> None:
+        """Wait for the upload under way as long as this save is worth it."""
+        if need is Need.REQUIRED:
+            self.wait(self.required_seconds)
+        elif need is Need.BEST and self._upload_warning is None:
+            self.wait(max(0.0, self._began + BEST_SECONDS - time.monotonic()))
+
+    def _vote(self, step: int, dealt: Deal) -> "_Vote":
+        busy, missing, most, least = self._gang.highest(
+            [self.is_uploading, not self._is_stored(step), dealt.digest, -dealt.digest]
+        )
+        return _Vote(bool(busy), bool(missing), most == -least)
+
+    def _is_stored(self, step: int) -> bool:
+        return self.last_saved is not None and self.last_saved.step == step
+
+    def _skip(self, step: int, need: Need, *, blocking: bool) -> bool:
+        if step == self._step and not blocking:
+            return True
+        self.timing.skipped += 1
+        self._skipped += 1
+        if blocking or need is Need.REQUIRED:
+            self._upload_warning = (
+                f"Checkpoint step {step} was not saved: the upload of step {self._step} was not "
+                f"done within {self.required_seconds:.0f} s."
+            )
+        return False
+
+    def _slowness(self) -> str | None:
+        seconds = time.monotonic() - self._began
+        if not self._skipped or not self.is_uploading or seconds < SLOW_SECONDS:
+            return None
+        return (
+            f"Storage is slow: checkpoint step {self._step} has been uploading for {seconds:.0f} "
+            f"s, {self._skipped} later one(s) were skipped; training goes on."
+        )
+
+    def _deal(self, state: _State, replicated: _State | None) -> Deal:
+        weights = sum(tensor.nbytes for tensor in tensors_of(state.get("model", {})))
+        return deal(replicated or {}, self._gang.world_size, weights)
+
+    def _files(
+        self,
+        state: _State,
+        replicated: _State | None,
+        rank_state: _State | None,
+        dealt: Deal,
     ) -> dict[str, Any]:
-        mine = part_file(self._gang.rank)
-        shared = {key: value for key, value in state.items() if key != "model"}
-        content = {"shared": shared if self._gang.is_first else {}, "rank": dict(rank_state or {})}
-        files = {mine: self._snapshots[mine].take(content)}
-        if self._gang.is_first and "model" in state:
-            files[MODEL_FILE] = self._snapshots[MODEL_FILE].take(state["model"])
+        """What this rank writes, by the name of the part."""
+        gang = self._gang
+        shared = {key: value for key, value in state.items() if gang.is_first and key != "model"}
+        shared = merge(shared, dealt.share(replicated or {}, gang.rank))
+        files: dict[str, Any] = {part_file(gang.rank): {"shared": shared, "rank": rank_state or {}}}
+        if gang.is_first and "model" in state:
+            files[MODEL_FILE] = state["model"]
         return files
 
-    def _run(self, job: _Job) -> None:
-        """The thread: parts of all ranks, then the manifest, then what may go."""
+    def _copy(self, files: Mapping[str, Any]) -> dict[str, Any]:
+        if self._toucher is not None:
+            self._toucher.stop()
+        copies = {name: self._snapshots[name].take(content) for name, content in files.items()}
+        self.timing.host_bytes = sum(one.size_bytes for one in self._snapshots.values())
+        return copies
+
+    def _start(self, upload: Upload) -> None:
+        self._step, self._began, self._skipped = upload.position.step, time.monotonic(), 0
+        self._thread = threading.Thread(
+            target=self._run, args=(upload,), name="checkpoint", daemon=True
+        )
+        self._thread.start()
+
+    def _see_through(self, upload: Upload, began: float) -> bool:
+        """Wait for a blocking save; tried again a few times while storage is away."""
+        step = upload.position.step
+        for pause in (*self.retry_pauses, None):
+            self.wait(max(0.0, began + self.required_seconds - time.monotonic()))
+            late, missing, hopeless = self._gang.highest(
+                [self.is_uploading, not self._is_stored(step), self._is_hopeless]
+            )
+            if late:
+                self._skip(step, Need.REQUIRED, blocking=True)
+            if late or hopeless or not missing or pause is None:
+                return not missing
+            time.sleep(pause)
+            self._start(upload)
+        return False
+
+    def _run(self, upload: Upload) -> None:
+        """The thread."""
         began = time.monotonic()
         try:
-            parts = self._gang.together(lambda: self._write_parts(job))
-            everyone = [part for rank in self._gang.gather(parts) for part in rank]
-            outcome = self._gang.from_first(lambda: self._commit(job, everyone))
+            outcome, size_bytes = self._uploader.store(upload)
         except Exception as error:
             self.timing.failures += 1
-            self._failed_step = job.position.step
+            self._is_hopeless = not isinstance(error, _TRANSIENT)
             reason = str(error) if isinstance(error, TrainyardError) else repr(error)
-            self._upload_warning = f"Checkpoint step {job.position.step} was not saved: {reason}"
+            self._upload_warning = f"Checkpoint step {upload.position.step} was not saved: {reason}"
             return
-        self.last_saved, self.best, self.kept = outcome.latest, outcome.best, outcome.kept
         self._upload_warning = outcome.warning
+        self.best, self.kept = outcome.best, outcome.kept
         self.timing.saves += 1
         self.timing.upload_seconds += time.monotonic() - began
-        self.timing.uploaded_bytes += sum(part.size_bytes for part in parts)
-
-    def _write_parts(self, job: _Job) -> list[Part]:
-        prefix = checkpoint_prefix(job.position.step, self._identity.attempt)
-        if self._gang.is_first and self._failed_step == job.position.step:
-            # The answer to the last manifest write may have been lost: parts change now.
-            self._storage.delete([f"{prefix}/{MANIFEST_FILE}"])
-        parts = []
-        for name, content in sorted(job.files.items()):
-            key = f"{prefix}/{name}"
-            with self._storage.open_writer(key) as writer:
-                write_snapshot(content, writer)
-            parts.append(
-                Part(
-                    key=key,
-                    size_bytes=writer.size_bytes,
-                    sha256=writer.sha256,
-                    rank=self._gang.rank,
-                )
-            )
-        return parts
-
-    def _commit(self, job: _Job, parts: list[Part]) -> _Outcome:
-        """Rank 0 only: what is written here, in this order, makes the checkpoint exist."""
-        manifest = self._manifest(job, parts)
-        self._check_sizes(manifest)
-        self._storage.write(manifest.key, manifest.to_json(), if_absent=True)
-        warning = None
-        try:
-            self._storage.write(LATEST_FILE, _hint(manifest))
-            kept = self._retain()
-        except TrainyardError as error:
-            # The checkpoint is complete; the next save tidies up.
-            warning = f"Old checkpoints were not deleted: {error}"
-            kept = list(list_manifests(self._storage).valid)
-        best = self._pick_best(kept)
-        return _Outcome(self._describe(manifest), best, len(kept), warning)
-
-    def _manifest(self, job: _Job, parts: list[Part]) -> Manifest:
-        identity, position = self._identity, job.position
-        return Manifest(
-            **dataclasses.asdict(identity),
-            **dataclasses.asdict(position),
-            world_size=self._gang.world_size,
-            created_at=now_text(),
-            metrics=dict(job.metrics),
-            best=self._keep.best,
-            parts=tuple(parts),
-        )
-
-    def _check_sizes(self, manifest: Manifest) -> None:
-        """Believe storage, not the writers, on what is there."""
-        there = {e.key: e.size_bytes for e in self._storage.list(manifest.prefix + "/")}
-        for part in manifest.parts:
-            if there.get(part.key) != part.size_bytes:
-                problem = f"has {there.get(part.key, 0)} of its {part.size_bytes} bytes"
-                raise CheckpointCorrupt(manifest.step, part.name, problem)
-
-    def _retain(self) -> list[Manifest]:
-        """Delete what need not be kept; returns what is left."""
-        attempt = self._identity.attempt
-        listing = list_manifests(self._storage)
-        resumed = self._resumed.prefix if self._resumed else None
-        doomed = plan_retention(listing.valid, self._keep, attempt=attempt, resumed=resumed)
-        apply_retention(self._storage, doomed)
-        return [manifest for manifest in listing.valid if manifest not in doomed]
-
-    def _summarize(self) -> tuple[Saved | None, int]:
-        """The best checkpoint and how many there are."""
-        manifests = list_manifests(self._storage).valid
-        return self._pick_best(manifests), len(manifests)
-
-    def _pick_best(self, manifests: Sequence[Manifest]) -> Saved | None:
-        best = self._keep.best
-        chosen = select_best(manifests, best.metric, best.mode) if best else None
-        return self._describe(chosen, best) if chosen else None
-
-    def _describe(self, manifest: Manifest, best: Best | None = None) -> Saved:
-        return Saved(
-            step=manifest.step,
-            epoch=manifest.epoch,
-            uri=self._storage.uri_of(manifest.prefix),
-            size_bytes=manifest.size_bytes,
-            sha256=manifest.digest,
-            time=manifest.created_at,
-            metric=best.metric if best else None,
-            value=manifest.metrics[best.metric] if best else None,
-        )
+        self.timing.uploaded_bytes += size_bytes
+        self.last_saved = outcome.latest
 
 
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+@dataclass(frozen=True)
+class _Vote:
+    """What the ranks know together before a save."""
 
-
-def _hint(manifest: Manifest) -> bytes:
-    """For people and tools in a hurry; nothing in Trainyard decides by it."""
-    fields = {"step": manifest.step, "attempt": manifest.attempt, "manifest": manifest.key}
-    return json.dumps(fields | {"digest": manifest.digest}, sort_keys=True).encode()
+    is_busy: bool
+    """One of them is still uploading."""
+    is_missing: bool
+    """The step is not stored yet."""
+    is_alike: bool
+    """What is to be dealt out has the same names and shapes everywhere."""

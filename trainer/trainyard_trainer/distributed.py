@@ -112,7 +112,7 @@ def join(rank: Rank, device: torch.device) -> World:
             f"Rank {rank.global_rank} could not join {size} ranks at "
             f"{run.master_addr}:{run.master_port}: {_first_line(error)}."
         ) from error
-    gang = Gang(rank.global_rank, size, background)
+    gang = Gang(rank.global_rank, size, background, side)
     return World(rank=rank.global_rank, world_size=size, device=device, side=side, gang=gang)
 
 

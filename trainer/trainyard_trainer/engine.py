@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from trainyard_trainer.checkpoint import Checkpointer, Loaded
+from trainyard_trainer.checkpoint import Checkpointer, Loaded, Need
 from trainyard_trainer.console import label, log, metric_line, success
 from trainyard_trainer.distributed import Agreement, World
 from trainyard_trainer.errors import Stopped
@@ -125,7 +125,7 @@ class Engine:
             evaluated = self._run_epoch(run)
         position.stage_index, position.epoch = position.stage_index + 1, 0
         is_last = position.stage_index == len(self._stages)
-        self._save(run, evaluated, blocking=is_last)
+        self._save(run, evaluated, Need.REQUIRED, blocking=is_last)
         return run
 
     def _begin_stage(self, stage: Stage, loaded: Loaded | None) -> StageRun:
@@ -198,7 +198,7 @@ class Engine:
             log.info("Early stopping after epoch %d: no improvement", position.epoch - 1)
             position.epoch = run.stage.epochs
         elif is_due and position.epoch < run.stage.epochs:
-            self._save(run, evaluated)
+            self._save(run, evaluated, Need.BEST if is_best else Need.USUAL)
         self._progress.write(position)
 
     def _train_epoch(self, run: StageRun) -> None:
@@ -220,9 +220,8 @@ class Engine:
                 self._read_metrics(run, now)
             if now >= progress.next_write:
                 progress.write(position)
-            stop, save = self._agreement.poll(
-                position.step, self._should_stop(), self._timer.is_due()
-            )
+            is_time = self._world.is_first and self._timer.is_due()
+            stop, save = self._agreement.poll(position.step, self._should_stop(), is_time)
             if stop:
                 raise self._stop(run)
             if save or self._policy.is_due_at_step(position.step):
@@ -295,7 +294,12 @@ class Engine:
         return is_best, ends
 
     def _save(
-        self, run: StageRun, evaluated: Mapping[str, float], *, blocking: bool = False
+        self,
+        run: StageRun,
+        evaluated: Mapping[str, float],
+        need: Need = Need.USUAL,
+        *,
+        blocking: bool = False,
     ) -> None:
         """evaluated: metrics of this very state, by which the best checkpoint is chosen."""
         run.stepper.meter.read()  # Never save what has diverged.
@@ -306,15 +310,17 @@ class Engine:
             evaluated = {**evaluated, self._policy.keep_best.name: value}
         blocking = blocking or not self._policy.is_async
         with self._watchdog.paused():
-            self._checkpointer.save(
+            is_saved = self._checkpointer.save(
                 self._state.manifest_position(),
                 self._state.shared(run),
                 evaluated,
+                replicated=self._state.replicated(run),
                 rank_state=self._state.own(run),
+                need=need,
                 blocking=blocking,
             )
-        if blocking:
-            self._require_saved()
+        if not is_saved and (blocking or need is Need.REQUIRED):
+            raise CheckpointNotSaved(self._checkpointer.warning or "The checkpoint was not saved.")
         self._tracker.flush_soon()  # What the checkpoint has seen need not be seen again.
         self._timer.restart()
         self._progress.write(self._position)
@@ -322,11 +328,6 @@ class Engine:
     def _stop(self, run: StageRun) -> Stopped:
         self._save(run, {}, blocking=True)
         return Stopped(f"Stopped on request at step {self._position.step}; a checkpoint is saved.")
-
-    def _require_saved(self) -> None:
-        saved = self._checkpointer.last_saved
-        if saved is None or saved.step != self._position.step:
-            raise CheckpointNotSaved(self._checkpointer.warning or "The checkpoint was not saved.")
 
     def _finish(self, run: StageRun) -> Outcome:
         """The best model on the final splits."""

@@ -1,13 +1,14 @@
-"""The ranks of a run, talking over a gloo group of their own.
+"""The ranks of a run, talking over gloo groups of their own.
 
-Checkpoints are uploaded by a background thread: it must never touch the group that training uses,
-or two ranks could meet in different collectives and hang.
+Checkpoints are uploaded by a background thread: it must never touch a group that the main thread
+uses, or two ranks could meet in different collectives and hang.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+import torch
 import torch.distributed as dist
 
 from trainyard_trainer.errors import PeerLost
@@ -23,15 +24,38 @@ class Gang:
     world_size: int = 1
     group: dist.ProcessGroup | None = None
     """A gloo group of all ranks, used for nothing else; None only in a run of one process."""
+    side: dist.ProcessGroup | None = None
+    """A gloo group of all ranks for what the main threads must agree on."""
 
     def __post_init__(self) -> None:
-        if self.world_size > 1 and self.group is None:
-            raise ValueError("a run of several ranks needs a gloo group for its checkpoints")
+        if self.world_size > 1 and (self.group is None or self.side is None):
+            raise ValueError("a run of several ranks needs two gloo groups for its checkpoints")
+
+    @classmethod
+    def form(cls) -> "Gang":
+        """The gang of torch's default process group, if there is one; every rank calls it."""
+        if not dist.is_initialized() or dist.get_world_size() == 1:
+            return cls()
+        group, side = (dist.new_group(backend="gloo") for _ in range(2))
+        return cls(
+            dist.get_rank(),
+            dist.get_world_size(),
+            cast(dist.ProcessGroup, group),
+            cast(dist.ProcessGroup, side),
+        )
 
     @property
     def is_first(self) -> bool:
         """Whether this rank writes what there is one of."""
         return self.rank == 0
+
+    def highest(self, values: Sequence[int]) -> list[int]:
+        """The largest of all ranks' values, place by place; for main threads only."""
+        if self.side is None:
+            return list(values)
+        votes = torch.tensor(values, dtype=torch.int64)
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self.side)
+        return votes.tolist()
 
     def gather(self, value: _T) -> list[_T]:
         """Every rank's value, in the order of ranks, on every rank."""
@@ -52,6 +76,10 @@ class Gang:
         problems = self.gather(None if failure is None else str(failure))
         _raise_first(failure, problems)
         return cast(_T, result)
+
+    def collect(self, action: Callable[[], _T]) -> list[_T]:
+        """Run `action` on every rank and give all results to all; where one fails, all fail."""
+        return self.gather(self.together(action))
 
     def from_first(self, action: Callable[[], _T]) -> _T:
         """Run `action` on rank 0 and give its result to all; where it fails, all fail."""

@@ -30,6 +30,7 @@ from trainyard_trainer.manifest import (
     read_part,
 )
 from trainyard_trainer.saved import Identity
+from trainyard_trainer.shards import merge
 from trainyard_trainer.storage import Storage
 from trainyard_trainer.storage_errors import (
     CheckpointCorrupt,
@@ -148,9 +149,9 @@ def load_checkpoint(storage: Storage, manifest: Manifest, rank: int = 0) -> Load
     for part in manifest.parts:
         content = load_part(storage, manifest, part)
         if part.name == MODEL_FILE:
-            _merge(state, {"model": content})
+            state = merge(state, {"model": content})
             continue
-        _merge(state, content["shared"])
+        state = merge(state, content["shared"])
         rank_state = content["rank"] if part.rank == rank else rank_state
     return Loaded(state, rank_state, manifest)
 
@@ -176,15 +177,6 @@ def _read_verified(storage: Storage, manifest: Manifest, part: Part) -> io.Bytes
     check.finish()
     data.seek(0)
     return data
-
-
-def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
-    """Dicts are merged key by key; any other value stands in one part only."""
-    for key, value in more.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value
 
 
 def _try_on_all(storage: Storage, gang: Gang, manifest: Manifest) -> tuple[Loaded | None, str]:

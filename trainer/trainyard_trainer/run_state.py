@@ -35,12 +35,12 @@ class RunState:
         return self.position.epoch == 0 and self.cursor == 0
 
     def shared(self, run: StageRun) -> dict[str, Any]:
-        """The same on every rank. `model` is what one evaluates and deploys."""
+        """Rank 0's for all. `model` is what one evaluates and deploys."""
         raw = {name: module.state_dict() for name, module in self._modules.items()}
         state: dict[str, Any] = {"model": self._as_weights(raw)}
         if run.ema is not None:
             average = {name: module.state_dict() for name, module in run.ema.modules.items()}
-            state = {"model": self._as_weights(average), "raw": self._as_weights(raw)}
+            state = {"model": self._as_weights(average), "raw": self._raw(learnt=False)}
         position = self.position
         state["run"] = {
             "stage_index": position.stage_index,
@@ -54,7 +54,14 @@ class RunState:
             "evaluated": dict(self.evaluated),
         }
         state["recipe"] = self._recipe.state_dict()
-        state["stage"] = run.state_dict()
+        state["stage"] = run.small_state_dict()
+        return state
+
+    def replicated(self, run: StageRun) -> dict[str, Any]:
+        """Equal on every rank to the bit: optimizers, and weights beside an average of them."""
+        state: dict[str, Any] = {"stage": {"optimizers": run.stepper.optimizer_states()}}
+        if run.ema is not None:
+            state["raw"] = self._raw(learnt=True)
         return state
 
     def own(self, run: StageRun) -> dict[str, Any]:
@@ -77,6 +84,10 @@ class RunState:
         """Weights and buffers."""
         for name, state in self._by_module(weights).items():
             self._modules[name].load_state_dict(state)
+
+    def _raw(self, *, learnt: bool) -> dict[str, Any]:
+        parts = {name: _part(one, learnt=learnt) for name, one in self._modules.items()}
+        return self._as_weights(parts)
 
     def _as_weights(self, by_module: dict[str, Any]) -> dict[str, Any]:
         """What people load: the state dict itself of an only module, else one by module name."""
@@ -113,3 +124,13 @@ class RunState:
             cursor=self.cursor,
             samples_seen=self.samples_seen,
         )
+
+
+def _part(module: nn.Module, *, learnt: bool) -> dict[str, Any]:
+    """The parameters of a module's state, or the rest: a rank has running statistics of its own."""
+    names = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    part = module.state_dict()
+    for name in list(part):
+        if (name in names) is not learnt:
+            del part[name]
+    return part

@@ -1,6 +1,7 @@
 """What a checkpointer is told, and what it tells: plain records, no torch."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 from trainyard_trainer.manifest import Manifest
@@ -31,6 +32,17 @@ class Position:
     stage: str = ""
     cursor: int = 0
     samples_seen: int = 0
+
+
+class Need(IntEnum):
+    """What a save is worth while the one before it is still being uploaded."""
+
+    USUAL = 0
+    """It is skipped: the next one will do."""
+    BEST = 1
+    """Training waits a while for that upload, but only where storage works."""
+    REQUIRED = 2
+    """Training waits for that upload, up to a time limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +80,11 @@ class Timing:
 
     saves: int = 0
     failures: int = 0
+    skipped: int = 0
+    """Saves that were due while another was still being uploaded."""
     blocked_seconds: float = 0.0
-    """Training stood still: copies to the host, and waits for an upload still under way."""
+    """Training stood still: agreements, copies to the host, and waits for an upload."""
     upload_seconds: float = 0.0
     uploaded_bytes: int = 0
+    host_bytes: int = 0
+    """Size of the buffers that hold this rank's share of a snapshot."""

@@ -47,15 +47,15 @@ class StageRun:
         """
         return self.ema.modules if self.ema else self.modules
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a resume in the middle of the stage needs, beside the modules."""
-        return self.stepper.state_dict() | {
+    def small_state_dict(self) -> dict[str, Any]:
+        """What a resume in the middle of the stage needs, beside modules and optimizers."""
+        return self.stepper.small_state_dict() | {
             "judge": self.judge.state_dict(),
             "first_step": self.first_step,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Undo `state_dict`."""
+        """Undo `small_state_dict`, and the stepper's `optimizer_states`."""
         self.stepper.load_state_dict(state)
         self.judge.load_state_dict(state["judge"])
         self.first_step = state["first_step"]

@@ -134,16 +134,19 @@ class Stepper:
             names = {name: f"{name}_learning_rate" for name in names}
         return {names[name]: one.param_groups[0]["lr"] for name, one in self.optimizers.items()}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Optimizers, schedules and scalers."""
+    def optimizer_states(self) -> dict[str, Any]:
+        """Equal on all ranks, and large."""
+        return {name: one.state_dict() for name, one in self.optimizers.items()}
+
+    def small_state_dict(self) -> dict[str, Any]:
+        """Schedules and scalers."""
         return {
-            "optimizers": {name: one.state_dict() for name, one in self.optimizers.items()},
             "schedules": {name: one.state_dict() for name, one in self.schedules.items()},
             "scalers": {name: one.state_dict() for name, one in self.scalers.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Undo `state_dict`; the base learning rates stay those of the configuration."""
+        """Undo both; the base learning rates stay those of the configuration."""
         for name, optimizer in self.optimizers.items():
             load_optimizer(optimizer, state["optimizers"][name])
             self.schedules[name].load_state_dict(state["schedules"][name])

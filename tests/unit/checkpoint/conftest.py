@@ -75,7 +75,9 @@ def dying():
 def make_checkpointer(storage):
     def make(attempt=1, keep=None, storage=storage) -> Checkpointer:
         identity = Identity(namespace="research", job="nodules", uid="u-1", attempt=attempt)
-        return Checkpointer(storage, identity, keep=keep or Retention(last=3))
+        checkpointer = Checkpointer(storage, identity, keep=keep or Retention(last=3))
+        checkpointer.retry_pauses = ()
+        return checkpointer
 
     return make
 

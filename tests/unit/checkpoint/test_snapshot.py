@@ -3,7 +3,7 @@ import enum
 import pytest
 import torch
 
-from trainyard_trainer.snapshot import Snapshot, write_snapshot
+from trainyard_trainer.snapshot import Snapshot, Toucher, write_snapshot
 
 
 class Colour(enum.IntEnum):
@@ -53,3 +53,35 @@ def test_an_error_of_storage_is_raised_as_it_is():
 
     with pytest.raises(OSError, match="No space left"):
         write_snapshot({"w": torch.ones(1000)}, Full())
+
+
+def test_buffers_made_before_are_those_of_the_first_copy():
+    snapshot, state = Snapshot(), {"w": torch.ones(8), "n": 3}
+    (buffer,) = snapshot.prepare(state)
+    assert snapshot.prepare(state) == []
+    Toucher([buffer]).wait()
+    copy = snapshot.take(state)
+    assert copy["w"].data_ptr() == buffer.data_ptr()
+    assert copy["w"].sum() == 8
+    assert snapshot.size_bytes == 32
+
+
+def test_touching_ends_when_it_is_told_to():
+    toucher = Toucher([torch.ones(50_000_000)])
+    toucher.stop()
+    assert not toucher._thread.is_alive()
+
+
+def test_strides_survive():
+    weight = torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    expanded = torch.rand(3, 1).expand(3, 4)
+    copy = Snapshot().take({"w": weight, "e": expanded})
+    assert copy["w"].stride() == weight.stride()
+    assert torch.equal(copy["w"], weight)
+    assert torch.equal(copy["e"], expanded)
+
+
+def test_threads_are_as_many_as_before():
+    before = torch.get_num_threads()
+    Snapshot().take({"w": torch.ones(8)})
+    assert torch.get_num_threads() == before

@@ -82,6 +82,23 @@ def test_all_ranks_fall_back_to_the_same_checkpoint(store, tmp_path):
     assert loaded[0]["warning"] == loaded[1]["warning"]
 
 
+def test_each_rank_writes_its_share(store):
+    sizes = {path.name: path.stat().st_size for path in store.glob("*/*-a1/part-*.pt")}
+    assert sizes["part-0.pt"] < 400_000 < sizes["part-1.pt"]
+
+
+def test_all_ranks_skip_what_one_is_not_ready_for(tmp_path):
+    first, second = run_gang("skip", tmp_path / "store", tmp_path)
+    assert first == second
+    assert (first["step"], first["skipped"], first["kept"]) == (3, 1, 2)
+
+
+def test_ranks_with_different_states_let_the_first_write_all(tmp_path):
+    run_gang("differ", tmp_path / "store", tmp_path)
+    loaded = run_gang("load", tmp_path / "store", tmp_path)
+    assert [answer["shared"] for answer in loaded] == [10, 10]
+
+
 def test_one_ranks_failed_upload_fails_the_save_on_all(tmp_path):
     first, second = run_gang("fail", tmp_path / "store", tmp_path)
     assert first["warning"] == (
@@ -101,7 +118,7 @@ def main(action: str, uri: str, rendezvous: str, rank: int, world_size: int) -> 
     dist.init_process_group(
         "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size
     )
-    gang = Gang(rank, world_size, dist.new_group(backend="gloo"))
+    gang = Gang.form()
     identity = Identity(namespace="n", job="j", uid="u", attempt=1)
     storage = open_storage(uri)
     checkpointer = Checkpointer(storage, identity, gang)
@@ -109,7 +126,13 @@ def main(action: str, uri: str, rendezvous: str, rank: int, world_size: int) -> 
         answer = load(checkpointer, world_size)
     elif action == "save":
         save(checkpointer, rank, 1)
+        checkpointer.wait()
         save(checkpointer, rank, 2)
+        answer = report(checkpointer)
+    elif action == "skip":
+        answer = skip(checkpointer, rank, storage)
+    elif action == "differ":
+        save(checkpointer, rank, 1, size=100_000 + rank)
         answer = report(checkpointer)
     else:
         answer = fail_once(checkpointer, rank, storage)
@@ -118,14 +141,16 @@ def main(action: str, uri: str, rendezvous: str, rank: int, world_size: int) -> 
     return answer
 
 
-def save(checkpointer, rank: int, step: int) -> None:
+def save(checkpointer, rank: int, step: int, size: int = 100_000) -> None:
     import torch
     import torch.distributed as dist
 
     from trainyard_trainer.checkpoint import Position
 
-    state = {"model": {"w": torch.full((100,), step)}, "optimizer": {"m": step * 10}}
-    checkpointer.save(Position(step=step), state, rank_state={"rank": torch.tensor(rank)})
+    state = {"model": {"w": torch.full((100_000,), step)}, "optimizer": {"n": 1}}
+    replicated = {"optimizer": {"m": torch.full((size,), step * 10)}}
+    rank_state = {"rank": torch.tensor(rank)}
+    checkpointer.save(Position(step=step), state, replicated=replicated, rank_state=rank_state)
     # Training goes on meanwhile, over its own group.
     dist.all_reduce(torch.ones(1000))
 
@@ -137,6 +162,7 @@ def report(checkpointer) -> dict:
         "step": last and last.step,
         "sha256": last and last.sha256,
         "kept": checkpointer.kept,
+        "skipped": checkpointer.timing.skipped,
         "warning": checkpointer.warning,
     }
 
@@ -145,11 +171,25 @@ def load(checkpointer, world_size: int) -> dict:
     loaded = checkpointer.load_latest()
     return {
         "step": loaded.manifest.step,
-        "shared": loaded.state["optimizer"]["m"],
+        "shared": loaded.state["optimizer"]["n"] * int(loaded.state["optimizer"]["m"][-1]),
         "own": loaded.rank_state and int(loaded.rank_state["rank"]),
         "elastic": loaded.is_elastic(world_size),
         "warning": loaded.warning,
     }
+
+
+def skip(checkpointer, rank: int, storage) -> dict:
+    """Rank 1's storage is slow."""
+    import time
+
+    if rank == 1:
+        write = storage.open_writer
+        storage.open_writer = lambda key: (time.sleep(0.5), write(key))[1]
+    for step in (1, 2, 3):
+        save(checkpointer, rank, step)
+        if step == 2:
+            checkpointer.wait()
+    return report(checkpointer)
 
 
 def fail_once(checkpointer, rank: int, storage) -> dict:
