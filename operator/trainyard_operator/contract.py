@@ -73,6 +73,8 @@ class Env:
     """File that takes the termination summary; /dev/termination-log in a pod."""
     SCRATCH = "TRAINYARD_SCRATCH"
     """Writable directory of one pod and attempt, gone when it ends."""
+    IMAGE = "TRAINYARD_IMAGE"
+    """The container's image, as the pod was told."""
     NODE_MEMORY = "TRAINYARD_NODE_MEMORY"
     """Directory in the node's memory that outlives a rank: the last snapshot is kept there."""
     ORDER_TOKEN = "TRAINYARD_ORDER_TOKEN"  # noqa: S105  the variable's name
@@ -154,8 +156,7 @@ RUN_FILE = "run.json"
 RESULT_FILE = "result.json"
 """Written last; its presence, not an exit code, says that a run ended well."""
 METRICS_FILE = "metrics.csv"
-"""All pieces below METRICS_PREFIX in one table; up to date once the run has ended."""
-METRICS_PREFIX = "metrics"
+"""All pieces of the table in one; up to date once the run has ended."""
 CHECKPOINTS_PREFIX = "checkpoints"
 LATEST_FILE = f"{CHECKPOINTS_PREFIX}/latest.json"
 """A hint only: the truth is the list of manifests."""
@@ -206,18 +207,6 @@ def rank_label(rank: int) -> str:
 def node_label(node_index: int) -> str:
     """What LINE_LABEL finds before a line of the launcher's own."""
     return f"[node {node_index}] "
-
-
-def event_file(attempt: int, sequence: int) -> str:
-    """A segment of the curves. All lie in one directory, which TensorBoard shows as one run, and
-    it reads them by name: a later attempt after an earlier one."""
-    name = f"events.out.tfevents.{attempt:06d}.{sequence:06d}.trainyard"
-    return f"{TENSORBOARD_PREFIX}/{name}"
-
-
-def metrics_piece(attempt: int, first: int, last: int) -> str:
-    """Rows of an attempt's flushes `first` to `last`."""
-    return f"{METRICS_PREFIX}/a{attempt}/{first:06d}-{last:06d}.csv"
 
 
 def now_text(now: datetime | None = None) -> str:
@@ -274,6 +263,8 @@ class Report:
     storage_warning: str | None = None
     """One sentence on storage that is away, full or refusing; None while it is well. `warning` says
     it, too."""
+    goodput: dict[str, Any] | None = None
+    """productiveSeconds, lostSteps, restartSeconds, checkpointSeconds, ratio (decimal text)."""
 
     def to_json(self) -> str:
         """The text that `from_json` reads."""

@@ -223,6 +223,18 @@ def config_hash(config: BaseModel) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def config_changes(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
+    """What differs between two configurations, each as `dotted.key: old -> new`."""
+    changes = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            changes += config_changes(before, after, f"{path}{key}.")
+        elif before != after:
+            changes.append(f"{path}{key}: {json.dumps(before)} -> {json.dumps(after)}")
+    return changes
+
+
 def _defaults(cls: type[BaseModel]) -> dict[str, Any]:
     """What the default sections say, so that a layer that sets one key keeps the rest."""
     found = {}

@@ -72,7 +72,7 @@ class Engine:
         self._stages = recipe.stages()
         self._builder = StageBuilder(recipe, self._modules, world)
         self._state = RunState(recipe, self._modules)
-        self._position = self._state.position
+        self._position, self._progress.clock = self._state.position, self._state.clock
         self._agreement = Agreement(world)
         self._timer = Timer(policy.every_seconds)
         self._next_read = 0.0
@@ -110,6 +110,9 @@ class Engine:
             manifest.epoch,
             manifest.attempt,
         )
+        changes = self._progress.config_changes = self._state.config_changes
+        if changes and self._world.is_first:
+            log.warning("The configuration is not the checkpoint's: %s", "; ".join(changes))
         if loaded.is_elastic(self._world.world_size):
             log.warning(
                 "The checkpoint is from %d ranks, this attempt has %d: the global batch stays",
@@ -142,8 +145,9 @@ class Engine:
         if state.cursor >= len(run.loader.sampler):
             # Saved before the evaluation that belongs to it: save that step again, with metrics.
             self._checkpointer.last_saved = None
-        sizes = {short: len(samples_of(run.data, split)) for split, short in PREFIXES.items()}
-        log.info("Dataset sizes: %s", sizes)
+        samples = {split: len(samples_of(run.data, split)) for split in PREFIXES}
+        self._progress.samples = samples
+        log.info("Dataset sizes: %s", {PREFIXES[split]: n for split, n in samples.items()})
         if len(self._stages) > 1:
             log.info("Stage %d of %d: %s", position.stage_index + 1, len(self._stages), stage.name)
         return run
@@ -172,13 +176,13 @@ class Engine:
         """Returns the evaluation's metrics, if there was one."""
         position, state = self._position, self._state
         log.info("Epoch %d/%d", position.epoch, run.stage.epochs - 1)
-        began = time.monotonic()
-        self._progress.pace.restart(began, state.samples_seen, position.step)
+        state.clock.start()
+        self._progress.pace.restart(time.monotonic(), state.samples_seen, position.step)
         self._train_epoch(run)
         trained = self._epoch_means(run)
         log.info(metric_line("train", trained))
         evaluated = self._evaluate_epoch(run) if self._is_evaluated(run) else {}
-        state.seconds += time.monotonic() - began
+        state.clock.stop()
         values = prefixed("train", trained) | run.stepper.rates() | evaluated
         self._tracker.add(position.step, position.run_epoch, run.stage.name, values)
         self._progress.note(values)
@@ -309,7 +313,7 @@ class Engine:
             # keepBest may leave out the `val_`, and checkpoints are chosen by its word.
             evaluated = {**evaluated, self._policy.keep_best.name: value}
         blocking = blocking or not self._policy.is_async
-        with self._watchdog.paused():
+        with self._watchdog.paused(), self._state.clock.paused():
             is_saved = self._checkpointer.save(
                 self._state.manifest_position(),
                 self._state.shared(run),
@@ -334,12 +338,9 @@ class Engine:
         self._progress.steps = self._position.step
         with self._watchdog.paused():
             best = load_best(self._storage, self._world, self._state)
-        outcome = Outcome(
-            metrics=dict(self._state.evaluated),
-            seconds=self._state.seconds,
-            step=self._position.step,
-            best_step=best,
-        )
+        evaluated, step = dict(self._state.evaluated), self._position.step
+        outcome = Outcome(metrics=evaluated, step=step, best_step=best)
+        self._state.clock.start()
         finals: dict[str, Gathered] = {}
         for split in self._recipe.final_splits:
             if len(samples_of(run.data, split)) == 0:
@@ -350,6 +351,8 @@ class Engine:
             finals[split], metrics = found
             log.info(metric_line(PREFIXES[split], metrics))
             outcome.metrics |= prefixed(PREFIXES[split], metrics)
+        self._state.clock.stop()
+        outcome.seconds = self._state.clock.seconds
         self._progress.note(outcome.metrics)
         if isinstance(self._tracker, Tracker):
             self._tracker.step = self._position.step

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from trainyard_operator.contract import Report, now_text
 from trainyard_trainer.checkpoint import Checkpointer
+from trainyard_trainer.goodput import Goodput, Stopwatch
 from trainyard_trainer.metrics import decimal
 from trainyard_trainer.recipe import Position
 
@@ -51,6 +52,14 @@ class ProgressReport:
         self.pace = Pace()
         self.metrics: dict[str, float] = {}
         self.resumed_step: int | None = None
+        self.config_changes: list[str] = []
+        """Against the checkpoint that this attempt went on from."""
+        self.samples: dict[str, int] = {}
+        """Of each split, by its name."""
+        self.clock = Stopwatch()
+        """The engine's."""
+        self.goodput: Callable[[], Goodput | None] = lambda: None
+        """Rank 0's record knows."""
         self.warning: str | None = None
         self.epochs = 0
         """Of the whole run."""
@@ -58,6 +67,11 @@ class ProgressReport:
         """Of the whole run, as far as can be foreseen."""
         self.next_write = 0.0
         """Monotonic time before which the hot loop need not call `write`."""
+
+    @property
+    def blocked_seconds(self) -> float:
+        """How long training stood still to save."""
+        return self._checkpointer.timing.blocked_seconds
 
     def note(self, metrics: Mapping[str, float]) -> None:
         """Remember the newest values."""
@@ -79,6 +93,7 @@ class ProgressReport:
     def build(self, position: Position) -> Report:
         """The report as it stands."""
         saved, best = self._checkpointer.last_saved, self._checkpointer.best
+        goodput = self.goodput()
         return Report(
             attempt=self._attempt,
             time=now_text(),
@@ -88,6 +103,7 @@ class ProgressReport:
             kept=self._checkpointer.kept,
             resumed_step=self.resumed_step,
             warning=self._checkpointer.warning or self.warning,
+            goodput=goodput.to_report() if goodput else None,
         )
 
     def _percent(self, step: int) -> int | None:

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from trainyard_trainer import checkpoint
+from trainyard_trainer.config import config_changes
+from trainyard_trainer.goodput import Stopwatch
 from trainyard_trainer.recipe import Position, Recipe
 from trainyard_trainer.rng import capture_rng, restore_rng
 from trainyard_trainer.sampler import mix
@@ -18,14 +20,17 @@ class RunState:
 
     def __init__(self, recipe: Recipe[Any], modules: Mapping[str, nn.Module]) -> None:
         self._recipe, self._modules = recipe, modules
+        self._config = recipe.config.model_dump(mode="json")
         self.position: Position = recipe.position
         self.cursor = 0
         """Samples of the epoch that all ranks together have consumed."""
         self.samples_seen = 0
         self.first_world_size: int | None = None
         """Of the first attempt: a smaller gang's ranks hold no more at a time than then."""
-        self.seconds = 0.0
+        self.clock = Stopwatch()
         """Of training, over all attempts."""
+        self.config_changes: list[str] = []
+        """Of the configuration against that of the checkpoint, see `config.config_changes`."""
         self.evaluated: dict[str, float] = {}
         """Metrics of the last evaluation."""
 
@@ -50,9 +55,10 @@ class RunState:
             "cursor": self.cursor,
             "samples_seen": self.samples_seen,
             "first_world_size": self.first_world_size,
-            "seconds": self.seconds,
+            "seconds": self.clock.seconds,
             "evaluated": dict(self.evaluated),
         }
+        state["config"] = self._config
         state["recipe"] = self._recipe.state_dict()
         state["stage"] = run.small_state_dict()
         return state
@@ -76,7 +82,9 @@ class RunState:
         position.stage_index, position.epoch = run["stage_index"], run["epoch"]
         position.run_epoch, position.step = run["run_epoch"], run["step"]
         self.cursor, self.samples_seen = run["cursor"], run["samples_seen"]
-        self.first_world_size, self.seconds = run["first_world_size"], run["seconds"]
+        self.first_world_size = run["first_world_size"]
+        self.clock.take_over(run["seconds"])
+        self.config_changes = config_changes(state.get("config", self._config), self._config)
         self.evaluated = dict(run["evaluated"])
         self._recipe.load_state_dict(state["recipe"])
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from trainyard_operator.contract import event_file
+from trainyard_operator.layout import event_file
 from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.events import EventSegment, Histogram
 from trainyard_trainer.metrics_table import MetricsTable, Piece, Rows, read_metrics
@@ -130,6 +130,7 @@ class Tracker:
         self._queue.append(_Shown(time.time(), self.step, kind, tag, content))
 
     def _flush_often(self) -> None:
+        self._flush(is_last=False)
         is_last = False
         while not is_last:
             began = time.monotonic()

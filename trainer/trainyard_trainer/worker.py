@@ -4,13 +4,12 @@ What a rank raises becomes its exit code in `rank_process`; here errors get thei
 """
 
 import contextlib
-import json
 import os
 import platform
 import random
 import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainyard_operator.contract import RESULT_FILE, Cause, now_text
+from trainyard_operator.contract import RESULT_FILE, Cause
 from trainyard_trainer.cgroup import processors
 from trainyard_trainer.checkpoint import Best, Checkpointer, Identity, Retention
 from trainyard_trainer.config import RecipeConfig, build_config, config_hash, parse_layer
@@ -27,11 +26,12 @@ from trainyard_trainer.context import Rank, failure_file, report_file
 from trainyard_trainer.distributed import choose_device, is_peer_failure, join, lost_peer
 from trainyard_trainer.engine import Engine, Services
 from trainyard_trainer.errors import ConfigurationError, Stopped, TrainyardError
-from trainyard_trainer.finale import Outcome
 from trainyard_trainer.initial import initial_weights
 from trainyard_trainer.policy import CheckpointPolicy
 from trainyard_trainer.progress import ProgressReport
+from trainyard_trainer.provenance import device_name
 from trainyard_trainer.recipe import Recipe, Site
+from trainyard_trainer.record import RunRecord
 from trainyard_trainer.registry import load_recipe
 from trainyard_trainer.sampler import mix
 from trainyard_trainer.storage import Storage
@@ -132,6 +132,12 @@ class RankRun:
             report_file(run.scratch) if rank.is_first else None, run.attempt, self._checkpointer
         )
         self._tracker = self._make_tracker()
+        hosts = self._world.gather(f"{platform.node()}: {device_name(device)}")
+        self._record = RunRecord(self._storage, run, self.recipe, self._progress, hosts)
+        if isinstance(self._tracker, Tracker):
+            self._tracker.before_flush = self._record.piece
+            self._progress.goodput = self._record.goodput
+            self._record.begin()
 
     def train(self) -> None:
         """To the end: result.json, a last barrier, and out of the process group."""
@@ -148,21 +154,22 @@ class RankRun:
         seed_all(mix(self.config.training.seed, 1, self._world.rank))
         try:
             outcome = engine.run(self._initial if self._policy.resume_from else None)
-        except Stopped:
+        except Stopped as stopped:
+            self._record.end("stopped", str(stopped))
             self._leave()
             raise
         except torch.OutOfMemoryError as error:
-            self._watchdog.stop()
             step, reason = self.recipe.position.step, str(error).split(". ")[0]
-            raise GpuMemoryExhausted(step, reason) from error
+            exhausted = GpuMemoryExhausted(step, reason)
+            self._fail(exhausted)
+            raise exhausted from error
         except Exception as error:
-            self._watchdog.stop()
-            if not is_peer_failure(error):
-                self._keep_curves()
+            self._fail(error)
             raise
+        self._record.end("done")
         if self._world.is_first:
             self._tracker.close()
-            self._storage.write(RESULT_FILE, self._result(outcome))
+            self._storage.write(RESULT_FILE, self._record.result(outcome))
             success("Finished at step %d: %s", outcome.step, self._storage.uri_of(RESULT_FILE))
         self._leave()
         say_on_every_rank("Rank %d is done at step %d", world.rank, outcome.step)
@@ -170,13 +177,18 @@ class RankRun:
     def _leave(self) -> None:
         """With the others, in good order; without the last barrier gloo may abort."""
         self._tracker.close()
+        self._progress.write(self.recipe.position)
         self._checkpointer.close()
         self._watchdog.stop()
         self._world.leave()
 
-    def _keep_curves(self) -> None:
-        with contextlib.suppress(Exception):
-            self._tracker.close()
+    def _fail(self, error: Exception) -> None:
+        """Keep the curves, unless a peer is to blame: then each moment delays the next attempt."""
+        self._watchdog.stop()
+        if not is_peer_failure(error):
+            self._record.end("failed", "".join(traceback.format_exception_only(error)).strip())
+            with contextlib.suppress(Exception):
+                self._tracker.close()
 
     def _site(self, device: torch.device) -> Site:
         data_path, mounted = self.config.data.path, self._rank.run.request.dataset_path
@@ -227,29 +239,6 @@ class RankRun:
         log.info("Beginning with the weights of '%s'", source["job"])
         return initial_weights(self._root, self._rank.run.namespace, source, self._world)
 
-    def _result(self, outcome: Outcome) -> bytes:
-        """Written last: its presence says that the run ended well."""
-        run = self._rank.run
-        report = self._progress.build(self.recipe.position)
-        result = {
-            "job": run.job,
-            "namespace": run.namespace,
-            "uid": run.uid,
-            "recipe": run.request.recipe,
-            "attempts": run.attempt,
-            "world_size": self._world.world_size,
-            "finished_at": now_text(),
-            "training_seconds": round(outcome.seconds, 3),
-            "step": outcome.step,
-            "best_step": outcome.best_step,
-            "metrics": dict(sorted(outcome.metrics.items())),
-            "checkpoints": {"latest": report.latest, "best": report.best, "kept": report.kept},
-            "config": self.config.model_dump(mode="json"),
-            "config_hash": config_hash(self.config),
-            "versions": versions(),
-        }
-        return json.dumps(result, indent=2).encode()
-
 
 def merged_config(rank: Rank, cls: type[RecipeConfig]) -> RecipeConfig:
     """Defaults, spec.configFrom, spec.config and spec.overrides. Raises ConfigurationError."""
@@ -279,12 +268,3 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def versions() -> Mapping[str, str]:
-    """Of what a result depends on."""
-    return {
-        "python": sys.version.split()[0],
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-    }

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainyard_operator import contract
+from trainyard_operator import contract, layout
 from trainyard_operator.contract import Cause, ExitCode, Report, RunRequest, Summary
 
 SHORT = Summary(exit_code=1, message="rank 1: bad", cause=Cause.USER_EXIT, rank=1, log_tail=["a"])
@@ -69,10 +69,10 @@ def test_everything_of_a_run_has_one_place():
     assert contract.run_prefix("research", "nodules", "uid") == "research/nodules/uid"
     assert contract.checkpoint_prefix(6000, 2) == "checkpoints/step-000000006000-a2"
     assert contract.log_prefix(2, 5) == "logs/a2/rank-5"
-    first, later = contract.event_file(2, 13), contract.event_file(11, 0)
+    first, later = layout.event_file(2, 13), layout.event_file(11, 0)
     assert first == "tensorboard/events.out.tfevents.000002.000013.trainyard"
     assert first < later
-    assert contract.metrics_piece(2, 1, 8) == "metrics/a2/000001-000008.csv"
+    assert layout.metrics_piece(2, 1, 8) == "metrics/a2/000001-000008.csv"
 
 
 def test_exit_codes_and_causes_are_frozen():
