@@ -74,7 +74,7 @@ class Env:
     SCRATCH = "TRAINYARD_SCRATCH"
     """Writable directory of one pod and attempt, gone when it ends."""
     IMAGE = "TRAINYARD_IMAGE"
-    """The container's image, as the pod was told."""
+    """Name of the container's image, for result.json, where whoever built it set it."""
     NODE_MEMORY = "TRAINYARD_NODE_MEMORY"
     """Directory in the node's memory that outlives a rank: the last snapshot is kept there."""
     ORDER_TOKEN = "TRAINYARD_ORDER_TOKEN"  # noqa: S105  the variable's name

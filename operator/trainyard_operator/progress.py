@@ -13,6 +13,7 @@ from trainyard_operator.status import (
     FINISHED,
     Checkpoints,
     Display,
+    Goodput,
     JobStatus,
     NodeCounts,
     Progress,
@@ -50,7 +51,9 @@ def with_report(status: JobStatus, report: Report | None) -> JobStatus:
         kept=report.kept if report.kept is not None else known.kept,
     )
     progress = _parse(Progress, stamped) or status.progress
-    return status.model_copy(update={"progress": progress, "checkpoints": checkpoints})
+    goodput = _parse(Goodput, report.goodput) or status.goodput
+    known_now = {"progress": progress, "checkpoints": checkpoints, "goodput": goodput}
+    return status.model_copy(update=known_now)
 
 
 def _is_outdated(status: JobStatus, report: Report) -> bool:

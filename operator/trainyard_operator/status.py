@@ -122,6 +122,21 @@ class Checkpoints(StatusModel):
     """How many there are."""
 
 
+class Goodput(StatusModel):
+    """How much of the time since the first start did good, as rank 0 last reported."""
+
+    productive_seconds: int | None = None
+    """In steps and evaluations that the newest state rests on."""
+    lost_steps: int | None = None
+    """Steps that were done and had to be repeated."""
+    restart_seconds: int | None = None
+    """From an attempt's last sign of life to the next one's first step."""
+    checkpoint_seconds: int | None = None
+    """Training stood still to save."""
+    ratio: Annotated[str, Field(max_length=16)] | None = None
+    """Productive seconds in those since the first start, as decimal text."""
+
+
 class Location(StatusModel):
     """A place in storage."""
 
@@ -220,6 +235,8 @@ class JobStatus(StatusModel):
     """How far training is."""
     checkpoints: Checkpoints = Checkpoints()
     """Checkpoints in storage."""
+    goodput: Goodput | None = None
+    """How much of the time since the first start did good."""
     logs: Location | None = None
     """Logs in storage."""
     tensor_board: Location | None = None

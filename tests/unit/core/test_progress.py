@@ -42,6 +42,17 @@ def test_a_report_fills_progress_and_checkpoints():
     assert KNOWN.checkpoints.to_dict() == {"latest": LATEST, "best": BEST, "kept": 4}
 
 
+def test_goodput_is_taken_over_and_its_seconds_alone_are_no_news():
+    goodput = {"productiveSeconds": 95, "lostSteps": 10, "restartSeconds": 20, "ratio": "0.68"}
+    known = with_report(KNOWN, report(goodput=goodput))
+    assert known.goodput
+    assert known.goodput.to_dict() == goodput
+    assert with_report(known, report()).goodput == known.goodput
+    older = dataclasses.replace(REPORT, time=text(95), goodput=goodput | {"productiveSeconds": 96})
+    assert not is_new_report(known, older, at(95))
+    assert with_report(known, report(goodput={"ratio": ["0.7"]})).goodput == known.goodput
+
+
 def test_what_a_report_leaves_out_stays():
     assert with_report(KNOWN, report()) == KNOWN
     newer = with_report(KNOWN, report(latest={"step": 6500}))
