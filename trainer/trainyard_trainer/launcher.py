@@ -19,10 +19,12 @@ from trainyard_operator.contract import (
     Standby,
     Summary,
 )
+from trainyard_operator.layout import attempt_end_file
 from trainyard_trainer import preparation
 from trainyard_trainer.context import RunContext, report_file
 from trainyard_trainer.errors import ConfigurationError, TrainyardError
 from trainyard_trainer.fork_server import Preload
+from trainyard_trainer.goodput import time_text
 from trainyard_trainer.log_upload import NodeLogs
 from trainyard_trainer.logs import Console
 from trainyard_trainer.progress_server import ProgressServer, read_report
@@ -120,6 +122,7 @@ class _Launcher:
 
     def _summarise(self, run: RunContext, ends: Sequence[RankEnd], known: Circumstances) -> Summary:
         summary = compose(ends, known)
+        self._record_end(run, summary)
         if run.node_index != 0:
             return summary
         report = read_report(run.scratch)
@@ -128,6 +131,13 @@ class _Launcher:
             report=dataclasses.asdict(report) if report else None,
             result=any(end.rank == end.exit_code == 0 for end in ends) and self._has_result(),
         )
+
+    def _record_end(self, run: RunContext, summary: Summary) -> None:
+        """For result.json: a rank that was killed cannot say so itself."""
+        known = {name: getattr(summary, name) for name in ("exit_code", "cause", "message", "rank")}
+        end = {"attempt": run.attempt, "node": run.node_index, "time": time_text(time.time())}
+        key = attempt_end_file(run.attempt, run.node_index)
+        self._logs.keep(key, json.dumps(end | known).encode())
 
     def _stand_by(self, run: RunContext, summary: Summary, supervisor: Supervisor) -> None:
         self._logs.say(

@@ -105,8 +105,12 @@ class NodeLogs:
 
     def attach(self, storage: Storage) -> None:
         """From now on closed segments go there."""
-        if self._upload:
-            self._uploader = SegmentUploader(storage)
+        self._uploader = SegmentUploader(storage)
+
+    def keep(self, key: str, data: bytes) -> None:
+        """Store a record of the launcher's own, behind the segments that wait; returns at once."""
+        if self._uploader is not None:
+            self._uploader.put(Segment(key, data))
 
     def begin_attempt(self, attempt: int) -> None:
         """Close what the attempt before wrote, and let the launcher's lines go to the new one."""

@@ -63,6 +63,20 @@ def test_result_counts_once_rank_0_ended_well(tmp_path: Path, launch: Launch) ->
     assert summary_in(tmp_path).result
 
 
+def test_end_of_an_attempt_is_stored_though_logs_are_not(tmp_path: Path, launch: Launch) -> None:
+    launch("rank_1_dies", make_environ(tmp_path, logs={"upload": False})).communicate(timeout=20)
+    run = tmp_path / "storage" / RUN_PREFIX
+    end = json.loads((run / "attempts/a1-node-0.json").read_text())
+    assert end.pop("time").endswith("Z")
+    assert (end.pop("attempt"), end.pop("node")) == (1, 0)
+    assert end == {
+        name: getattr(summary_in(tmp_path), name)
+        for name in ("exit_code", "cause", "message", "rank")
+    }
+    assert end["rank"] == 1
+    assert not (run / "logs").exists()
+
+
 def test_killed_rank_is_named_and_its_peers_are_stopped(tmp_path: Path, launch: Launch) -> None:
     process = launch("rank_1_dies", make_environ(tmp_path))
     process.communicate(timeout=20)
