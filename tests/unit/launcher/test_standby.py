@@ -190,11 +190,11 @@ def test_restarts_leave_nothing_behind(tmp_path: Path, launch: Launch, planner: 
         seen.append([count for pid in (process.pid, server) for count in counts(pid)])
         assert planner.order(attempt + 1, master_port=24000 + attempt) == 202
     wait_for(lambda: len(children(server)) == 2)
-    # The least of some: a connection of ours may be closing.
+    # The least of some: a connection of ours may be closing, a record may be on its way.
     early, late = (
-        [min(column) for column in zip(*rows, strict=True)] for rows in (seen[5:10], seen[-5:])
+        [min(column) for column in zip(*rows, strict=True)] for rows in (seen[5:15], seen[-10:])
     )
-    assert late[:2] + late[3:5] == early[:2] + early[3:5]
+    assert all(late[index] <= early[index] for index in (0, 1, 3, 4))
     assert late[2] - early[2] <= 512  # KiB, of the launcher
     assert late[5] - early[5] <= 64  # of the fork server
     assert sorted(p.name for p in (tmp_path / "scratch").glob("failure-*")) == []
