@@ -48,7 +48,7 @@ def test_result_says_everything_about_the_run(tmp_path: Path) -> None:
 
 
 def test_every_attempt_leaves_a_record_and_the_result_knows_them(tmp_path: Path) -> None:
-    policy = {"everySteps": 4, "keepLast": 9}
+    policy = {"everySteps": 4, "keepLast": 9, "async": False}
     first = tiny_rank(tmp_path, config={"fail_at": 11}, checkpoint=policy)
     with pytest.raises(ArithmeticError):
         train(first)
