@@ -167,6 +167,7 @@ QUARANTINE_PREFIX = "quarantine"
 """Holds the manifests of checkpoints that were set aside; their parts stay where they are."""
 LOGS_PREFIX = "logs"
 TENSORBOARD_PREFIX = "tensorboard"
+PROFILES_PREFIX = "profiles"
 
 
 def checkpoint_prefix(step: int, attempt: int) -> str:
@@ -182,6 +183,11 @@ def part_file(rank: int) -> str:
 def log_prefix(attempt: int, rank: int) -> str:
     """The directory of one rank's log segments, `<sequence>.log.gz` each."""
     return f"{LOGS_PREFIX}/a{attempt}/rank-{rank}"
+
+
+def profile_file(attempt: int, step: int, rank: int) -> str:
+    """What one rank recorded from a step on: `.txt` is a table, `.json.gz` a Chrome trace."""
+    return f"{PROFILES_PREFIX}/a{attempt}/step-{step:012d}-rank-{rank}"
 
 
 def rank_of_log(key: str) -> tuple[int, int] | None:

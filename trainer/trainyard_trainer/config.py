@@ -86,6 +86,40 @@ class EarlyStoppingConfig(Section):
     """Smaller changes do not count as improvement. 0 means that any does."""
 
 
+class DistributedConfig(Section):
+    """How ranks average their gradients, where there are several."""
+
+    bucket_mebibytes: int = Field(default=25, ge=1)
+    """Gradients are sent in buckets of about this size, while others are still computed."""
+    gradient_as_bucket_view: bool = True
+    """Gradients live in the buckets: saves a copy of them in time and memory."""
+    static_graph: bool = False
+    """Every step uses the same parameters in the same way: allows activation checkpointing and
+    parameters without gradient at no cost."""
+    find_unused_parameters: bool = False
+    """Let steps leave trainable parameters without gradient, other ones each time; slower."""
+    broadcast_buffers: bool = True
+    """Rank 0's buffers for all before every forward pass. false saves that where buffers matter in
+    evaluation alone, such as those of batch normalisation; rank 0's are evaluated and saved."""
+    compression: Literal["none", "fp16", "bf16", "powersgd"] = "none"
+    """What gradients are sent as. fp16 and bf16 halve the bytes; powersgd sends matrices of low
+    rank, whose error is made up for in the next step."""
+    powersgd_rank: int = Field(default=1, ge=1)
+    """For powersgd: rank of the matrices; more is more exact and slower."""
+    powersgd_start_step: int = Field(default=1000, ge=2)
+    """For powersgd: steps of a stage that are sent as they are before."""
+
+
+class ProfileConfig(Section):
+    """Which steps to record with torch.profiler; for each rank a trace and a table are kept under
+    profiles/ in the run's storage."""
+
+    start_step: int = Field(default=10, ge=1)
+    """First step of the run to record, from 1."""
+    steps: int = Field(default=10, ge=1, le=1000)
+    """How many."""
+
+
 class TrainingConfig(Section):
     """How to train, whatever is trained."""
 
@@ -105,7 +139,13 @@ class TrainingConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     """How the learning rate moves."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the forward pass. fp16 scales the loss, and needs a GPU."""
+    """Arithmetic of the forward pass. fp16 scales each optimizer's loss by itself; a step whose
+    gradients overflow changes no weights and counts as a step all the same, in the schedule too."""
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    """Of float32 products and convolutions on a GPU: high allows TF32, medium bf16 too."""
+    channels_last: bool = False
+    """Keep weights of 2D and 3D convolutions with channels last, which GPUs compute faster with
+    half precision; outputs follow them."""
     clip_grad_norm: float | None = Field(default=None, gt=0)
     """Largest norm of an optimizer's gradients. Unset means no clipping."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
@@ -119,16 +159,20 @@ class TrainingConfig(Section):
     """Optimizer steps between two readings of the training metrics."""
     num_workers: int = Field(default=0, ge=0)
     """Processes per rank that load data. 0 means that the rank loads it itself."""
+    prefetch_batches: int = Field(default=2, ge=1)
+    """Batches that each of these processes has ready."""
     seed: int = Field(default=42, ge=0)
     """Of weights, order and augmentation."""
     deterministic: bool = False
     """Refuse algorithms whose result differs from run to run; slower on a GPU."""
     compile: bool = False
-    """Compile the modules with torch.compile; slower to start."""
+    """Compile the modules with torch.compile; slower to start, and needs a C++ compiler."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute. auto means a GPU where there is one."""
-    find_unused_parameters: bool = False
-    """Let steps leave trainable parameters without gradient; slower with several ranks."""
+    distributed: DistributedConfig = DistributedConfig()
+    """How ranks average their gradients."""
+    profile: ProfileConfig | None = None
+    """Which steps to record. Unset means none; SIGUSR2 to a rank's process records the next 10."""
 
 
 class DataConfig(Section):

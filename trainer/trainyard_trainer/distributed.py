@@ -1,4 +1,4 @@
-"""The gang of ranks: joining it, asking all of it, and agreeing when to pause.
+"""The gang of ranks: joining it, and asking all of it.
 
 A run of one rank has no process group: nothing here then costs anything.
 """
@@ -52,6 +52,14 @@ class World:
         values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value, group=self.side)
         return values
+
+    def any(self, is_so: bool) -> bool:
+        """Whether it is so on any rank."""
+        if self.side is None:
+            return is_so
+        vote = torch.tensor([is_so], dtype=torch.int64)
+        dist.all_reduce(vote, op=dist.ReduceOp.MAX, group=self.side)
+        return bool(vote.item())
 
     def gather_first(self, value: _T) -> list[_T]:
         """Every rank's value on rank 0, nothing elsewhere."""
@@ -185,51 +193,3 @@ def lost_peer(error: BaseException) -> PeerLost:
 def _first_line(error: BaseException) -> str:
     line = next(iter(str(error).splitlines()), type(error).__name__)
     return re.sub(r"^\[[^\]]*\]\s*", "", line).split(". ")[0].rstrip(". ")[:200]
-
-
-class Agreement:
-    """All ranks pause at the same step, though signals and clocks differ.
-
-    Every few steps the ranks start a MAX all-reduce and read it one step later, so that nobody
-    waits for it. Rank 0 proposes how many steps make `period_seconds`.
-    """
-
-    def __init__(self, world: World, period_seconds: float = 0.1) -> None:
-        self._world, self._period = world, period_seconds
-        self._work: Any = None
-        self._votes = torch.zeros(3, dtype=torch.int64)
-        self._interval = 1
-        self._next = 0
-        self._begun = time.monotonic()
-
-    def poll(self, step: int, stop: bool, save: bool) -> tuple[bool, bool]:
-        """After each step, by every rank: whether to stop, and whether to save, right now."""
-        if self._world.side is None:
-            return stop, save
-        agreed = (False, False)
-        if self._work is not None:
-            agreed = self._read(step)
-        elif step >= self._next:
-            self._start(stop, save)
-        return agreed
-
-    def _start(self, stop: bool, save: bool) -> None:
-        now = time.monotonic()
-        elapsed, self._begun = now - self._begun, now
-        proposal = round(self._interval * self._period / max(elapsed, 1e-6))
-        interval = min(64, 4 * self._interval, max(1, proposal)) if self._world.is_first else 0
-        self._votes = torch.tensor([stop, save, interval], dtype=torch.int64)
-        self._work = dist.all_reduce(
-            self._votes, op=dist.ReduceOp.MAX, group=self._world.side, async_op=True
-        )
-
-    def _read(self, step: int) -> tuple[bool, bool]:
-        self._work.wait()
-        self._work = None
-        stop, save, self._interval = self._votes.tolist()
-        self._next = step + self._interval - 1
-        return bool(stop), bool(save)
-
-    def ask(self, stop: bool) -> bool:
-        """Between steps, by every rank, such as during an evaluation: whether any wants to stop."""
-        return any(self._world.gather(stop))

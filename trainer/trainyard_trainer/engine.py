@@ -11,27 +11,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from trainyard_trainer.checkpoint import Checkpointer, Loaded, Need
 from trainyard_trainer.console import label, log, metric_line, success
-from trainyard_trainer.distributed import Agreement, World
+from trainyard_trainer.distributed import World
 from trainyard_trainer.errors import Stopped
 from trainyard_trainer.evaluation import samples_of
 from trainyard_trainer.finale import PREFIXES, CheckpointNotSaved, Outcome, load_best
-from trainyard_trainer.metrics import find_metric, merge_means, prefixed
+from trainyard_trainer.hot_loop import HotLoop
+from trainyard_trainer.metrics import find_metric, prefixed
 from trainyard_trainer.policy import CheckpointPolicy, Timer
+from trainyard_trainer.profiler import Profiler
 from trainyard_trainer.progress import ProgressReport
 from trainyard_trainer.recipe import Gathered, Metric, Recipe, Stage
 from trainyard_trainer.rng import restore_rng
 from trainyard_trainer.run_state import RunState
-from trainyard_trainer.stage_run import StageBuilder, StageRun
+from trainyard_trainer.stage_run import StageBuilder, StageRun, prepare_modules
 from trainyard_trainer.storage import Storage
 from trainyard_trainer.tracking import NoTracker, Tracker
 from trainyard_trainer.watchdog import Watchdog
-
-READ_SECONDS = 5.0
-"""Slow steps: training metrics are read at least this often."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +41,7 @@ class Services:
     tracker: Tracker | NoTracker
     progress: ProgressReport
     watchdog: Watchdog
+    profiler: Profiler
 
 
 class Engine:
@@ -63,19 +61,22 @@ class Engine:
         self._storage, self._tracker = services.storage, services.tracker
         self._progress, self._watchdog = services.progress, services.watchdog
         self._should_stop = should_stop
-        self._modules: dict[str, nn.Module] = {
-            name: module.to(world.device) for name, module in recipe.build_modules().items()
-        }
-        if self._training.compile:
-            for module in self._modules.values():
-                module.compile()
+        self._modules = prepare_modules(recipe, world.device)
         self._stages = recipe.stages()
         self._builder = StageBuilder(recipe, self._modules, world)
         self._state = RunState(recipe, self._modules)
         self._position, self._progress.clock = self._state.position, self._state.clock
-        self._agreement = Agreement(world)
         self._timer = Timer(policy.every_seconds)
-        self._next_read = 0.0
+        self._profiler = services.profiler
+        self._loop = HotLoop(
+            recipe,
+            world,
+            self._state,
+            self._tracker,
+            self._progress,
+            self._watchdog,
+            self._profiler,
+        )
         self._owed = False
         """A checkpoint was due at the last step of an epoch."""
 
@@ -98,6 +99,7 @@ class Engine:
         while self._position.stage_index < len(self._stages):
             run = self._run_stage(self._stages[self._position.stage_index], loaded)
             loaded = None
+        self._profiler.close(self._position.step)
         return self._finish(run or self._build_stage(self._stages[-1]))
 
     def _resume(self, loaded: Loaded) -> None:
@@ -179,7 +181,7 @@ class Engine:
         state.clock.start()
         self._progress.pace.restart(time.monotonic(), state.samples_seen, position.step)
         self._train_epoch(run)
-        trained = self._epoch_means(run)
+        trained = self._loop.means(run)
         log.info(metric_line("train", trained))
         evaluated = self._evaluate_epoch(run) if self._is_evaluated(run) else {}
         state.clock.stop()
@@ -206,30 +208,14 @@ class Engine:
         self._progress.write(position)
 
     def _train_epoch(self, run: StageRun) -> None:
-        position, state, stepper = self._position, self._state, run.stepper
-        watchdog, progress, log_every = (
-            self._watchdog,
-            self._progress,
-            self._training.log_every_steps,
-        )
-        for batch in run.loader.epoch(position.run_epoch, state.cursor):
-            stepper.step(batch, position.step + 1, position.step - run.first_step)
-            if run.ema is not None:
-                run.ema.update()
-            position.step += 1
-            state.cursor = batch.cursor
-            state.samples_seen += batch.samples
-            now = watchdog.last = time.monotonic()
-            if position.step % log_every == 0 or now >= self._next_read:
-                self._read_metrics(run, now)
-            if now >= progress.next_write:
-                progress.write(position)
-            is_time = self._world.is_first and self._timer.is_due()
-            stop, save = self._agreement.poll(position.step, self._should_stop(), is_time)
-            if stop:
+        for agreed in self._loop.epoch(run, self._wants, self._policy.is_due_at_step):
+            if agreed.stop:
                 raise self._stop(run)
-            if save or self._policy.is_due_at_step(position.step):
-                self._save_at_step(run)
+            self._save_at_step(run)
+
+    def _wants(self) -> tuple[bool, bool]:
+        """After each step: whether this rank would stop, and whether to save, on one clock."""
+        return self._should_stop(), self._world.is_first and self._timer.is_due()
 
     def _save_at_step(self, run: StageRun) -> None:
         """After the last step of an epoch, wait for the evaluation: its metrics belong to it."""
@@ -237,28 +223,6 @@ class Engine:
             self._save(run, {})
         else:
             self._owed = True
-
-    def _read_metrics(self, run: StageRun, now: float) -> None:
-        position, state = self._position, self._state
-        means = prefixed("train", run.stepper.meter.read())
-        self._progress.pace.update(now, state.samples_seen, position.step)
-        self._progress.note(means)
-        if position.step % self._training.log_every_steps == 0:
-            run.stepper.meter.next_window()
-            pace = {"samples_per_second": self._progress.pace.samples_per_second}
-            self._tracker.add(
-                position.step,
-                position.run_epoch,
-                run.stage.name,
-                {f"{name}_step": value for name, value in means.items()}
-                | run.stepper.rates()
-                | pace,
-            )
-        self._next_read = now + READ_SECONDS
-
-    def _epoch_means(self, run: StageRun) -> dict[str, float]:
-        run.stepper.meter.read()
-        return merge_means(self._world.gather(run.stepper.meter.sums))
 
     def _is_evaluated(self, run: StageRun) -> bool:
         if not run.stage.evaluate or run.data.validation is None:
@@ -270,6 +234,7 @@ class Engine:
         """Raises Stopped; the checkpoint then stands before the evaluation, which is repeated."""
         self._builder.share_buffers(run.evaluated)
         found = run.evaluator.run("validation", run.data, run.evaluated, self._between)
+        self._loop.agreement.settle()
         if found is None:
             raise self._stop(run)
         gathered, metrics = found
@@ -282,7 +247,7 @@ class Engine:
     def _between(self) -> bool:
         """Called by every rank between two batches of an evaluation: whether to leave it."""
         self._watchdog.beat()
-        return self._agreement.ask(self._should_stop())
+        return self._loop.agreement.ask(self._should_stop())
 
     def _judge(self, run: StageRun, evaluated: dict[str, float]) -> tuple[bool, bool]:
         """Take note of an evaluation: whether it is the best yet, and whether to end the stage."""
@@ -306,7 +271,7 @@ class Engine:
         blocking: bool = False,
     ) -> None:
         """evaluated: metrics of this very state, by which the best checkpoint is chosen."""
-        run.stepper.meter.read()  # Never save what has diverged.
+        self._loop.require_finite(run)  # Never save what has diverged.
         if run.stage is not self._stages[-1]:
             evaluated = {f"{run.stage.name}/{name}": value for name, value in evaluated.items()}
         elif (value := find_metric(evaluated, self._policy.keep_best.name)) is not None:
@@ -346,6 +311,7 @@ class Engine:
             if len(samples_of(run.data, split)) == 0:
                 continue
             found = run.evaluator.run(split, run.data, self._modules, self._between)
+            self._loop.agreement.settle()
             if found is None:
                 raise Stopped("Stopped on request in the final evaluation, which is repeated.")
             finals[split], metrics = found

@@ -1,6 +1,7 @@
 """Batches for one rank: loaded here or by workers, cut into micro-batches, moved to the device."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
+from trainyard_trainer.config import TrainingConfig
 from trainyard_trainer.recipe import Batch, Data, Sampler, Samples
 from trainyard_trainer.sampler import ShuffledSampler, sample_generator
 
@@ -89,14 +91,16 @@ class TrainLoader:
     """The steps of an epoch from any cursor on."""
 
     def __init__(
-        self, data: Data, split: Split, seed: int, num_workers: int, device: torch.device
+        self, data: Data, split: Split, training: TrainingConfig, device: torch.device
     ) -> None:
-        self.sampler: Sampler = data.sampler or ShuffledSampler(len(data.train), seed)
+        self.sampler: Sampler = data.sampler or ShuffledSampler(len(data.train), training.seed)
         self.split = split
         self._device = device
-        self._fetch = Fetch(data.train, data, seed, training=True)
+        self._fetch = Fetch(data.train, data, training.seed, training=True)
         self._keys = _Keys()
-        self._workers = _workers(self._fetch, self._keys, num_workers, device)
+        self._workers = _workers(
+            self._fetch, self._keys, training.num_workers, device, ahead=training.prefetch_batches
+        )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -116,6 +120,34 @@ class TrainLoader:
             return self._load(plan, None)
         self._keys.plan = self._plan(epoch, cursor)
         return self._load(plan, iter(self._workers))
+
+    def repeat(self, epoch: int, cursor: int, skipped: int) -> list[tuple[Batch, list[int]]]:
+        """This rank's micro-batches of a step, `skipped` steps after `cursor`, with their samples.
+
+        Loaded by this process; of no use but to find out what went wrong with them.
+        """
+        planned = self._step(epoch, cursor, skipped)
+        return [
+            (to_device(self._fetch[key], self._device), key[1].tolist())
+            for key, count in zip(planned.keys, planned.counts, strict=True)
+            if count
+        ]
+
+    def samples(self, epoch: int, cursor: int, skipped: int) -> list[int]:
+        """All ranks' samples of a step, `skipped` steps after `cursor`."""
+        for _ in range(skipped):
+            _, cursor = self.sampler.take(epoch, cursor, self.split.batch_size)
+        found: list[int] = self.sampler.take(epoch, cursor, self.split.batch_size)[0].tolist()
+        return found
+
+    def own_samples(self, epoch: int, cursor: int, skipped: int) -> list[int]:
+        """This rank's among them."""
+        planned = self._step(epoch, cursor, skipped)
+        pairs = zip(planned.keys, planned.counts, strict=True)
+        return [sample for key, count in pairs if count for sample in key[1].tolist()]
+
+    def _step(self, epoch: int, cursor: int, skipped: int) -> "_Planned":
+        return next(itertools.islice(self._plan(epoch, cursor), skipped, None))
 
     def _plan(self, epoch: int, cursor: int) -> Iterator["_Planned"]:
         end = len(self.sampler)
@@ -171,8 +203,15 @@ def evaluation_batches(
 
 
 def _workers(
-    fetch: Fetch, keys: Any, num_workers: int, device: torch.device, *, stay: bool = True
+    fetch: Fetch,
+    keys: Any,
+    num_workers: int,
+    device: torch.device,
+    *,
+    ahead: int = 2,
+    stay: bool = True,
 ) -> "DataLoader[Any] | None":
+    """ahead: batches that each worker has ready. stay: whether they live for several epochs."""
     if num_workers == 0:
         return None
     return DataLoader(
@@ -181,6 +220,7 @@ def _workers(
         batch_size=None,
         num_workers=num_workers,
         pin_memory=device.type == "cuda",
+        prefetch_factor=ahead,
         persistent_workers=stay,
         # Otherwise each epoch draws from the generator that dropout uses, and so would a resume.
         generator=torch.Generator(),

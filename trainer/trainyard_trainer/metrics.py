@@ -3,38 +3,35 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from trainyard_trainer.errors import TrainyardError
 
 Sums = dict[str, tuple[float, int]]
 """By name: a sum over samples, and their number."""
 
 
-class LossNotFinite(TrainyardError):
-    """A loss became NaN or infinite."""
+class NotFinite(NamedTuple):
+    """A loss that became NaN or infinite."""
 
-    def __init__(self, name: str, value: float, step: int, rank: int) -> None:
-        self.name, self.value, self.step, self.rank = name, value, step, rank
-        super().__init__(
-            f"Training diverged: '{name}' is {value} at step {step} on rank {rank}; lower "
-            "training.learning_rate, set training.clip_grad_norm, or look at that step's data."
-        )
+    step: int
+    name: str
+    value: float
 
 
 class Meter:
     """Collects scalars as tensors, and reads them from the device once in many steps."""
 
-    def __init__(self, rank: int = 0) -> None:
-        self._rank = rank
+    def __init__(self) -> None:
         self._unread: defaultdict[str, list[tuple[Tensor, int, int]]] = defaultdict(list)
         self._losses: set[str] = set()
         self.sums: Sums = {}
         """Of the epoch so far, up to the last `read`: sum over samples, number of samples."""
         self._window: Sums = {}
         """The same since the last `next_window`."""
+        self.failure: NotFinite | None = None
+        """The first one that `read` met."""
 
     def add(self, name: str, value: Tensor, count: int, step: int) -> None:
         """Note a mean over `count` samples, a scalar without graph."""
@@ -46,7 +43,7 @@ class Meter:
         self.add(name, value, count, step)
 
     def read(self) -> dict[str, float]:
-        """Means of the window so far. Raises LossNotFinite naming the step.
+        """Means of the window so far; `failure` then tells of a loss that is not finite.
 
         It may be called whenever it suits: what comes out later does not depend on it.
         """
@@ -69,7 +66,9 @@ class Meter:
     def _check(self, name: str, numbers: Sequence[float], steps: Sequence[int]) -> None:
         for number, step in zip(numbers, steps, strict=True):
             if not math.isfinite(number):
-                raise LossNotFinite(name, number, step, self._rank)
+                found = NotFinite(step, name, number)
+                self.failure = min(self.failure or found, found, key=lambda one: one.step)
+                return
 
     def state_dict(self) -> dict[str, dict[str, list[float]]]:
         """The sums of the epoch and of the window so far; `read` first."""

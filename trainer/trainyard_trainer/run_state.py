@@ -72,7 +72,11 @@ class RunState:
 
     def own(self, run: StageRun) -> dict[str, Any]:
         """This rank's alone."""
-        return {"rng": capture_rng(), "meter": run.stepper.meter.state_dict()}
+        return {
+            "rng": capture_rng(),
+            "meter": run.stepper.meter.state_dict(),
+            "compression": run.compression.state_dict(),
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Weights, position and the recipe's own; a stage loads its part once it is built."""
@@ -120,6 +124,7 @@ class RunState:
             torch.manual_seed(mix(self._recipe.site.seed, self.position.step, rank))
             return
         run.stepper.meter.load_state_dict(rank_state["meter"])
+        run.compression.load_state_dict(rank_state.get("compression", {}), self._recipe.site.device)
         restore_rng(rank_state["rng"])
 
     def manifest_position(self) -> checkpoint.Position:

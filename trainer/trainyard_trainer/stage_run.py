@@ -10,6 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from trainyard_trainer.compression import Compression
+from trainyard_trainer.config import DistributedConfig
 from trainyard_trainer.distributed import World
 from trainyard_trainer.ema import Ema
 from trainyard_trainer.errors import ConfigurationError
@@ -21,6 +23,9 @@ from trainyard_trainer.policy import Judge
 from trainyard_trainer.recipe import Data, Metric, Modules, Recipe, Stage
 from trainyard_trainer.rng import capture_rng, restore_rng
 from trainyard_trainer.stepper import DTYPES, Stepper
+
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""Of weights of convolutions, by their number of dimensions."""
 
 
 @dataclass(kw_only=True)
@@ -36,6 +41,7 @@ class StageRun:
     judge: Judge
     ema: Ema | None
     evaluator: Evaluator
+    compression: Compression
     first_step: int
     """Step of the run with which the stage began."""
 
@@ -72,10 +78,6 @@ class StageBuilder:
         """first_world_size: of the run's first attempt. first_step: with which the stage began."""
         recipe, training = self._recipe, self._recipe.config.training
         data = recipe.build_data(stage)
-        if len(data.train) == 0:
-            raise ConfigurationError(
-                "spec.dataset: the training split has no samples; check its URI and the layout."
-            )
         loader = self._loader(stage, data, first_world_size)
         recipe.position.steps_per_epoch = loader.steps_per_epoch
         set_trainable(self._modules, stage, self._by_default)
@@ -84,13 +86,16 @@ class StageBuilder:
         recipe.begin_stage(stage, data)
         optimizers = recipe.build_optimizers(stage, self._modules)
         _check_owned(self._modules, [p for o in optimizers.values() for p in parameters_of(o)])
+        if len(optimizers) > 1:
+            refuse_ddp_options(training.distributed)
         schedules = recipe.build_schedules(stage, optimizers, loader.steps_per_epoch)
+        compression = Compression(training.distributed)
         stepper = Stepper(
             recipe,
-            self._wrap(several=len(optimizers) > 1),
+            self._share() if len(optimizers) > 1 else self._wrap(compression),
             optimizers,
             schedules,
-            Meter(self._world.rank),
+            Meter(),
             self._world.device,
         )
         size = training.evaluation_batch_size or loader.split.micro_batch_size
@@ -103,10 +108,15 @@ class StageBuilder:
             judge=Judge(best, training.early_stopping),
             ema=Ema(self._modules, training.ema_decay) if training.ema_decay else None,
             evaluator=Evaluator(recipe, self._world, size, DTYPES[training.precision]),
+            compression=compression,
             first_step=first_step,
         )
 
     def _loader(self, stage: Stage, data: Data, first_world_size: int) -> TrainLoader:
+        if len(data.train) == 0:
+            raise ConfigurationError(
+                "spec.dataset: the training split has no samples; check its URI and the layout."
+            )
         training, world = self._recipe.config.training, self._world
         batch_size = stage.batch_size or training.batch_size
         most = training.micro_batch_size or -(-batch_size // first_world_size)
@@ -116,25 +126,34 @@ class StageBuilder:
             batch_size=batch_size,
             micro_batch_size=min(most, -(-batch_size // world.world_size)),
         )
-        return TrainLoader(data, split, training.seed, training.num_workers, world.device)
+        return TrainLoader(data, split, training, world.device)
 
-    def _wrap(self, *, several: bool) -> Modules:
-        training, world = self._recipe.config.training, self._world
-        if world.side is None:
+    def _share(self) -> Modules:
+        """Rank 0's weights and buffers for all."""
+        if self._world.side is not None:
+            tensors = [t.detach() for m in self._modules.values() for t in m.state_dict().values()]
+            dist._broadcast_coalesced(dist.group.WORLD, tensors, 2**25, 0)  # type: ignore[arg-type]
+        return self._modules
+
+    def _wrap(self, compression: Compression) -> Modules:
+        self._share()
+        if self._world.side is None:
             return self._modules
-        group = dist.group.WORLD
-        tensors = [t.detach() for m in self._modules.values() for t in m.state_dict().values()]
-        dist._broadcast_coalesced(group, tensors, 2**25, 0)  # type: ignore[arg-type]
-        if several:
-            return self._modules
-        return {
-            name: DistributedDataParallel(
-                module, find_unused_parameters=training.find_unused_parameters
-            )
-            if any(parameter.requires_grad for parameter in module.parameters())
-            else module
-            for name, module in self._modules.items()
-        }
+        options = self._recipe.config.training.distributed
+        wrapped: dict[str, nn.Module] = {}
+        for name, module in self._modules.items():
+            wrapped[name] = module
+            if any(parameter.requires_grad for parameter in module.parameters()):
+                wrapped[name] = ddp = DistributedDataParallel(
+                    module,
+                    bucket_cap_mb=options.bucket_mebibytes,
+                    find_unused_parameters=options.find_unused_parameters,
+                    gradient_as_bucket_view=options.gradient_as_bucket_view,
+                    static_graph=options.static_graph,
+                    broadcast_buffers=options.broadcast_buffers,
+                )
+                compression.register(name, ddp)
+        return wrapped
 
     def share_buffers(self, modules: Modules) -> None:
         """Rank 0's running statistics for all, as a checkpoint has them."""
@@ -155,11 +174,42 @@ class StageBuilder:
         rng, own = capture_rng(), copy.deepcopy(self._recipe.state_dict())
         for _ in range(2):
             run.stepper.throw_away(batch)
+        run.compression.reset()
         with torch.no_grad():
             for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)
         restore_rng(rng)
         self._recipe.load_state_dict(own)
+
+
+def prepare_modules(recipe: Recipe[Any], device: torch.device) -> dict[str, nn.Module]:
+    """The recipe's networks on the device, laid out and compiled as configured."""
+    training = recipe.config.training
+    modules = {name: module.to(device) for name, module in recipe.build_modules().items()}
+    for module in modules.values():
+        if training.channels_last:
+            for parameter in module.parameters():
+                if parameter.ndim in LAYOUTS:
+                    layout = LAYOUTS[parameter.ndim]
+                    parameter.data = parameter.data.contiguous(memory_format=layout)
+        if training.compile:
+            module.compile()
+    return modules
+
+
+def refuse_ddp_options(options: DistributedConfig) -> None:
+    """Several optimizers' gradients are averaged without DistributedDataParallel."""
+    for name in ("static_graph", "find_unused_parameters"):
+        if getattr(options, name):
+            raise ConfigurationError(
+                f"spec.config.training.distributed.{name}: is for recipes with one optimizer; "
+                "leave it out."
+            )
+    if options.compression != "none":
+        raise ConfigurationError(
+            f"spec.config.training.distributed.compression: '{options.compression}' is for "
+            "recipes with one optimizer; write 'none'."
+        )
 
 
 def set_trainable(

@@ -1,5 +1,7 @@
 """One optimizer step: the hot path, from batches on the device to changed weights."""
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -11,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from trainyard_trainer.errors import TrainyardError
+from trainyard_trainer.guard import build_guard
 from trainyard_trainer.loader import StepBatch
 from trainyard_trainer.metrics import Meter
 from trainyard_trainer.optimizers import load_optimizer, parameters_of
@@ -42,14 +45,19 @@ class Stepper:
         self._recipe, self.modules, self.meter = recipe, modules, meter
         self.optimizers, self.schedules = optimizers, schedules
         dtype = DTYPES[training.precision]
-        self._autocast: AbstractContextManager[Any] = (
+        self.autocast: AbstractContextManager[Any] = (
             nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
         )
         self.scalers = {
             name: torch.amp.GradScaler(device.type)
             for name in (optimizers if training.precision == "fp16" else ())
         }
+        self.guard = build_guard(device, optimizers.values(), scaled=bool(self.scalers))
+        self.forward_seconds = 0.0
+        """Of the last step: computing losses, on this rank's own clock."""
         self._clip = training.clip_grad_norm
+        prefixes = {name: "" if len(optimizers) == 1 else f"{name}_" for name in optimizers}
+        self._loss_names = {name: f"{prefix}loss" for name, prefix in prefixes.items()}
         self._parameters = {name: parameters_of(one) for name, one in optimizers.items()}
         self._ddp = [m for m in modules.values() if isinstance(m, DistributedDataParallel)]
         self._reduces = len(optimizers) > 1 and dist.is_initialized()
@@ -65,13 +73,16 @@ class Stepper:
             dist._broadcast_coalesced(_group(), self._buffers, 2**20, 0)
         streams = [self._recipe.losses(self.modules, one) for one in batch.batches]
         last = len(streams) - 1
+        self.forward_seconds = 0.0
         for name, optimizer in self.optimizers.items():
             clear_gradients(self._parameters[name])
             for index, stream in enumerate(streams):
                 for module in self._ddp if last else ():
                     module.require_backward_grad_sync = index == last
-                with self._autocast:
+                began = time.perf_counter()
+                with self.autocast:
                     loss = next(stream, None)
+                self.forward_seconds += time.perf_counter() - began
                 self._backward(name, loss, batch, index, step)
             self._update(name, optimizer, stage_step, step)
             if len(self.optimizers) > 1:
@@ -90,8 +101,9 @@ class Stepper:
         value = loss.value if weight == 1.0 else loss.value * weight
         scaler = self.scalers.get(name)
         (value if scaler is None else scaler.scale(value)).backward()
-        prefix = "" if len(self.optimizers) == 1 else f"{name}_"
-        self.meter.add_loss(f"{prefix}loss", loss.value.detach(), count, step)
+        plain = loss.value.detach()
+        self.guard.watch(plain)
+        self.meter.add_loss(self._loss_names[name], plain, count, step)
         for metric, number in loss.metrics.items():
             self.meter.add(metric, number.detach(), count, step)
 
@@ -99,18 +111,29 @@ class Stepper:
         parameters = self._parameters[name]
         if self._reduces:
             reduce_gradients(parameters)
+        if self.guard.is_closed:
+            return
         self._set_rate(name, optimizer, self.schedules[name].factor(stage_step))
         scaler = self.scalers.get(name)
         if scaler is not None:
             scaler.unscale_(optimizer)
         if self._clip is not None:
-            norm = nn.utils.clip_grad_norm_(parameters, self._clip)
-            self.meter.add(f"{name}_grad_norm", norm.detach(), 1, step)
+            self._clip_gradients(name, parameters, step)
         if scaler is None:
-            optimizer.step()
+            if not self.guard.is_closed:
+                optimizer.step()
         else:
             scaler.step(optimizer)
             scaler.update()
+
+    def _clip_gradients(self, name: str, parameters: Sequence[Tensor], step: int) -> None:
+        norm = nn.utils.clip_grad_norm_(parameters, self._clip or math.inf).detach()
+        if name in self.scalers:
+            # An infinite one is the scaler's business: it leaves that update out.
+            self.meter.add(f"{name}_grad_norm", norm, 1, step)
+        else:
+            self.guard.watch(norm)
+            self.meter.add_loss(f"{name}_grad_norm", norm, 1, step)
 
     def _set_rate(self, name: str, optimizer: Optimizer, factor: float) -> None:
         if factor != self._factors[name]:
@@ -121,7 +144,7 @@ class Stepper:
     def throw_away(self, batch: StepBatch) -> None:
         """A backward pass that changes no weights, so that DDP settles on its buckets."""
         for one in batch.batches[:1]:
-            with self._autocast:
+            with self.autocast:
                 loss = next(self._recipe.losses(self.modules, one))
             loss.value.backward()
         for parameters in self._parameters.values():

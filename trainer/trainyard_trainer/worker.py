@@ -17,17 +17,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainyard_operator.contract import RESULT_FILE, Cause
+from trainyard_operator.contract import RESULT_FILE
 from trainyard_trainer.cgroup import processors
 from trainyard_trainer.checkpoint import Best, Checkpointer, Identity, Retention
-from trainyard_trainer.config import RecipeConfig, build_config, config_hash, parse_layer
+from trainyard_trainer.config import (
+    RecipeConfig,
+    TrainingConfig,
+    build_config,
+    config_hash,
+    parse_layer,
+)
 from trainyard_trainer.console import log, say_on_every_rank, set_up_logging, success
 from trainyard_trainer.context import Rank, failure_file, report_file
 from trainyard_trainer.distributed import choose_device, is_peer_failure, join, lost_peer
 from trainyard_trainer.engine import Engine, Services
-from trainyard_trainer.errors import ConfigurationError, Stopped, TrainyardError
+from trainyard_trainer.errors import Stopped
 from trainyard_trainer.initial import initial_weights
+from trainyard_trainer.memory import explain_exhaustion
 from trainyard_trainer.policy import CheckpointPolicy
+from trainyard_trainer.profiler import Profiler
 from trainyard_trainer.progress import ProgressReport
 from trainyard_trainer.provenance import device_name
 from trainyard_trainer.recipe import Recipe, Site
@@ -37,19 +45,6 @@ from trainyard_trainer.sampler import mix
 from trainyard_trainer.storage import Storage
 from trainyard_trainer.tracking import NoTracker, Tracker
 from trainyard_trainer.watchdog import Watchdog
-
-
-class GpuMemoryExhausted(TrainyardError):
-    """The GPU has less memory than a step needs."""
-
-    cause = Cause.OUT_OF_MEMORY
-
-    def __init__(self, step: int, reason: str) -> None:
-        self.step, self.reason = step, reason
-        super().__init__(
-            f"GPU memory is exhausted at step {step} ({reason}); lower "
-            "training.micro_batch_size, or training.precision to bf16."
-        )
 
 
 def run_rank(rank: Rank) -> int:
@@ -62,6 +57,7 @@ def run_rank(rank: Rank) -> int:
     with stop_flag() as should_stop:
         try:
             run = RankRun(rank, should_stop)
+            signal.signal(signal.SIGUSR2, run.profiler.request)
             run.train()
         except Exception as error:
             if is_peer_failure(error):
@@ -72,11 +68,19 @@ def run_rank(rank: Rank) -> int:
 
 @contextlib.contextmanager
 def stop_flag() -> "Iterator[StopFlag]":
-    """SIGTERM and SIGINT only raise a flag inside; the handlers are put back after."""
+    """SIGTERM and SIGINT only raise a flag inside; the handlers are put back after.
+
+    SIGUSR2 does nothing until there is a step to profile; by itself it would end the process.
+    """
     flag = StopFlag()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
-        signal.signal(number, flag.lift)
+    handlers: dict[int, Any] = {
+        signal.SIGTERM: flag.lift,
+        signal.SIGINT: flag.lift,
+        signal.SIGUSR2: signal.SIG_IGN,
+    }
+    before = {number: signal.getsignal(number) for number in handlers}
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     try:
         yield flag
     finally:
@@ -110,17 +114,13 @@ class RankRun:
         self._root = run.storage.open()
         self._storage: Storage = self._root.child(run.run_prefix)
         training = self.config.training
-        set_up_torch(rank, deterministic=training.deterministic)
+        set_up_torch(rank, training)
         self._watchdog = Watchdog(
             run.request.stall_timeout_seconds,
             failure_file(run.scratch, rank.global_rank),
             rank.global_rank,
         )
         device = choose_device(training.device, rank.local_rank)
-        if training.precision == "fp16" and device.type == "cpu":
-            raise ConfigurationError(
-                "spec.config.training.precision: fp16 needs a GPU; write 'bf16' or 'fp32'."
-            )
         self._world = join(rank, device)
         # The same networks on every rank, then different noise.
         seed_all(mix(training.seed, 0))
@@ -132,6 +132,7 @@ class RankRun:
             report_file(run.scratch) if rank.is_first else None, run.attempt, self._checkpointer
         )
         self._tracker = self._make_tracker()
+        self.profiler = Profiler(training.profile, self._storage, run.attempt, rank.global_rank)
         hosts = self._world.gather(f"{platform.node()}: {device_name(device)}")
         self._record = RunRecord(self._storage, run, self.recipe, self._progress, hosts)
         if isinstance(self._tracker, Tracker):
@@ -158,9 +159,9 @@ class RankRun:
             self._record.end("stopped", str(stopped))
             self._leave()
             raise
-        except torch.OutOfMemoryError as error:
-            step, reason = self.recipe.position.step, str(error).split(". ")[0]
-            exhausted = GpuMemoryExhausted(step, reason)
+        except torch.OutOfMemoryError as error:  # Beyond a step, such as in an evaluation.
+            step = self.recipe.position.step
+            exhausted = explain_exhaustion(error, step, self.recipe, {}, [])
             self._fail(exhausted)
             raise exhausted from error
         except Exception as error:
@@ -232,6 +233,7 @@ class RankRun:
             tracker=self._tracker,
             progress=self._progress,
             watchdog=self._watchdog,
+            profiler=self.profiler,
         )
 
     def _initial(self) -> Any:
@@ -251,11 +253,13 @@ def merged_config(rank: Rank, cls: type[RecipeConfig]) -> RecipeConfig:
     )
 
 
-def set_up_torch(rank: Rank, *, deterministic: bool) -> None:
+def set_up_torch(rank: Rank, training: TrainingConfig) -> None:
     """This rank's share of the processors, and which algorithms are allowed."""
     if "OMP_NUM_THREADS" not in os.environ:  # The launcher sets it before torch is imported.
         torch.set_num_threads(max(1, processors() // rank.run.processes_per_node))
-    if deterministic:
+    torch.set_float32_matmul_precision(training.matmul_precision)
+    torch.backends.cudnn.allow_tf32 = training.matmul_precision != "highest"
+    if training.deterministic:
         # cuBLAS reads it when it starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

@@ -62,7 +62,8 @@ def test_every_attempt_leaves_a_record_and_the_result_knows_them(tmp_path: Path)
     one, two, three, four = result_of(first)["attempts"]
     assert (one["ended"], one["message"]) == (
         "failed",
-        "ArithmeticError: the recipe's own failure",
+        "ArithmeticError: the recipe's own failure\nin step 11 of stage 'train' on rank 0, "
+        "samples 32, 22, 2, 43, 1, 19, 42, 0",
     )
     assert (two["ended"], two["from_step"], two["step"]) == ("stopped", 8, 14)
     assert three["nodes"] == [
