@@ -1,9 +1,7 @@
 """No altered byte is ever loaded, and a corrupt checkpoint costs that checkpoint only."""
 
 import shutil
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from chaos.corrupt import KINDS, OWN, campaign, directory, load, massacre, write_checkpoint
@@ -18,38 +16,35 @@ from trainyard_trainer.storage_errors import CheckpointCorrupt, NoValidCheckpoin
 
 
 @pytest.fixture
-def memory():
-    """A folder in memory, where syncing costs nothing."""
-    place = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        yield open_storage(Path(folder).as_uri())
+def history(memory):
+    return open_storage(memory.as_uri())
 
 
-def test_nothing_wrong_is_ever_loaded_from_a_spoilt_history(memory):
-    tally = campaign(memory, flips=220, each=10, seed=1)
+def test_nothing_wrong_is_ever_loaded_from_a_spoilt_history(history):
+    tally = campaign(history, flips=220, each=10, seed=1)
     assert tally == {"byte flipped": 220} | dict.fromkeys(KINDS, 10)
     print(f"0 wrong loads of {tally.total()}: {dict(tally)}")
 
 
-def test_a_history_without_a_whole_checkpoint_is_refused_each_time(memory):
-    assert massacre(memory, times=25, seed=1) == 25
+def test_a_history_without_a_whole_checkpoint_is_refused_each_time(history):
+    assert massacre(history, times=25, seed=1) == 25
 
 
-def test_the_loss_of_all_manifests_is_no_start_from_zero(memory):
-    write_checkpoint(memory, 10)
-    assert load(memory)[0].manifest.step == 10
-    memory.write(
+def test_the_loss_of_all_manifests_is_no_start_from_zero(history):
+    write_checkpoint(history, 10)
+    assert load(history)[0].manifest.step == 10
+    history.write(
         "checkpoints/latest.json", b'{"manifest": "%s/manifest.json"}' % directory(10).encode()
     )
-    memory.delete([f"{directory(10)}/manifest.json"])
+    history.delete([f"{directory(10)}/manifest.json"])
     with pytest.raises(NoValidCheckpoint, match="names 'checkpoints/step-000000000010-a1/manifest"):
-        load(memory)
+        load(history)
 
 
-def test_another_runs_checkpoint_is_told_by_its_name(memory):
-    write_checkpoint(memory, 10)
-    write_checkpoint(memory, 20, replace(OWN, job="other", uid="u-2"))
-    loaded, told = load(memory)
+def test_another_runs_checkpoint_is_told_by_its_name(history):
+    write_checkpoint(history, 10)
+    write_checkpoint(history, 20, replace(OWN, job="other", uid="u-2"))
+    loaded, told = load(history)
     assert loaded.manifest.step == 10
     assert told == (
         f"Manifest '{directory(20)}/manifest.json' cannot be used: it is of another run, "
@@ -57,10 +52,10 @@ def test_another_runs_checkpoint_is_told_by_its_name(memory):
     )
 
 
-def test_a_digest_is_no_signature(memory):
+def test_a_digest_is_no_signature(history):
     """Who may write to the storage may write what they like: docs/checkpoints.md says so."""
-    write_checkpoint(memory, 10, owner="somebody else")
-    loaded, told = load(memory)
+    write_checkpoint(history, 10, owner="somebody else")
+    loaded, told = load(history)
     assert (loaded.state["owner"], told) == ("somebody else", None)
 
 

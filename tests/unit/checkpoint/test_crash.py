@@ -1,8 +1,15 @@
 """Storage may vanish, or the process die, after any single change."""
 
-import pytest
+import shutil
+import signal
 
-from trainyard_trainer.checkpoint import Retention, load_latest
+import pytest
+from chaos.compare import state_differences
+from chaos.saver import make_checkpointer as make_saver
+from chaos.saver import state_at
+from chaos.savers import start_savers
+
+from trainyard_trainer.checkpoint import Position, Retention, load_latest
 from trainyard_trainer.manifest import list_manifests, verify
 
 KEEP = Retention(last=1)
@@ -78,3 +85,26 @@ def refuse(keys):
     from trainyard_trainer.storage_errors import AccessRefused
 
     raise AccessRefused("here", "delete", "access denied")
+
+
+def test_a_kill_before_any_file_operation_leaves_the_old_or_the_new_checkpoint(memory):
+    before, store = memory / "before", memory / "store"
+    with start_savers() as savers:
+        assert savers.save(before.as_uri(), 1).code == 0
+        shutil.copytree(before, store)
+        whole = savers.save(store.as_uri(), 2)
+        assert (whole.code, whole.operations > 20) == (0, True)
+        found = []
+        for at in range(whole.operations):
+            shutil.rmtree(store)
+            shutil.copytree(before, store)
+            ended = savers.save(store.as_uri(), 2, die_at=at)
+            assert ended == (-signal.SIGKILL, at)
+            resumed = make_saver(store.as_uri(), None, attempt=2)
+            loaded = resumed.load_latest()
+            assert not state_differences(loaded.state, state_at(loaded.manifest.step, 100), "state")
+            assert resumed.warning is None
+            found.append(loaded.manifest.step)
+            assert resumed.save(Position(step=3), state_at(3, 100), blocking=True)
+    assert found == sorted(found)
+    assert {*found} == {1, 2}
