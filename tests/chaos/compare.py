@@ -11,7 +11,8 @@ from trainyard_trainer.manifest import list_manifests, verify
 from trainyard_trainer.restore import load_checkpoint
 from trainyard_trainer.storage import Storage
 
-TIMES = {"seconds", "time"}
+TIMES = {"seconds", "time", "unstored_rows"}
+"""Rows of metrics.csv bear times; metrics.csv itself is compared."""
 NOT_COMPARED = {"attempt", "time", "samples_per_second"}
 """Columns of metrics.csv that say when and how fast."""
 SAME = ("step", "best_step", "metrics", "config_hash", "world_size")

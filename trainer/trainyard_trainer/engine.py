@@ -92,7 +92,8 @@ class Engine:
             self._resume(loaded)
         elif initial is not None:
             self._state.load_modules(initial())
-        self._tracker.begin(self._progress.resumed_step)
+        unstored = loaded.state.get("unstored_rows", ()) if loaded else ()
+        self._tracker.begin(self._progress.resumed_step, unstored)
         self._progress.epochs = sum(stage.epochs for stage in self._stages)
         self._progress.write(self._position)
         run = None
@@ -281,7 +282,7 @@ class Engine:
         with self._watchdog.paused(), self._state.clock.paused():
             is_saved = self._checkpointer.save(
                 self._state.manifest_position(),
-                self._state.shared(run),
+                self._state.shared(run) | {"unstored_rows": self._tracker.unstored()},
                 evaluated,
                 replicated=self._state.replicated(run),
                 rank_state=self._state.own(run),

@@ -117,13 +117,30 @@ class MetricsTable:
             self._last = step, {name: value for name, value in cells if value}
         return self._piece(0, 0)
 
+    @property
+    def last_step(self) -> int:
+        """Of the flushes so far; -1 where there is no row."""
+        return self._last[0]
+
     def add(
-        self, at: float, step: int, epoch: int, stage: str, values: Mapping[str, float]
+        self,
+        at: float,
+        step: int,
+        epoch: int,
+        stage: str,
+        values: Mapping[str, float],
+        attempt: int | None = None,
     ) -> None:
         """Add columns to a step's row; steps come in their order. at: seconds since 1970."""
         if step not in self._open:
             self._open[step] = dict(self._last[1]) if step == self._last[0] else {}
-        fixed = (step, epoch, " ".join(stage.split()), self._attempt, _time_text(int(at)))
+        fixed = (
+            step,
+            epoch,
+            " ".join(stage.split()),
+            attempt or self._attempt,
+            _time_text(int(at)),
+        )
         row = self._open[step]
         row |= dict(zip(FIXED_COLUMNS, map(str, fixed), strict=True))
         row |= {name: f"{value:.8g}" for name, value in values.items()}

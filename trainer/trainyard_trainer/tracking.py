@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,6 +25,8 @@ SOONEST_SECONDS = 5.0
 """Between two flushes, however often one is asked for."""
 CLOSE_SECONDS = 20.0
 """How long the last flush may take: a node that must go has no more to give."""
+MOST_UNSTORED = 10_000
+"""Rows that a checkpoint takes along for a storage that does not take them."""
 log = logging.getLogger("trainyard")
 
 
@@ -34,6 +36,8 @@ class _Row(NamedTuple):
     epoch: int
     stage: str
     values: Mapping[str, float]
+    attempt: int | None = None
+    """Of a row that came with the checkpoint; None: this one."""
 
 
 class _Shown(NamedTuple):
@@ -59,6 +63,7 @@ class Tracker:
     ) -> None:
         self._storage, self._attempt, self._tensorboard = storage, attempt, tensorboard
         self._queue: deque[_Row | _Shown] = deque()
+        self._unstored: deque[_Row] = deque(maxlen=MOST_UNSTORED)
         self._outbox = Outbox(storage)
         self._table = MetricsTable(attempt)
         self._resumed_step: int | None = None
@@ -72,11 +77,24 @@ class Tracker:
         self.before_flush: Callable[[], Piece | None] = lambda: None
         """Gives one more object for each flush."""
 
-    def begin(self, resumed_step: int | None) -> None:
-        """Join with what earlier attempts wrote; later steps than the resumed one are repeated."""
+    def begin(self, resumed_step: int | None, unstored: Iterable[Any] = ()) -> None:
+        """Join with what earlier attempts wrote; later steps than the resumed one are repeated.
+
+        unstored: of the attempt that saved the checkpoint.
+        """
         self._resumed_step = resumed_step
         self.step = resumed_step or 0
+        rows = [_Row(*row) for row in unstored]
+        self._queue.extend(rows)
+        self._unstored.extend(rows)
         self._thread.start()
+
+    def unstored(self) -> list[list[Any]]:
+        """Rows that storage may not have yet, for the checkpoint: their steps are not repeated."""
+        return [
+            [*row[:4], dict(row.values), row.attempt or self._attempt]
+            for row in self._unstored.copy()
+        ]
 
     def add(self, step: int, epoch: int, stage: str, values: Mapping[str, float]) -> None:
         """A row, merged with others of the same step, and a point on each curve.
@@ -84,7 +102,9 @@ class Tracker:
         `values` is not copied: leave it as it is.
         """
         self.step = step
-        self._queue.append(_Row(time.time(), step, epoch, stage, values))
+        row = _Row(time.time(), step, epoch, stage, values)
+        self._queue.append(row)
+        self._unstored.append(row)
 
     def scalars(self, values: Mapping[str, float]) -> None:
         """recipe.Sink: curves that are no columns."""
@@ -142,6 +162,7 @@ class Tracker:
             self._flush(is_last)
 
     def _flush(self, is_last: bool) -> None:
+        newest = self._unstored[-1] if self._unstored else None
         try:
             self._take_over()
             self._drain()
@@ -149,6 +170,9 @@ class Tracker:
             self._outbox.put(self._table.take_whole(at_the_end=is_last))
             self._outbox.put(self.before_flush())
             self._outbox.send()
+            while newest is not None and self._unstored:
+                if self._unstored.popleft() is newest:
+                    break
         except TrainyardError as error:
             log.warning("Curves are not stored yet: %s", error)
         if self._outbox.lost:
@@ -170,6 +194,8 @@ class Tracker:
         segment, is_empty = EventSegment(self._purge_step()), not self._queue
         while self._queue:
             entry = self._queue.popleft()
+            if isinstance(entry, _Row) and entry.attempt and entry.step < self._table.last_step:
+                continue  # It came with the checkpoint, and had been stored after all.
             try:
                 if isinstance(entry, _Row):
                     self._table.add(*entry)
@@ -204,8 +230,12 @@ class NoTracker:
 
     step = 0
 
-    def begin(self, resumed_step: int | None) -> None:
+    def begin(self, resumed_step: int | None, unstored: Iterable[Any] = ()) -> None:
         """Do nothing."""
+
+    def unstored(self) -> list[list[Any]]:
+        """None."""
+        return []
 
     def add(self, step: int, epoch: int, stage: str, values: Mapping[str, float]) -> None:
         """Do nothing."""

@@ -139,6 +139,38 @@ def test_table_replaces_repeated_steps_and_gains_columns(tmp_path: Path) -> None
     assert kept == [("2", "1", "2", ""), ("4", "2", "4", "0.75"), ("6", "2", "0.25", "0.5")]
 
 
+def test_rows_that_were_not_stored_come_back_with_the_checkpoint(tmp_path: Path) -> None:
+    storage, away = FileStorage(tmp_path / "store"), Unreachable(tmp_path / "store")
+    with tracking(storage) as first:
+        first.add(1, 0, "train", {"loss": 1.0})
+    with tracking(away, attempt=2, resumed_step=1) as second:
+        for step in (2, 3):
+            second.add(step, 0, "train", {"loss": float(step)})
+        rows = second.unstored()
+    third = Tracker(storage, 3, flush_seconds=3600)
+    third.begin(3, rows)
+    third.add(4, 0, "train", {"loss": 4.0})
+    assert [row[1] for row in third.unstored()] == [2, 3, 4]
+    third.close()
+    assert third.unstored() == []
+    truth = [(1, 1), (2, 2), (3, 2), (4, 3)]
+    assert [(int(row["step"]), int(row["attempt"])) for row in table(storage)] == truth
+    points = read_events(tmp_path / "store/tensorboard").Scalars("loss")
+    assert [(e.step, e.value) for e in points] == [(1, 1), (2, 2), (3, 3), (4, 4)]
+
+
+def test_rows_that_were_stored_after_the_checkpoint_are_not_doubled(tmp_path: Path) -> None:
+    storage = FileStorage(tmp_path / "store")
+    with tracking(storage) as first:
+        first.add(1, 0, "train", {"loss": 1.0})
+        first.add(2, 0, "train", {"loss": 2.0})
+        rows = [[0.0, 1, 0, "train", {"loss": 1.0}, 1], [0.0, 2, 0, "train", {"loss": 2.0}, 1]]
+    second = Tracker(storage, 2, flush_seconds=3600)
+    second.begin(2, rows)
+    second.close()
+    assert [(row["step"], row["loss"]) for row in table(storage)] == [("1", "1"), ("2", "2")]
+
+
 def test_curves_wait_for_a_storage_that_is_down(tmp_path: Path) -> None:
     storage = Unreachable(tmp_path / "store")
     with tracking(storage, flush=0.01) as tracker:
