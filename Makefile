@@ -10,7 +10,7 @@ BENCH_READY := $(BENCH)/.ready
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-cluster lint format unit slow integration e2e test bench manifests \
+.PHONY: help setup demo demo-cluster lint format unit slow integration e2e test chaos bench manifests \
         cluster-up cluster-down clean
 
 ##@ Start here
@@ -64,6 +64,9 @@ slow: setup ## Unit tests that train with several processes (90 s)
 
 integration: setup ## Against a real kube-apiserver, etcd and S3
 	$(PYTEST) tests/integration
+
+chaos: setup ## Kill training runs anywhere, ten times each, and compare to the bit (8 min)
+	$(BIN)/python tests/chaos/kill.py
 
 e2e: setup $(if $(KUBECONFIG),,cluster-up) ## On two nodes with pods that really run; or on the cluster of KUBECONFIG
 	$(PYTEST) tests/e2e

@@ -13,7 +13,7 @@ RECIPES = {"digits": "chaos-digits", "gan": "chaos-gan"}
 COUNTS = {"train": 15, "val": 4, "test": 3}
 """Images of each digit."""
 EPOCHS, BATCH = 24, 16
-STEPS = EPOCHS * -(-10 * COUNTS["train"] // BATCH)
+STEPS = EPOCHS * (10 * COUNTS["train"] // BATCH)
 
 TRAINING: dict[str, Any] = {
     "epochs": EPOCHS,
