@@ -10,8 +10,8 @@ BENCH_READY := $(BENCH)/.ready
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-cluster lint format unit slow integration e2e test chaos bench manifests \
-        cluster-up cluster-down clean
+.PHONY: help setup demo demo-cluster lint format unit slow integration e2e test chaos bench \
+        manifests cluster-up cluster-down clean
 
 ##@ Start here
 

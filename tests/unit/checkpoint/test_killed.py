@@ -1,4 +1,4 @@
-"""Killed, a run ends bit for bit like one that never was; `make chaos` does it ten times as often."""
+"""Killed, a run ends bit for bit like one that never was; `make chaos` does it more thoroughly."""
 
 import pytest
 from chaos import job
