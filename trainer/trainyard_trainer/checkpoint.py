@@ -21,7 +21,9 @@ from trainyard_operator.contract import MODEL_FILE, part_file
 from trainyard_trainer.errors import PeerLost, TrainyardError
 from trainyard_trainer.gang import Gang
 from trainyard_trainer.manifest import Best
-from trainyard_trainer.restore import Loaded, load_from, load_latest
+from trainyard_trainer.node_memory import NodeMemory
+from trainyard_trainer.recovery import load_latest
+from trainyard_trainer.restore import Loaded, load_from
 from trainyard_trainer.retention import Retention
 from trainyard_trainer.saved import Identity, Need, Position, Saved, Timing
 from trainyard_trainer.shards import ALL_FIRST, Deal, deal, merge, tensors_of
@@ -37,6 +39,7 @@ __all__ = [
     "Identity",
     "Loaded",
     "Need",
+    "NodeMemory",
     "Position",
     "Retention",
     "Saved",
@@ -65,10 +68,12 @@ class Checkpointer:
         identity: Identity,
         gang: Gang | None = None,
         keep: Retention | None = None,
+        memory: NodeMemory | None = None,
     ) -> None:
-        self._storage, self._identity = storage, identity
+        """memory: of this node; all ranks have one or none has."""
+        self._storage, self._identity, self._memory = storage, identity, memory
         self._gang = gang or Gang()
-        self._uploader = Uploader(storage, identity, self._gang, keep or Retention())
+        self._uploader = Uploader(storage, identity, self._gang, keep or Retention(), memory)
         self._snapshots = {name: Snapshot() for name in (MODEL_FILE, part_file(self._gang.rank))}
         self._toucher: Toucher | None = None
         self._thread: threading.Thread | None = None
@@ -105,19 +110,23 @@ class Checkpointer:
 
     def load_latest(self) -> Loaded | None:
         """Where this run left off (see `restore.load_latest`); retention will not delete it."""
-        loaded = load_latest(self._storage, self._gang, self._identity)
+        if self._memory is not None:
+            self._memory.sweep_strangers()
+        uploader = self._uploader
+        loaded = load_latest(self._storage, self._gang, self._identity, self._memory)
         if loaded is not None:
-            self._uploader.resumed, self._restore_warning = loaded.manifest, loaded.warning
-            self.last_saved = self._uploader.describe(loaded.manifest)
-            self.best, self.kept = self._gang.from_first(self._uploader.summarize)
+            self._restore_warning = loaded.warning
+            uploader.take_up(loaded)
+            self.last_saved = uploader.describe(uploader.stored) if uploader.stored else None
+            self.best, self.kept = self._gang.from_first(uploader.summarize)
         return loaded
 
     def prepare(
         self, state: _State, *, replicated: _State | None = None, rank_state: _State | None = None
     ) -> None:
         """Make room for a snapshot of such a state behind training, so that the first is quick."""
-        if self.is_uploading or self._toucher is not None:
-            return
+        if self._toucher is not None:
+            self._toucher.stop()
         files = self._files(state, replicated, rank_state, self._deal(state, replicated))
         buffers = [b for name, one in files.items() for b in self._snapshots[name].prepare(one)]
         self._toucher = Toucher(buffers)
@@ -156,7 +165,8 @@ class Checkpointer:
             files = self._files(
                 state, replicated, rank_state, dealt if vote.is_alike else ALL_FIRST
             )
-            upload = Upload(position, self._copy(files), metrics or {})
+            copies = self._copy(files)
+            upload = Upload(position, copies, metrics or {}, self.timing.host_bytes)
             self._start(upload)
             return self._see_through(upload, began) if blocking else True
         finally:
@@ -168,8 +178,10 @@ class Checkpointer:
             self._thread.join(timeout_seconds)
 
     def close(self) -> None:
-        """Wait for the upload under way, up to the limit, and free the host copies."""
+        """Wait for the upload under way, up to the limit, and free what was held in memory."""
         self.wait(self.required_seconds)
+        if self._memory is not None and self._uploader.is_all_stored and not self.is_uploading:
+            self._memory.clear()
         if self._toucher is not None:
             self._toucher.stop()
         self._snapshots.clear()
@@ -263,15 +275,18 @@ class Checkpointer:
 
     def _run(self, upload: Upload) -> None:
         """The thread."""
-        began = time.monotonic()
+        began, step = time.monotonic(), upload.position.step
         try:
             outcome, size_bytes = self._uploader.store(upload)
         except Exception as error:
             self.timing.failures += 1
             self._is_hopeless = not isinstance(error, _TRANSIENT)
             reason = str(error) if isinstance(error, TrainyardError) else repr(error)
-            self._upload_warning = f"Checkpoint step {upload.position.step} was not saved: {reason}"
+            place = " It is in the nodes' memory." if self._uploader.has_in_memory(step) else ""
+            self._upload_warning = f"Checkpoint step {step} was not saved: {reason}{place}"
             return
+        finally:
+            self.timing.memory_bytes = self._uploader.memory_bytes
         self._upload_warning = outcome.warning
         self.best, self.kept = outcome.best, outcome.kept
         self.timing.saves += 1

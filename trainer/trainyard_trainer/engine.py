@@ -77,6 +77,8 @@ class Engine:
             self._watchdog,
             self._profiler,
         )
+        self._unprepared: StageRun | None = None
+        """For whose checkpoints there is no room in host memory yet."""
         self._owed = False
         """A checkpoint was due at the last step of an epoch."""
 
@@ -139,7 +141,7 @@ class Engine:
         starts = state.is_at_stage_start
         if loaded is not None and starts and loaded.rank_state is not None:
             restore_rng(loaded.rank_state["rng"])
-        run = self._build_stage(stage)
+        run = self._unprepared = self._build_stage(stage)
         self._progress.steps = self._foresee(run)
         self._builder.settle(run, run.loader.first(position.run_epoch, state.cursor))
         if loaded is not None and not starts:
@@ -209,7 +211,7 @@ class Engine:
         self._progress.write(position)
 
     def _train_epoch(self, run: StageRun) -> None:
-        for agreed in self._loop.epoch(run, self._wants, self._policy.is_due_at_step):
+        for agreed in self._loop.epoch(run, self._wants, self._must_save):
             if agreed.stop:
                 raise self._stop(run)
             self._save_at_step(run)
@@ -217,6 +219,15 @@ class Engine:
     def _wants(self) -> tuple[bool, bool]:
         """After each step: whether this rank would stop, and whether to save, on one clock."""
         return self._should_stop(), self._world.is_first and self._timer.is_due()
+
+    def _must_save(self, step: int) -> bool:
+        if self._unprepared is not None:
+            # By now there are optimizer states, whose size no one knew before the first step.
+            run, self._unprepared = self._unprepared, None
+            shared, replicated = self._state.shared(run), self._state.replicated(run)
+            own = self._state.own(run)
+            self._checkpointer.prepare(shared, replicated=replicated, rank_state=own)
+        return self._policy.is_due_at_step(step)
 
     def _save_at_step(self, run: StageRun) -> None:
         """After the last step of an epoch, wait for the evaluation: its metrics belong to it."""

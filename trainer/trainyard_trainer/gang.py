@@ -14,6 +14,7 @@ import torch.distributed as dist
 from trainyard_trainer.errors import PeerLost
 
 _T = TypeVar("_T")
+_SPREAD_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,17 @@ class Gang:
         answer = self._broadcast((result, None if failure is None else str(failure)))
         _raise_first(failure, [answer[1]])
         return cast(_T, answer[0])
+
+    def spread(self, data: bytes | None, source: int, size_bytes: int) -> bytes:
+        """The bytes that rank `source` has, on every rank; others pass None."""
+        if self.group is None:
+            return data or b""
+        buffer = bytearray(size_bytes) if data is None else bytearray(data)
+        whole = torch.frombuffer(buffer, dtype=torch.uint8)
+        root = dist.get_global_rank(self.group, source)
+        for chunk in whole.split(_SPREAD_BYTES):
+            dist.broadcast(chunk, root, group=self.group)
+        return bytes(buffer)
 
     def _broadcast(self, value: _T) -> _T:
         if self.group is None:

@@ -88,3 +88,5 @@ class Timing:
     uploaded_bytes: int = 0
     host_bytes: int = 0
     """Size of the buffers that hold this rank's share of a snapshot."""
+    memory_bytes: int = 0
+    """What this rank holds of the newest checkpoint in its node's memory."""

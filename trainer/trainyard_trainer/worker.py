@@ -19,7 +19,7 @@ import torch
 
 from trainyard_operator.contract import RESULT_FILE
 from trainyard_trainer.cgroup import processors
-from trainyard_trainer.checkpoint import Best, Checkpointer, Identity, Retention
+from trainyard_trainer.checkpoint import Best, Checkpointer, Identity, NodeMemory, Retention
 from trainyard_trainer.config import (
     RecipeConfig,
     TrainingConfig,
@@ -213,7 +213,9 @@ class RankRun:
         )
         name = keep.name
         retention = Retention(self._policy.keep_last, Best(metric=name, mode=keep.mode))
-        return Checkpointer(self._storage, identity, self._world.gang, retention)
+        place, ranks = run.node_memory, run.processes_per_node
+        memory = NodeMemory(place, run.uid, ranks) if place else None
+        return Checkpointer(self._storage, identity, self._world.gang, retention, memory)
 
     def _make_tracker(self) -> Tracker | NoTracker:
         run = self._rank.run

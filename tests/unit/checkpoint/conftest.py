@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from trainyard_trainer.checkpoint import Checkpointer, Identity, Position, Retention
+from trainyard_trainer.node_memory import NodeMemory
 from trainyard_trainer.rng import capture_rng
 from trainyard_trainer.storage import Storage, open_storage
 from trainyard_trainer.storage_errors import StorageUnreachable
@@ -78,15 +79,21 @@ def memory() -> Iterator[Path]:
 
 
 @pytest.fixture
+def node_memory(tmp_path) -> NodeMemory:
+    return NodeMemory(tmp_path / "memory", "u-1")
+
+
+@pytest.fixture
 def dying():
     return DyingStorage
 
 
 @pytest.fixture
 def make_checkpointer(storage):
-    def make(attempt=1, keep=None, storage=storage) -> Checkpointer:
+    def make(attempt=1, keep=None, storage=storage, memory=None) -> Checkpointer:
         identity = Identity(namespace="research", job="nodules", uid="u-1", attempt=attempt)
-        checkpointer = Checkpointer(storage, identity, keep=keep or Retention(last=3))
+        keep = keep or Retention(last=3)
+        checkpointer = Checkpointer(storage, identity, keep=keep, memory=memory)
         checkpointer.retry_pauses = ()
         return checkpointer
 

@@ -6,8 +6,8 @@ import io
 import pytest
 import torch
 
+from trainyard_trainer.checkpoint import load_latest
 from trainyard_trainer.manifest import Manifest, Part
-from trainyard_trainer.restore import load_latest
 
 PREFIX = "checkpoints/step-000000000001-a1"
 STATE = {
