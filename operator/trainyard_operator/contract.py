@@ -296,6 +296,8 @@ class Summary:
     """The last Report, as a dict; only from the first node."""
     result: bool = False
     """Whether RESULT_FILE was stored."""
+    waited: bool = False
+    """Whether that rank only waited for others that made no progress."""
 
     def to_json(self) -> str:
         """At most TERMINATION_BYTES long: first the log tail is cut, then message, then report."""

@@ -92,14 +92,16 @@ class _Suspect:
     is_explained: bool
     """Whether the trainer, or Kubernetes, said why."""
     ended: datetime | None = None
+    waited: bool = False
+    """Whether it only waited for others that made no progress."""
 
     @property
-    def weight(self) -> tuple[float, datetime]:
+    def weight(self) -> tuple[float, bool, datetime]:
         """The least is the culprit's."""
         cause = Cause(self.failure.cause)
         is_mute = cause is Cause.USER_EXIT and not self.is_explained
         rank = _UNEXPLAINED_EXIT if is_mute else _RANKING.index(cause)
-        return rank, self.ended or datetime.max.replace(tzinfo=UTC)
+        return rank, self.waited, self.ended or datetime.max.replace(tzinfo=UTC)
 
 
 def summary_of(pod: PodRecord) -> Summary | None:
@@ -141,9 +143,11 @@ def settles_at(failure: FailureStatus, pods: tuple[PodRecord, ...]) -> datetime 
     ends = [end for pod in pods if (end := _end_of(pod))]
     if not ends or all(_is_over(pod) for pod in pods):
         return None
-    explained = {pod.name for pod in pods if summary_of(pod)}
-    is_mute = failure.cause == Cause.USER_EXIT and failure.pod not in explained
-    return max(ends) + SETTLE if is_mute or failure.cause == Cause.PEER_LOST else None
+    explained = {pod.name: summary for pod in pods if (summary := summary_of(pod))}
+    told = explained.get(failure.pod or "")
+    is_mute = failure.cause == Cause.USER_EXIT and told is None
+    is_echo = failure.cause == Cause.PEER_LOST or (told is not None and told.waited)
+    return max(ends) + SETTLE if is_mute or is_echo else None
 
 
 def is_success(pods: tuple[PodRecord, ...], nodes: int) -> bool:
@@ -208,7 +212,12 @@ def _suspect(job: TrainingJob, pod: PodRecord, attempt: int) -> _Suspect:
         attempt=attempt,
         log_tail=(summary.log_tail if summary else wording.log_tail(pod))[-LOG_TAIL_LINES:],
     )
-    return _Suspect(failure=failure, is_explained=summary is not None, ended=_end_of(pod))
+    return _Suspect(
+        failure=failure,
+        is_explained=summary is not None,
+        ended=_end_of(pod),
+        waited=summary is not None and summary.waited,
+    )
 
 
 def _has_failed(pod: PodRecord) -> bool:

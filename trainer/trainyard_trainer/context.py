@@ -163,6 +163,8 @@ class Failure:
     exit_code: int
     cause: str
     message: str
+    waited: bool = False
+    """Whether it made no progress since it waited for other ranks."""
 
     def to_dict(self) -> dict[str, object]:
         """For the failure file, as JSON."""

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from trainyard_trainer.context import Rank
 from trainyard_trainer.errors import ConfigurationError, PeerLost
 from trainyard_trainer.gang import Gang
+from trainyard_trainer.watchdog import SLOW_FACTOR
 
 _T = TypeVar("_T")
 
@@ -135,7 +136,8 @@ def _form_groups(rank: Rank, device: torch.device) -> tuple[dist.ProcessGroup, d
         timeout=datetime.timedelta(seconds=JOIN_TIMEOUT_SECONDS),
     )
     # The watchdog speaks first: its message names the place that hangs.
-    timeout = datetime.timedelta(seconds=run.request.stall_timeout_seconds + 30)
+    patience = SLOW_FACTOR * run.request.stall_timeout_seconds + 60
+    timeout = datetime.timedelta(seconds=patience)
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         store=store,

@@ -138,6 +138,7 @@ class Engine:
 
     def _begin_stage(self, stage: Stage, loaded: Loaded | None) -> StageRun:
         state, position = self._state, self._position
+        self._watchdog.allow("the building of a stage and its first step")
         starts = state.is_at_stage_start
         if loaded is not None and starts and loaded.rank_state is not None:
             restore_rng(loaded.rank_state["rng"])
@@ -258,7 +259,7 @@ class Engine:
 
     def _between(self) -> bool:
         """Called by every rank between two batches of an evaluation: whether to leave it."""
-        self._watchdog.beat()
+        self._watchdog.allow("an evaluation and its report")
         return self._loop.agreement.ask(self._should_stop())
 
     def _judge(self, run: StageRun, evaluated: dict[str, float]) -> tuple[bool, bool]:

@@ -140,6 +140,14 @@ class Ranks:
             os.kill(pid, number)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped, as by SIGSTOP; False where nobody can tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except (OSError, IndexError):
+        return False
+
+
 def rank_environ(rank: Rank) -> dict[str, str]:
     """What torch.distributed reads, as torchrun would set it."""
     run = rank.run

@@ -23,6 +23,8 @@ class RankEnd:
     """On the monotonic clock."""
     told: signal.Signals | None = None
     """What the launcher had sent it by then: SIGTERM or SIGKILL."""
+    was_stopped: bool = False
+    """Whether it was stopped, as by SIGSTOP, when the launcher killed it."""
     failure: Failure | None = None
     """What the rank says of itself."""
     log_tail: list[str] = field(default_factory=list)
@@ -60,13 +62,22 @@ def compose(ends: Sequence[RankEnd], known: Circumstances) -> Summary:
         return Summary(exit_code=0, message="every rank ended well")
     if _weight(end) == _SENT:
         return _stopped_by_signal(end, known)
+    if _weight(end) == _WAITED and (mute := _mute(ends)):
+        return _did_not_answer(mute, end)
     message, cause = _explain(end, known)
     code = _shell_code(end.exit_code)
     log_tail = [] if code == ExitCode.CHECKPOINTED else _shortened(end.log_tail)
-    return Summary(exit_code=code, message=message, cause=cause, rank=end.rank, log_tail=log_tail)
+    return Summary(
+        exit_code=code,
+        message=message,
+        cause=cause,
+        rank=end.rank,
+        log_tail=log_tail,
+        waited=_weight(end) == _WAITED,
+    )
 
 
-_OWN, _BLAMES_PEER, _CHECKPOINTED, _SENT = range(4)
+_OWN, _STALLED, _WAITED, _BLAMES_PEER, _CHECKPOINTED, _SENT = range(6)
 _WEIGHTS: dict[int, int] = {
     ExitCode.PEER_LOST: _BLAMES_PEER,
     ExitCode.CHECKPOINTED: _CHECKPOINTED,
@@ -78,7 +89,26 @@ def _weight(end: RankEnd) -> int:
     sent = {signal.SIGTERM: (-signal.SIGTERM,), signal.SIGKILL: (-signal.SIGTERM, -signal.SIGKILL)}
     if end.told is not None and end.exit_code in sent[end.told]:
         return _SENT
+    if end.failure is not None and end.failure.cause == Cause.STALLED:
+        return _WAITED if end.failure.waited else _STALLED
     return _WEIGHTS.get(end.exit_code, _OWN)
+
+
+def _mute(ends: Sequence[RankEnd]) -> RankEnd | None:
+    """A rank that had to be killed, for not even its watchdog said a word."""
+    return next((e for e in ends if e.exit_code == -signal.SIGKILL and _weight(e) == _SENT), None)
+
+
+def _did_not_answer(mute: RankEnd, waiting: RankEnd) -> Summary:
+    why = "; it was stopped, as by SIGSTOP" if mute.was_stopped else ""
+    return Summary(
+        exit_code=ExitCode.PEER_LOST,
+        message=f"rank {mute.rank} made no progress and did not answer its watchdog{why}; "
+        f"rank {waiting.rank} waited for it",
+        cause=Cause.STALLED,
+        rank=mute.rank,
+        log_tail=_shortened(mute.log_tail),
+    )
 
 
 def _explain(end: RankEnd, known: Circumstances) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from trainyard_trainer.context import RunContext
 from trainyard_trainer.fork_server import ForkServerReady, RankEnded, RankStarted
 from trainyard_trainer.log_upload import NodeLogs
 from trainyard_trainer.logs import LogStream
-from trainyard_trainer.ranks import ForkServer, Ranks
+from trainyard_trainer.ranks import ForkServer, Ranks, is_stopped
 from trainyard_trainer.signals import STOPS, SignalQueue
 from trainyard_trainer.standby import OrderDesk
 from trainyard_trainer.summary import Circumstances, RankEnd, signal_name
@@ -37,6 +37,8 @@ class _Watched:
     told: signal.Signals | None = None
     kill_at: float | None = None
     for_restart: bool = False
+    stopped: set[int] = field(default_factory=set)
+    """Ranks that were stopped, as by SIGSTOP, when they were told to end."""
     outputs: dict[int, tuple[int, LogStream]] = field(default_factory=dict)
     oom_kills: int | None = field(default_factory=cgroup.oom_kills)
 
@@ -159,6 +161,7 @@ class Supervisor:
 
     def _tell(self, number: signal.Signals) -> None:
         self._now.told = number
+        self._now.stopped |= {r for r, pid in self._ranks.pids.items() if is_stopped(pid)}
         self._ranks.send(number)
 
     def _kill_late(self, now: float) -> None:
@@ -200,6 +203,7 @@ class Supervisor:
             exit_code=message.exit_code,
             time=message.time,
             told=self._now.told,
+            was_stopped=message.rank in self._now.stopped,
             failure=self._ranks.failure(message.rank),
             log_tail=self._logs.tail(message.rank),
         )

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from trainyard_operator.contract import RESULT_FILE
+from trainyard_operator.layout import stall_file
 from trainyard_trainer.cgroup import processors
 from trainyard_trainer.checkpoint import Best, Checkpointer, Identity, NodeMemory, Retention
 from trainyard_trainer.config import (
@@ -119,6 +120,7 @@ class RankRun:
             run.request.stall_timeout_seconds,
             failure_file(run.scratch, rank.global_rank),
             rank.global_rank,
+            self._keep_stacks,
         )
         device = choose_device(training.device, rank.local_rank)
         self._world = join(rank, device)
@@ -182,6 +184,10 @@ class RankRun:
         self._checkpointer.close()
         self._watchdog.stop()
         self._world.leave()
+
+    def _keep_stacks(self, stacks: str) -> None:
+        key = stall_file(self._rank.run.attempt, self._rank.global_rank)
+        self._storage.write(key, stacks.encode())
 
     def _fail(self, error: Exception) -> None:
         """Keep the curves, unless a peer is to blame: then each moment delays the next attempt."""

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from trainyard_operator.contract import Cause, ExitCode
 from trainyard_trainer.distributed import wait_for_name
 from trainyard_trainer.errors import PeerLost
 from trainyard_trainer.progress import Pace
+from trainyard_trainer.watchdog import SLOW_FACTOR, Watchdog
 
 HANGS = """
 import sys, time
@@ -19,7 +21,7 @@ from trainyard_trainer.watchdog import Watchdog
 def never_returns():
     time.sleep(30)
 
-dog = Watchdog(0.2, Path(sys.argv[1]), 3)
+dog = Watchdog(0.2, Path(sys.argv[1]), 3, Path(sys.argv[2]).write_text)
 dog.start()
 with dog.paused():
     time.sleep(0.5)
@@ -31,16 +33,20 @@ never_returns()
 """
 
 
-def test_silent_rank_ends_with_its_stacks_and_its_place(tmp_path: Path) -> None:
-    path = tmp_path / "failure-3.json"
-    began = time.monotonic()
-    found = subprocess.run(
-        [sys.executable, "-c", HANGS, str(path)],
+def run_script(script: str, *arguments: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
         env={"PYTHONPATH": ":".join(sys.path)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_silent_rank_ends_with_its_stacks_and_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "failure-3.json"
+    began = time.monotonic()
+    found = run_script(HANGS, path, tmp_path / "stacks")
     assert time.monotonic() - began < 20
     assert found.stdout == "alive\n"
     assert found.returncode == ExitCode.PEER_LOST
@@ -48,10 +54,53 @@ def test_silent_rank_ends_with_its_stacks_and_its_place(tmp_path: Path) -> None:
     assert failure["exit_code"] == ExitCode.PEER_LOST
     assert failure["cause"] == Cause.STALLED
     assert failure["message"].startswith(
-        "Rank 3 made no progress for 0 s (stallTimeoutSeconds 0.2)"
+        "no progress for 0 s (stallTimeoutSeconds 0.2); its main thread is at "
     )
     assert failure["message"].endswith("(never_returns).")
-    assert "never_returns" in found.stderr
+    assert "Rank 3: no progress" in found.stderr
+    assert ", in never_returns" in found.stderr
+    assert (tmp_path / "stacks").read_text() in found.stderr
+    assert not failure["waited"]
+
+
+HOLDS = """
+import ctypes, sys, time
+from pathlib import Path
+from trainyard_trainer.watchdog import Watchdog
+
+dog = Watchdog(0.5, Path(sys.argv[1]), 3)
+dog.start()
+with dog.paused():
+    ctypes.PyDLL(None).usleep(900_000)
+time.sleep(0.2)
+print("alive", flush=True)
+ctypes.PyDLL(None).sleep(30)
+"""
+
+
+def test_code_that_lets_no_other_thread_run_ends_with_its_stacks(tmp_path: Path) -> None:
+    began = time.monotonic()
+    found = run_script(HOLDS, tmp_path / "failure-3.json")
+    assert time.monotonic() - began < 20
+    assert (found.stdout, found.returncode) == ("alive\n", 1)
+    assert "Timeout" in found.stderr
+    assert 'File "<string>", line ' in found.stderr
+
+
+def test_what_is_slow_has_a_limit_of_its_own(tmp_path: Path) -> None:
+    dog = Watchdog(10, tmp_path / "failure", 0)
+    dog.allow("an evaluation")
+    assert dog.last == pytest.approx(time.monotonic() + 10 * (SLOW_FACTOR - 1), abs=1)
+    with dog.paused():
+        assert dog.last == float("inf")
+    assert dog.last > time.monotonic() + 10
+    assert re.fullmatch(
+        r"no progress for 0 s during an evaluation \(6 x stallTimeoutSeconds 10\); its main thread "
+        r"waits for other ranks at x.py:1 \(f\).",
+        dog._message("x.py:1 (f)", True).replace("no progress for -0 s", "no progress for 0 s"),
+    )
+    dog.beat()
+    assert "during" not in dog._message("x.py:1 (f)", False)
 
 
 def test_name_of_a_new_pod_is_waited_for() -> None:

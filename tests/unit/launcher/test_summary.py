@@ -22,6 +22,8 @@ def said(code: int, cause: Cause, message: str) -> Failure:
 
 LOST_PEER = said(76, Cause.PEER_LOST, "lost rank 1")
 SAVED = said(75, Cause.CHECKPOINTED, "stopped on request; a checkpoint was saved")
+STALLED = said(76, Cause.STALLED, "no progress for 600 s; its main thread is at data.py:3 (load).")
+WAITED = Failure(exit_code=76, cause=Cause.STALLED, message="no progress", waited=True)
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 
 ROWS = [
@@ -37,6 +39,30 @@ ROWS = [
         [end(0, 76, 1.0, failure=LOST_PEER), end(1, 1, 2.0, told=TERM)],
         Circumstances(),
         (1, 1, "UserExit", "rank 1 exited with code 1"),
+    ),
+    (
+        "a rank that hangs outranks one that waited for it",
+        [end(0, 76, 1.0, failure=WAITED), end(1, 76, 2.0, failure=STALLED)],
+        Circumstances(),
+        (76, 1, "Stalled", f"rank 1: {STALLED.message}"),
+    ),
+    (
+        "a rank that waited outranks one that lost it",
+        [end(0, 76, 2.0, failure=WAITED), end(1, 76, 1.0, failure=LOST_PEER)],
+        Circumstances(),
+        (76, 0, "Stalled", "rank 0: no progress"),
+    ),
+    (
+        "a rank that did not even answer is what the other waited for",
+        [end(0, 76, 1.0, failure=WAITED), end(1, -9, 2.0, told=KILL, was_stopped=True)],
+        Circumstances(),
+        (
+            76,
+            1,
+            "Stalled",
+            "rank 1 made no progress and did not answer its watchdog; it was stopped, as by "
+            "SIGSTOP; rank 0 waited for it",
+        ),
     ),
     (
         "a lost peer outranks what was sent",
