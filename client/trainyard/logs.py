@@ -22,6 +22,7 @@ from trainyard_operator.contract import (
     LINE_LABEL,
     LOGS_PREFIX,
     Label,
+    attempt_begun,
     log_prefix,
     node_label,
     rank_of_log,
@@ -52,6 +53,9 @@ class LogLine:
 class Tail(Protocol):
     """A growing log."""
 
+    attempt: int
+    """The attempt of its newest lines."""
+
     def new_lines(self) -> list[LogLine]:
         """What came since the last call."""
 
@@ -76,7 +80,7 @@ class FileTail:
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
         texts = whole.decode(errors="replace").splitlines()
-        return [_labelled(text, self.attempt, self.first_rank) for text in texts]
+        return [_line(self, text) for text in texts]
 
 
 @dataclass
@@ -106,7 +110,7 @@ class PodTail:
         lines = []
         for line in fresh:
             time, _, text = line.partition(" ")
-            lines.append(_labelled(text, self.attempt, self.first_rank, time))
+            lines.append(_line(self, text, time))
         return lines
 
 
@@ -160,10 +164,14 @@ class LogReader:
                 raise
         lines: list[LogLine] = []
         for number in sorted({key[1] for key in live} | set(stored)):
-            if attempt in (None, number):
-                found = {key: tail for key, tail in live.items() if key[1] == number}
+            found = {key: tail for key, tail in live.items() if key[1] == number}
+            # A pod may have gone on, in place, to the attempt that is wanted, or to this one.
+            has_gone_on = bool(found) and attempt is not None and number < attempt
+            may_hold_it = attempt in (None, number) or has_gone_on
+            is_read = any(tail.attempt >= number > key[1] for key, tail in live.items())
+            if may_hold_it and (found or not is_read):
                 lines += self._read(found or self._stored(number, stored[number]))
-        return lines
+        return [line for line in lines if attempt in (None, line.attempt)]
 
     def _read(self, tails: dict[tuple[str, int, int], Tail]) -> list[LogLine]:
         lines = []
@@ -270,8 +278,14 @@ def select(lines: list[LogLine], rank: int | None, pattern: str | None) -> Itera
             yield line
 
 
-def _labelled(text: str, attempt: int, first_rank: int, time: str = "") -> LogLine:
-    """A line of a pod; without a label it is its only rank's, or of the pod itself."""
+def _line(tail: FileTail | PodTail, text: str, time: str = "") -> LogLine:
+    """A line of a pod, which may begin another attempt in place."""
+    tail.attempt = attempt_begun(text) or tail.attempt
+    return _labelled(text, tail.attempt, tail.first_rank, time)
+
+
+def _labelled(text: str, attempt: int, first_rank: int, time: str) -> LogLine:
+    """Without a label it is its only rank's, or of the pod itself."""
     match = LINE_LABEL.match(text)
     if match and match[1] == "node":
         return LogLine(attempt, None, text, time)

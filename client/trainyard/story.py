@@ -13,6 +13,7 @@ from trainyard.quantities import (
     spoken_duration,
 )
 from trainyard_operator.contract import Annotation
+from trainyard_operator.progress import is_storage_degraded
 from trainyard_operator.status import HistoryEntry, JobStatus, SavedCheckpoint
 
 BAR_WIDTH = 17
@@ -27,6 +28,8 @@ def progress_line(job: Job, now: datetime) -> str:
         words.append(f"attempt {status.attempt}")
     if (restarts := status.restarts.user + status.restarts.infrastructure) > 0:
         words.append(f"{restarts} {'restart' if restarts == 1 else 'restarts'}")
+    if is_storage_degraded(status):
+        words.append("storage degraded")
     return "  ".join([*words, *_progress_words(status, now)])
 
 

@@ -11,6 +11,7 @@ import aiohttp
 from trainyard_operator.contract import PROGRESS_PATH, PROGRESS_PORT, Report
 from trainyard_operator.jobstore import JobStore
 from trainyard_operator.metrics import REPORTS
+from trainyard_operator.notices import is_worth_a_look
 from trainyard_operator.podhttp import UNREACHED, read_body, url_of
 from trainyard_operator.progress import is_new_report, parse_report
 from trainyard_operator.reflector import Key, Reflector
@@ -103,7 +104,11 @@ class Collector:
         if report.attempt < status.attempt:
             return
         self.reports[target.uid] = report
-        if report.attempt > status.attempt or is_new_report(status, report, datetime.now(UTC)):
+        is_later = report.attempt > status.attempt
+        is_news = is_new_report(status, report, datetime.now(UTC)) or is_worth_a_look(
+            status, report
+        )
+        if is_later or is_news:
             self.on_report(target.key)
 
 

@@ -215,6 +215,18 @@ def node_label(node_index: int) -> str:
     return f"[node {node_index}] "
 
 
+def attempt_line(attempt: int) -> str:
+    """What a launcher says before it starts its ranks again in place."""
+    return f"attempt {attempt} is ordered: ranks start again in place"
+
+
+def attempt_begun(line: str) -> int | None:
+    """The attempt to which all that follows in a pod's output belongs, if this line says so."""
+    label = LINE_LABEL.match(line)
+    found = re.search(r"\battempt (\d+) is", line) if label and label[1] == "node" else None
+    return int(found[1]) if found and line.endswith(attempt_line(int(found[1]))) else None
+
+
 def now_text(now: datetime | None = None) -> str:
     """A time as Kubernetes writes it: UTC, whole seconds."""
     return (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -159,7 +159,7 @@ def pod_record(pod: dict[str, Any]) -> PodRecord:
         unschedulable=_unschedulable(conditions.get("PodScheduled")),
         disruption=_disruption(conditions.get("DisruptionTarget")),
         spec_hash=(metadata.get("annotations") or {}).get(Annotation.SPEC_HASH, ""),
-        order_token=_order_token(pod.get("spec") or {}),
+        order_token=order_token(pod.get("spec") or {}),
     )
 
 
@@ -173,7 +173,8 @@ def standing_by(standby: Standby, now: datetime) -> StandingBy | None:
     return StandingBy(attempt=standby.attempt, summary=summary, since=now)
 
 
-def _order_token(spec: dict[str, Any]) -> str:
+def order_token(spec: dict[str, Any]) -> str:
+    """What a pod was made with; empty where it takes no orders."""
     own = (c.get("env") or () for c in spec.get("containers") or () if c["name"] == CONTAINER)
     values = (
         entry.get("value") for env in own for entry in env if entry["name"] == Env.ORDER_TOKEN

@@ -29,6 +29,7 @@ from trainyard_operator.contract import (
 from trainyard_operator.deadlines import RETRY, earliest, forced_at
 from trainyard_operator.decision import Action, Decision, DeleteJob
 from trainyard_operator.desired import Defaults, run_uri, spec_hash, storage_of
+from trainyard_operator.notices import take_notice
 from trainyard_operator.observed import Observed, parse_time
 from trainyard_operator.progress import (
     build_display,
@@ -315,6 +316,8 @@ def _decide(
     nodes = count_nodes(pods if scene.is_live else (), job.spec.nodes)
     scene = scene.update(observed_generation=job.metadata.generation, nodes=nodes)
     status, events = story.tell(job, scene.status, told, scene.now)
+    status, warnings = take_notice(job, status, scene.observed.report, scene.now)
+    events += warnings
     display = build_display(status, story.reason_of(status), pods)
     status = status.model_copy(update={"display": display})
     return Decision(status=status, actions=actions, events=events, wake_at=wake_at)

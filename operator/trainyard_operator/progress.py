@@ -11,6 +11,7 @@ from trainyard_operator.contract import Report, now_text
 from trainyard_operator.observed import PodRecord
 from trainyard_operator.status import (
     FINISHED,
+    STORAGE_DEGRADED,
     Checkpoints,
     Display,
     Goodput,
@@ -80,6 +81,12 @@ def lost_steps(status: JobStatus) -> int | None:
         return None  # The newest attempt never reported: it has taken no step.
     saved = status.checkpoints.latest.step if status.checkpoints.latest else 0
     return max(status.progress.step - saved, 0)
+
+
+def is_storage_degraded(status: JobStatus) -> bool:
+    """Whether the newest report that said anything about it said so."""
+    condition = status.condition(STORAGE_DEGRADED)
+    return condition is not None and condition.status == "True"
 
 
 def count_nodes(pods: tuple[PodRecord, ...], desired: int) -> NodeCounts:

@@ -11,6 +11,8 @@ from trainyard_operator.contract import now_text
 Phase = Literal["Pending", "Suspended", "Starting", "Running", "Restarting", "Succeeded", "Failed"]
 FINISHED: frozenset[Phase] = frozenset({"Succeeded", "Failed"})
 HISTORY_LENGTH = 50
+STORAGE_DEGRADED = "StorageDegraded"
+"""Type of the condition that says whether checkpoints can be saved; absent if they always could."""
 
 Time = Annotated[str, Field(max_length=64)]
 Sentence = Annotated[str, Field(max_length=4096)]
@@ -26,7 +28,7 @@ class Condition(StatusModel):
     """One aspect of the job, as in every Kubernetes object."""
 
     type: str
-    """Accepted, Suspended, Running, Stalled, Succeeded or Failed."""
+    """Accepted, Suspended, Running, StorageDegraded, Succeeded or Failed."""
     status: Literal["True", "False", "Unknown"]
     """Whether it holds."""
     reason: str
@@ -257,7 +259,7 @@ class JobStatus(StatusModel):
             },
         ),
     ] = []
-    """Accepted, Suspended, Running, Stalled, Succeeded and Failed."""
+    """Accepted, Suspended, Running, StorageDegraded, Succeeded and Failed."""
 
     def condition(self, type_: str) -> Condition | None:
         """The condition of that type, if it was ever set."""

@@ -12,6 +12,7 @@ from trainyard_operator.overlay import shape_problem
 from trainyard_operator.status import (
     FINISHED,
     HISTORY_LENGTH,
+    STORAGE_DEGRADED,
     Condition,
     FailureStatus,
     HistoryEntry,
@@ -36,6 +37,9 @@ class Line(Enum):
     RUNNING = ("Normal", "Running")
     RESTARTED = ("Warning", "Restarted")
     REPLACED = ("Warning", "Replaced")
+    STORAGE_DEGRADED = ("Warning", STORAGE_DEGRADED)
+    STORAGE_RECOVERED = ("Normal", "StorageRecovered")
+    WARNED = ("Warning", "TrainerWarning")
     EDITED = ("Normal", "Edited")
     SUSPENDED = ("Normal", "Suspended")
     SUCCEEDED = ("Normal", "Succeeded")
@@ -193,6 +197,12 @@ def tell(
     told_status = status.model_copy(update={"conditions": conditions})
     if told is None or not _is_news(status, conditions, told):
         return told_status, ()
+    told_status, event = written(told_status, told, message, now)
+    return told_status, (event,)
+
+
+def written(status: JobStatus, told: Told, message: str, now: datetime) -> tuple[JobStatus, Event]:
+    """The status with one more line of history, and the event that says the same."""
     reason = str(told.reason or told.line.reason)
     entry = HistoryEntry(
         time=now_text(now),
@@ -205,7 +215,7 @@ def tell(
     )
     history = [*status.history, entry][-HISTORY_LENGTH:]
     event = Event(type=told.line.event_type, reason=reason, message=message)
-    return told_status.model_copy(update={"history": history}), (event,)
+    return status.model_copy(update={"history": history}), event
 
 
 def _is_news(status: JobStatus, conditions: list[Condition], told: Told) -> bool:

@@ -18,6 +18,7 @@ from trainyard_operator.contract import (
     Order,
     Standby,
     Summary,
+    attempt_line,
 )
 from trainyard_operator.layout import attempt_end_file
 from trainyard_trainer import preparation
@@ -152,7 +153,7 @@ class _Launcher:
         """The next attempt, with nothing left of the one before but what was prepared for all."""
         report_file(run.scratch).unlink(missing_ok=True)
         self._logs.begin_attempt(order.attempt)
-        self._logs.say(f"attempt {order.attempt} is ordered: ranks start again in place")
+        self._logs.say(attempt_line(order.attempt))
         return dataclasses.replace(run, attempt=order.attempt, master_port=order.master_port)
 
     def _prepare(self) -> RunContext:

@@ -1,5 +1,6 @@
 """The environment of a pod's container, translated for a process on this machine."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from trainyard.local.node_memory import make_node_memory
 from trainyard.local.processes import Launch, container_of
 from trainyard_operator.contract import Env, Label, RunRequest
 from trainyard_operator.desired import TRAINER_COMMAND
 
 LOCALHOST = "127.0.0.1"
-_DROPPED = ("HOME", "USER", Env.ORDER_TOKEN, Env.NODE_MEMORY)
+_DROPPED = ("HOME", "USER")
 """Set in a restricted pod only because it has no home."""
 
 
@@ -25,7 +27,8 @@ class Gang:
     """What the processes of one attempt share."""
 
     master_port: int
-    progress_port: int
+    progress_ports: tuple[int, ...]
+    """One for each node."""
     directory: Path
     """One directory for each of them below it."""
     data_directory: Path
@@ -33,16 +36,16 @@ class Gang:
     ranks: int
 
 
-def new_gang(directory: Path, data_directory: Path, ranks: int) -> Gang:
+def new_gang(directory: Path, data_directory: Path, nodes: int, ranks: int) -> Gang:
     """A gang with ports that are free now."""
-    with _free_port() as first, _free_port() as second:
-        return Gang(
-            master_port=first.getsockname()[1],
-            progress_port=second.getsockname()[1],
-            directory=directory,
-            data_directory=data_directory,
-            ranks=ranks,
-        )
+    master_port, *progress_ports = free_ports(nodes + 1)
+    return Gang(
+        master_port=master_port,
+        progress_ports=tuple(progress_ports),
+        directory=directory,
+        data_directory=data_directory,
+        ranks=ranks,
+    )
 
 
 def build_launch(manifest: dict[str, Any], gang: Gang) -> Launch:
@@ -55,7 +58,9 @@ def build_launch(manifest: dict[str, Any], gang: Gang) -> Launch:
     if command[: len(TRAINER_COMMAND)] == TRAINER_COMMAND:
         command[0] = sys.executable
     node = int(manifest["metadata"]["labels"][Label.NODE_INDEX])
-    environ = _inherited(os.environ) | _localized(given, gang)
+    environ = _inherited(os.environ) | _localized(given, gang, node)
+    if Env.NODE_MEMORY in given:
+        environ |= _node_memory(given[Env.JOB_UID], node)
     environ |= {Env.SCRATCH: str(directory), Env.TERMINATION_LOG: str(termination_log)}
     environ |= _hardware(container, node, gang.ranks)
     if Env.RUN in given:
@@ -65,6 +70,7 @@ def build_launch(manifest: dict[str, Any], gang: Gang) -> Launch:
         environ=environ,
         directory=directory,
         termination_log=termination_log,
+        progress_port=gang.progress_ports[node],
     )
 
 
@@ -99,7 +105,7 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _localized(given: dict[str, str], gang: Gang) -> dict[str, str]:
+def _localized(given: dict[str, str], gang: Gang, node: int) -> dict[str, str]:
     """Every mention of the first pod's address and ports replaced by this machine's."""
     master, port = given["MASTER_ADDR"], given["MASTER_PORT"]
     values = {key: value.replace(master, LOCALHOST) for key, value in given.items()}
@@ -109,9 +115,15 @@ def _localized(given: dict[str, str], gang: Gang) -> dict[str, str]:
     ports = {
         "MASTER_PORT": gang.master_port,
         "PET_MASTER_PORT": gang.master_port,
-        Env.PROGRESS_PORT: gang.progress_port,
+        Env.PROGRESS_PORT: gang.progress_ports[node],
     }
-    return values | {key: str(value) for key, value in ports.items() if key in values}
+    values |= {key: str(value) for key, value in ports.items() if key in values}
+    return {key: value for key, value in values.items() if key != Env.NODE_MEMORY}
+
+
+def _node_memory(uid: str, node: int) -> dict[str, str]:
+    path = make_node_memory(uid, node)
+    return {Env.NODE_MEMORY: str(path)} if path else {}
 
 
 def _hardware(container: dict[str, Any], node: int, ranks: int) -> dict[str, str]:
@@ -151,7 +163,10 @@ def _expanded(word: str, environ: Mapping[str, str]) -> str:
     return re.sub(r"\$\((\w+)\)", lambda m: environ.get(m[1], m[0]), word)
 
 
-def _free_port() -> socket.socket:
-    found = socket.socket()
-    found.bind((LOCALHOST, 0))
-    return found
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that are free now, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((LOCALHOST, 0))
+        return [int(one.getsockname()[1]) for one in sockets]

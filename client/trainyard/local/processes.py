@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from trainyard.local.launcher_line import LauncherLine
+from trainyard.local.node_memory import remove_node_memory
 from trainyard.state import OUTPUT_FILE
-from trainyard_operator.contract import CONTAINER, TERMINATION_BYTES, Annotation, Label
-from trainyard_operator.observed import PodRecord, Terminated
+from trainyard_operator.contract import CONTAINER, TERMINATION_BYTES, Annotation, Label, Order
+from trainyard_operator.observed import PodRecord, StandingBy, Terminated, order_token
 
 GRACE_SECONDS = 30
 """Kubernetes' own, where the template takes out the operator's."""
@@ -34,6 +36,7 @@ class Launch:
     directory: Path
     """Takes the output and the termination message."""
     termination_log: Path
+    progress_port: int
 
 
 @dataclass
@@ -44,6 +47,11 @@ class ProcessPod:
     created: datetime
     directory: Path
     termination_log: Path
+    line: LauncherLine
+    """To its launcher, where it has one that takes orders."""
+    standby: StandingBy | None = None
+    taken: int = 0
+    """The newest attempt that it was ordered to begin in place."""
     process: "subprocess.Popen[bytes] | None" = None
     start_error: str = ""
     uid: str = field(default_factory=lambda: str(uuid4()))
@@ -78,6 +86,25 @@ class ProcessPod:
         """What it wrote to stdout and stderr."""
         return self.directory / OUTPUT_FILE
 
+    @property
+    def is_listened_to(self) -> bool:
+        """Whether its launcher may have something to say, and has not said it yet."""
+        takes_orders = bool(order_token(self.manifest["spec"]))
+        return takes_orders and self.is_alive and self.standby is None and self.line.ask()
+
+    def fileno(self) -> int:
+        """Readable when its launcher has said something."""
+        return self.line.fileno()
+
+    def hear(self, now: datetime) -> None:
+        """Take in what its launcher said."""
+        self.standby = self.line.hear(now)
+
+    def order(self, order: Order) -> None:
+        """Have its launcher begin an attempt in place; it is asked again unless it agrees."""
+        if self.line.order(order):
+            self.standby, self.taken = None, order.attempt
+
     def poll(self, now: datetime) -> None:
         """Notice that the process has ended, and end what it left behind, as a container does."""
         if self.exit_code is not None:
@@ -89,6 +116,7 @@ class ProcessPod:
         if code is not None:
             self.exit_code = code if code >= 0 else 128 - code
             self.finished = now
+            self.line.close()
             self._signal_group(signal.SIGKILL)
         elif self.deadline and now >= self.deadline:
             self.kill()
@@ -129,6 +157,9 @@ class ProcessPod:
             scheduled=self.created,
             terminated=self._terminated(),
             spec_hash=metadata.get("annotations", {}).get(Annotation.SPEC_HASH, ""),
+            order_token=order_token(self.manifest["spec"]),
+            standby=self.standby,
+            taken=self.taken,
         )
 
     def _terminated(self) -> Terminated | None:
@@ -167,6 +198,7 @@ def start_process(manifest: dict[str, Any], launch: Launch, now: datetime) -> Pr
         created=now,
         directory=launch.directory,
         termination_log=launch.termination_log,
+        line=LauncherLine(launch.progress_port),
     )
     pod._oom_kills = oom_kills()
     try:
@@ -199,7 +231,10 @@ def container_of(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def end_leftovers(directory: Path) -> int:
-    """Kill process groups that a runner left when it was killed itself; returns how many."""
+    """Kill process groups that a runner left when it was killed itself; returns how many.
+
+    What they kept in memory goes, too. directory: the job's, named after its uid.
+    """
     ended = 0
     for path in directory.glob("a*/*/process.pid"):
         with contextlib.suppress(OSError, ValueError):
@@ -208,6 +243,7 @@ def end_leftovers(directory: Path) -> int:
                 os.killpg(int(pid), signal.SIGKILL)
                 ended += 1
         path.unlink(missing_ok=True)
+    remove_node_memory(directory.name)
     return ended
 
 

@@ -10,6 +10,8 @@ and the next run resumes from it as the same job.
 import contextlib
 import dataclasses
 import os
+import secrets
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +21,14 @@ from typing import TextIO
 
 from trainyard.errors import ClientError
 from trainyard.jobs import Job
-from trainyard.local.environment import Gang, build_launch, new_gang
+from trainyard.local.environment import Gang, build_launch, free_ports, new_gang
+from trainyard.local.node_memory import remove_node_memory
 from trainyard.local.processes import ProcessPod, end_leftovers, start_process
 from trainyard.quantities import utc_now
 from trainyard.state import LocalJob, state_directory, try_lock
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import REPORT_FILE, Report, now_text
-from trainyard_operator.decision import Action, Create, Decision, DeletePod
+from trainyard_operator.decision import Action, Create, Decision, DeletePod, OrderAttempt
 from trainyard_operator.desired import Defaults
 from trainyard_operator.observed import Observed
 from trainyard_operator.plan import plan
@@ -34,7 +37,6 @@ from trainyard_operator.story import Line
 
 TICK_SECONDS = 0.1
 REPORT_SECONDS = 0.5
-DEFAULTS = Defaults()
 
 
 @dataclass
@@ -59,6 +61,9 @@ class LocalRunner:
         self._ended: set[str] = set()
         """Deleted pods whose end the planner has seen."""
         self._gangs: dict[int, Gang] = {}
+        self._master_ports: dict[int, int] = {}
+        """Of attempts in place: an order that is given again has to be the same."""
+        self._defaults = Defaults(secret=secrets.token_hex())
         self._report: Report | None = None
         self._report_at = 0.0
 
@@ -76,7 +81,7 @@ class LocalRunner:
                 while not self._is_over():
                     self._pass()
                     show(self._as_job())
-                    time.sleep(TICK_SECONDS)
+                    self._listen()
                 return self._as_job()
             finally:
                 self._end_all()
@@ -105,7 +110,7 @@ class LocalRunner:
         observed = Observed(
             pods=tuple(pod.record() for pod in self._pods), report=self._read_report()
         )
-        decision = plan(job, self._status, observed, now, DEFAULTS)
+        decision = plan(job, self._status, observed, now, self._defaults)
         decision = dataclasses.replace(decision, status=_in_local_words(decision.status))
         # A deleted pod is seen once with its last words, and is gone at the next look.
         self._pods = [pod for pod in self._pods if pod.is_alive or pod.deadline is None]
@@ -120,12 +125,31 @@ class LocalRunner:
             for pod in self._pods:
                 if pod.uid == action.uid:
                     pod.stop(now, action.grace_seconds)
+        elif isinstance(action, OrderAttempt):
+            self._order(action)
+
+    def _order(self, action: OrderAttempt) -> None:
+        attempt = action.order.attempt
+        if attempt not in self._master_ports:
+            [self._master_ports[attempt]] = free_ports(1)
+        order = dataclasses.replace(action.order, master_port=self._master_ports[attempt])
+        for pod in self._pods:
+            if pod.uid == action.uid:
+                pod.order(order)
+
+    def _listen(self) -> None:
+        """Until a launcher says that its ranks have failed, but not for long."""
+        pods = [pod for pod in self._pods if pod.is_listened_to]
+        ready, _, _ = select.select(pods, [], [], TICK_SECONDS)
+        for pod in ready:
+            pod.hear(utc_now())
 
     def _gang(self, attempt: int) -> Gang:
         if attempt not in self._gangs:
             self._gangs[attempt] = new_gang(
                 self._local.attempt_directory(attempt),
                 state_directory() / "datasets",
+                self._job.spec.nodes,
                 self._job.spec.nodes * self._job.spec.ranks_per_node,
             )
         return self._gangs[attempt]
@@ -183,6 +207,7 @@ class LocalRunner:
         for pod in self._pods:
             if pod.process:
                 pod.process.wait()
+        remove_node_memory(self._local.directory.name)
 
 
 def _in_local_words(status: JobStatus) -> JobStatus:
@@ -226,4 +251,4 @@ def stopping_on_signals(stop: StopRequest) -> Iterator[StopRequest]:
 
 def planned(job: TrainingJob, status: JobStatus) -> Decision:
     """What the planner would do first, for --dry-run."""
-    return plan(job, status, Observed(), utc_now(), DEFAULTS)
+    return plan(job, status, Observed(), utc_now(), Defaults())
