@@ -1,6 +1,8 @@
 """Where a process stands in its run: read once from the environment, then passed along."""
 
+import contextlib
 import dataclasses
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +78,13 @@ class RunContext:
     def run_prefix(self) -> str:
         """Everything this run writes lies below this prefix of the storage."""
         return run_prefix(self.namespace, self.job, self.uid)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all nodes are processes of this machine."""
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(self.master_addr).is_loopback
+        return self.master_addr == "localhost"
 
     @property
     def flush_seconds(self) -> float:

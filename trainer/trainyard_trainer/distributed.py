@@ -113,7 +113,10 @@ def join(rank: Rank, device: torch.device) -> World:
     run, size = rank.run, rank.run.world_size
     if size == 1:
         return World(rank=0, world_size=1, device=device, gang=Gang())
-    wait_for_name(run.master_addr, time.monotonic() + JOIN_TIMEOUT_SECONDS)
+    deadline = time.monotonic() + JOIN_TIMEOUT_SECONDS
+    wait_for_name(run.master_addr, deadline)
+    if not rank.is_first:
+        wait_for_store(run.master_addr, run.master_port, deadline)
     try:
         side, background = _form_groups(rank, device)
     except (RuntimeError, ValueError) as error:
@@ -172,6 +175,24 @@ def wait_for_name(
                 ) from error
             time.sleep(pause)
             pause = min(2.0, pause * 1.5)
+        else:
+            return
+
+
+def wait_for_store(host: str, port: int, deadline: float) -> None:
+    """Rank 0 may listen a moment later; torch's own client sleeps half a second between tries.
+
+    Raises PeerLost at the deadline.
+    """
+    pause = 0.005
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=5).close()
+        except OSError as error:
+            if time.monotonic() + pause > deadline:
+                raise PeerLost(f"Rank 0 does not listen at {host}:{port}: {error}.") from error
+            time.sleep(pause)
+            pause = min(0.25, pause * 1.2)
         else:
             return
 

@@ -6,7 +6,6 @@ It runs in threads of the launcher's process, so that no rank ever waits for it.
 
 import contextlib
 import dataclasses
-import ipaddress
 import json
 import math
 import sys
@@ -45,7 +44,7 @@ class ProgressServer:
 
     def __init__(self, run: RunContext, port: int, desk: OrderDesk) -> None:
         """Raises OSError where the port is taken. port: 0 picks a free one."""
-        host = "127.0.0.1" if is_loopback(run.master_addr) else "0.0.0.0"  # noqa: S104
+        host = "127.0.0.1" if run.is_local else "0.0.0.0"  # noqa: S104
         self._server = _Server((host, port), _Handler)
         self._server.run, self._server.desk = run, desk
         self.address: tuple[str, int] = self._server.server_address[:2]  # type: ignore[assignment]
@@ -57,13 +56,6 @@ class ProgressServer:
         """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
-
-
-def is_loopback(address: str) -> bool:
-    """Whether a rendezvous address stays on this machine."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(address).is_loopback
-    return address == "localhost"
 
 
 def read_report(scratch: Path) -> Report | None:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from multiprocessing import Pipe
@@ -18,7 +19,17 @@ from trainyard_trainer.fork_server import Message, Preload, RankEnded, RankStart
 from trainyard_trainer.rank_process import ForkRequest
 
 WORKER = "trainyard_trainer.worker:run_rank"
-LIBRARIES = ("torch", "torch.distributed", "torch.optim", "torch.nn.parallel")
+LIBRARIES = (
+    "torch",
+    "torch.distributed",
+    "torch.optim",
+    "torch.nn.parallel",
+    # What a first name lookup, backward pass and torch.save import by themselves.
+    "encodings.idna",
+    "torch.nested._internal.nested_tensor",
+    "torch.utils.serialization.config",
+)
+_LOOPBACK = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
 _SERVE = "from trainyard_trainer.fork_server import serve; serve({descriptor}, {launcher_pid})"
 
 
@@ -151,7 +162,7 @@ def is_stopped(pid: int) -> bool:
 def rank_environ(rank: Rank) -> dict[str, str]:
     """What torch.distributed reads, as torchrun would set it."""
     run = rank.run
-    return {
+    environ = {
         "RANK": str(rank.global_rank),
         "LOCAL_RANK": str(rank.local_rank),
         "WORLD_SIZE": str(run.world_size),
@@ -160,6 +171,10 @@ def rank_environ(rank: Rank) -> dict[str, str]:
         "MASTER_ADDR": run.master_addr,
         "MASTER_PORT": str(run.master_port),
     }
+    if run.is_local and _LOOPBACK and "GLOO_SOCKET_IFNAME" not in os.environ:
+        # Else gloo looks this machine's name up, which takes seconds where no server knows it.
+        environ["GLOO_SOCKET_IFNAME"] = _LOOPBACK
+    return environ
 
 
 def _environ(processes: int) -> dict[str, str]:

@@ -1,14 +1,16 @@
 import json
 import re
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from trainyard_operator.contract import Cause, ExitCode
-from trainyard_trainer.distributed import wait_for_name
+from trainyard_trainer.distributed import wait_for_name, wait_for_store
 from trainyard_trainer.errors import PeerLost
 from trainyard_trainer.progress import Pace
 from trainyard_trainer.watchdog import SLOW_FACTOR, Watchdog
@@ -125,6 +127,22 @@ def test_name_that_never_comes_is_a_lost_peer() -> None:
     assert str(caught.value) == (
         "The first node's name 'job-master-0' does not resolve: no such name."
     )
+
+
+def test_rank_0_is_waited_for_until_it_listens() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))  # Refuses until it listens.
+        threading.Timer(0.03, listener.listen).start()
+        began = time.monotonic()
+        wait_for_store(*listener.getsockname(), began + 60)
+        assert 0.02 < time.monotonic() - began < 0.4
+
+
+def test_rank_0_that_never_listens_is_a_lost_peer() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        with pytest.raises(PeerLost, match=r"Rank 0 does not listen at 127.0.0.1:\d+: .*refused"):
+            wait_for_store(*listener.getsockname(), time.monotonic())
 
 
 def test_pace_leaves_pauses_out() -> None:

@@ -11,7 +11,7 @@ from unit.launcher.nodes import TOKEN, Planner, make_run
 
 from trainyard_operator.contract import Order, Report, Standby
 from trainyard_trainer.context import RunContext, report_file
-from trainyard_trainer.progress_server import ProgressServer, is_loopback, prometheus_text
+from trainyard_trainer.progress_server import ProgressServer, prometheus_text
 from trainyard_trainer.standby import OrderDesk
 
 REPORT = Report(
@@ -107,8 +107,8 @@ def test_metrics_are_prometheus_text(run: RunContext) -> None:
     ("address", "expected"),
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("nodules-master-0", False)],
 )
-def test_only_a_local_run_is_served_locally(address: str, expected: bool) -> None:
-    assert is_loopback(address) is expected
+def test_only_a_local_run_is_served_locally(run: RunContext, address: str, expected: bool) -> None:
+    assert dataclasses.replace(run, master_addr=address).is_local is expected
 
 
 STANDBY = Standby(attempt=2, summary={"exit_code": 137, "message": "rank 1 was killed"})

@@ -19,6 +19,8 @@ from torch import Tensor
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.recipes.classification.splits import RAW_DIRECTORY, read_index_file
 
+Image.preinit()  # Decoders: before the ranks are forked, not by each of them.
+
 SPLITS = ("train", "val", "test")
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 
