@@ -85,7 +85,12 @@ def open_s3(bucket: str, prefix: str, options: S3Options) -> "S3Storage":
 
 def _client_config(options: S3Options, patience: Patience) -> Config:
     # boto3 >= 1.36 sends CRC32 with every write, which some compatible servers refuse.
-    checksums = "when_supported" if options.compat == "aws" else "when_required"
+    is_aws = options.compat == "aws"
+    checksums = "when_supported" if is_aws else "when_required"
+    s3: dict[str, Any] = {"addressing_style": "path" if options.endpoint else "auto"}
+    if is_aws:
+        # A signed CRC32 covers the body; over http botocore would sign its SHA-256, too.
+        s3["payload_signing_enabled"] = False
     return Config(
         signature_version="s3v4",
         connect_timeout=patience.connect_seconds,
@@ -94,7 +99,7 @@ def _client_config(options: S3Options, patience: Patience) -> Config:
         max_pool_connections=16,
         request_checksum_calculation=checksums,
         response_checksum_validation=checksums,
-        s3={"addressing_style": "path" if options.endpoint else "auto"},
+        s3=s3,
         user_agent_extra="trainyard",
     )
 

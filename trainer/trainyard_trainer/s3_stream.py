@@ -14,8 +14,8 @@ PART_BYTES = 16 * 2**20
 """Size of a part; S3 wants at least 5 MiB for all but the last."""
 PARTS_BEFORE_GROWTH = 1000
 """S3 takes 10,000 parts; after each thousand they double: 16 GiB, 48 GiB, ... 16 TiB."""
-UPLOADS_IN_FLIGHT = 3
-"""With the part being filled, a writer holds at most four parts: 64 MiB."""
+UPLOADS_IN_FLIGHT = 4
+"""With the part being filled, a writer holds at most five parts: 80 MiB."""
 RANGE_BYTES = 8 * 2**20
 RANGES_IN_FLIGHT = 3
 """With the range being read, a reader holds at most four: 32 MiB."""
