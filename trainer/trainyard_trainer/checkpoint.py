@@ -104,6 +104,11 @@ class Checkpointer:
         return self._slowness() or self._upload_warning or self._restore_warning
 
     @property
+    def storage_warning(self) -> str | None:
+        """One sentence on storage that is away, full, slow or refusing; None while it is well."""
+        return self._slowness() or self._upload_warning or self._storage.trouble
+
+    @property
     def is_uploading(self) -> bool:
         """Whether this rank's thread is at work."""
         return self._thread is not None and self._thread.is_alive()

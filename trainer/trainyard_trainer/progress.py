@@ -94,6 +94,7 @@ class ProgressReport:
         """The report as it stands."""
         saved, best = self._checkpointer.last_saved, self._checkpointer.best
         goodput = self.goodput()
+        of_storage = self._checkpointer.storage_warning
         return Report(
             attempt=self._attempt,
             time=now_text(),
@@ -102,7 +103,8 @@ class ProgressReport:
             best=best.to_report() if best else None,
             kept=self._checkpointer.kept,
             resumed_step=self.resumed_step,
-            warning=self._checkpointer.warning or self.warning,
+            warning=self._checkpointer.warning or of_storage or self.warning,
+            storage_warning=of_storage,
             goodput=goodput.to_report() if goodput else None,
         )
 

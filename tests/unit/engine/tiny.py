@@ -30,7 +30,7 @@ from trainyard_trainer.recipe import (
 )
 from trainyard_trainer.registry import recipe
 from trainyard_trainer.restore import Loaded, load_checkpoint
-from trainyard_trainer.storage import Storage, open_storage
+from trainyard_trainer.storage import Storage
 from trainyard_trainer.worker import RankRun
 
 TRAIN, VALIDATION, TEST = 45, 11, 9
@@ -175,13 +175,19 @@ def tiny_rank(
     attempt: int = 1,
     job: str = "tiny",
     gang: tuple[int, int, int] = (1, 0, 0),
+    storage: StorageLocation | None = None,
     **request: Any,
 ) -> Rank:
-    """A rank of a run below `directory`. gang: nodes, index among them, port to meet at."""
+    """A rank of a run below `directory`. gang: nodes, index among them, port to meet at.
+
+    storage: a folder below `directory` by default.
+    """
     nodes, node_index, port = gang
     scratch = directory / f"scratch-{attempt}-{node_index}"
     scratch.mkdir(parents=True, exist_ok=True)
-    store = (directory / "store").as_uri()
+    folder = StorageLocation(
+        uri=(directory / "store").as_uri(), endpoint=None, region=None, compat="aws"
+    )
     run = RunContext(
         job=job,
         namespace="default",
@@ -195,7 +201,7 @@ def tiny_rank(
         progress_port=None,
         scratch=scratch,
         termination_log=scratch / "termination",
-        storage=StorageLocation(uri=store, endpoint=None, region=None, compat="aws"),
+        storage=storage or folder,
         request=tiny_request(**request),
         config_from=None,
     )
@@ -223,7 +229,7 @@ def train(rank: Rank, should_stop: Callable[[Recipe[Any]], bool] = lambda _: Fal
 
 def storage_of(rank: Rank) -> Storage:
     """Where a rank's run lies."""
-    return open_storage(rank.run.storage.uri).child(rank.run.run_prefix)
+    return rank.run.storage.open().child(rank.run.run_prefix)
 
 
 def result_of(rank: Rank) -> dict[str, Any]:
