@@ -59,7 +59,7 @@ test: lint unit slow integration e2e ## Everything below, in this order (20 min 
 unit: setup ## Unit tests (under 60 s)
 	$(PYTEST) -m "not slow" tests/unit
 
-slow: setup ## Unit tests that train with several processes (90 s)
+slow: setup ## Unit tests that train with several processes (3 min)
 	$(PYTEST) -m slow tests/unit
 
 integration: setup ## Against a real kube-apiserver, etcd and S3

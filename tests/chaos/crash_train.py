@@ -1,8 +1,8 @@
 r"""A training program for the package ckpt-chaos, which kills it at every file operation of a save.
 
-    uvx ckpt-chaos run --step-regex "Resuming from step (\d+)" --result-file "{out}/final.txt" \
-        --modes before,torn,term,unsynced --max-points 400 -- \
-        python tests/chaos/crash_train.py {out}
+    .venv/bin/uvx ckpt-chaos run --max-points 400 --modes before,torn,term,unsynced \
+        --step-regex "Resuming from step (\d+)" --result-file "{out}/final.txt" -- \
+        .venv/bin/python tests/chaos/crash_train.py {out}
 
 The engine trains a small network with a checkpoint every three steps, below {out}. The result is a
 digest of the last checkpoint: weights, optimizer, schedule, generators and the rest. With --ranks 2
