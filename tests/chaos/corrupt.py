@@ -21,6 +21,7 @@ from chaos.compare import state_differences
 
 from trainyard_trainer.checkpoint import Checkpointer, Identity, Loaded
 from trainyard_trainer.manifest import Best, Manifest, Part
+from trainyard_trainer.node_memory import NodeMemory
 from trainyard_trainer.storage import Storage
 from trainyard_trainer.storage_errors import NoValidCheckpoint
 
@@ -262,9 +263,9 @@ def campaign(storage: Storage, *, flips: int, each: int, seed: int) -> Counter[s
     return tally
 
 
-def load(store: Any) -> tuple[Loaded | None, str | None]:
+def load(store: Any, memory: NodeMemory | None = None) -> tuple[Loaded | None, str | None]:
     """As the next attempt does."""
-    checkpointer = Checkpointer(store, dataclasses.replace(OWN, attempt=2))
+    checkpointer = Checkpointer(store, dataclasses.replace(OWN, attempt=2), memory=memory)
     return checkpointer.load_latest(), checkpointer.warning
 
 
@@ -304,3 +305,30 @@ def spoil_one(store: Undo, step: int, dice: random.Random) -> str:
     data[at] ^= 1 << dice.randrange(8)
     store.write(key, bytes(data) if dice.random() < 0.7 else bytes(data[:at]))
     return f"{key} at {at}"
+
+
+def memory_campaign(storage: Storage, memory: NodeMemory, *, flips: int, seed: int) -> Counter[str]:
+    """The same with copies in the node's memory, of the newest step and of one that is newer still.
+
+    Returns how often what was spoilt in memory was made good from storage, and how often an older
+    step had to do.
+    """
+    write_history(storage)
+    dice, store, tally = random.Random(seed), Undo(storage), Counter[str]()
+    for number in range(flips):
+        step = dice.choice([STEPS[-1], 50])
+        memory.clear()
+        write_checkpoint(memory.storage, step)
+        there = Undo(memory.storage)
+        what = spoil_one(there, step, dice)
+        if is_both := step == STEPS[-1] and number % 4 == 0:
+            what += f" and {spoil_one(store, step, dice)} in storage"
+        loaded, told = load(store, memory)
+        assert loaded is not None, f"{what}: a silent start from zero"
+        allowed = STEPS[-2:] if is_both else STEPS[-1:]
+        assert loaded.manifest.step in allowed, f"{what}: step {loaded.manifest.step}"
+        require(loaded, loaded.manifest.step, what)
+        assert told, f"{what}: told nobody"
+        tally[f"{step} spoilt{' in both' if is_both else ''}, {loaded.manifest.step} loaded"] += 1
+        store.undo()
+    return tally

@@ -1,15 +1,24 @@
 """No altered byte is ever loaded, and a corrupt checkpoint costs that checkpoint only."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
-from chaos.corrupt import KINDS, OWN, campaign, directory, load, massacre, write_checkpoint
+from chaos.corrupt import (
+    KINDS,
+    OWN,
+    campaign,
+    directory,
+    load,
+    massacre,
+    memory_campaign,
+    write_checkpoint,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trainyard_trainer.checkpoint import load_from, load_latest
 from trainyard_trainer.manifest import list_manifests, verify
+from trainyard_trainer.node_memory import NodeMemory
 from trainyard_trainer.restore import load_checkpoint
 from trainyard_trainer.storage import open_storage
 from trainyard_trainer.storage_errors import CheckpointCorrupt, NoValidCheckpoint
@@ -24,6 +33,13 @@ def test_nothing_wrong_is_ever_loaded_from_a_spoilt_history(history):
     tally = campaign(history, flips=220, each=10, seed=1)
     assert tally == {"byte flipped": 220} | dict.fromkeys(KINDS, 10)
     print(f"0 wrong loads of {tally.total()}: {dict(tally)}")
+
+
+def test_nothing_wrong_is_ever_loaded_from_a_nodes_memory(memory):
+    node = NodeMemory(memory / "node", OWN.uid)
+    tally = memory_campaign(open_storage((memory / "store").as_uri()), node, flips=150, seed=1)
+    assert tally.total() == 150
+    print(f"0 wrong loads of 150 from memory: {dict(tally)}")
 
 
 def test_a_history_without_a_whole_checkpoint_is_refused_each_time(history):
@@ -65,22 +81,19 @@ def test_a_digest_is_no_signature(history):
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_every_truncation_or_flipped_byte_is_found(
-    data, make_checkpointer, save, storage, tmp_path
-):
-    if not list_manifests(storage).valid:
-        save(make_checkpointer(), 1)
-        shutil.copytree(tmp_path / "store", tmp_path / "intact", dirs_exist_ok=True)
+def test_every_truncation_or_flipped_byte_is_found(data, make_checkpointer, save, history, memory):
+    if not list_manifests(history).valid:
+        save(make_checkpointer(storage=history), 1)
     key = data.draw(st.sampled_from(["manifest.json", "model.pt", "part-0.pt"]))
-    file = tmp_path / "store/checkpoints/step-000000000001-a1" / key
+    file = memory / directory(1) / key
     intact = file.read_bytes()
     file.write_bytes(data.draw(broken(intact)))
     try:
         with pytest.raises(NoValidCheckpoint):
-            load_latest(storage)
-        for manifest in list_manifests(storage).valid:
+            load_latest(history)
+        for manifest in list_manifests(history).valid:
             with pytest.raises(CheckpointCorrupt):
-                verify(storage, manifest)
+                verify(history, manifest)
     finally:
         file.write_bytes(intact)
 
