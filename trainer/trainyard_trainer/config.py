@@ -157,6 +157,8 @@ class TrainingConfig(Section):
     """Epochs between two evaluations; the last epoch is always evaluated."""
     log_every_steps: int = Field(default=50, ge=1)
     """Optimizer steps between two readings of the training metrics."""
+    histogram_every_epochs: int | None = Field(default=None, ge=1)
+    """Epochs between two histograms of each weight and its gradient. Unset means none."""
     num_workers: int = Field(default=0, ge=0)
     """Processes per rank that load data. 0 means that the rank loads it itself."""
     prefetch_batches: int = Field(default=2, ge=1)

@@ -17,6 +17,7 @@ from trainyard_trainer.distributed import World
 from trainyard_trainer.errors import Stopped
 from trainyard_trainer.evaluation import samples_of
 from trainyard_trainer.finale import PREFIXES, CheckpointNotSaved, Outcome, load_best
+from trainyard_trainer.histograms import histograms_of
 from trainyard_trainer.hot_loop import HotLoop
 from trainyard_trainer.metrics import find_metric, prefixed
 from trainyard_trainer.policy import CheckpointPolicy, Timer
@@ -185,6 +186,7 @@ class Engine:
         state.clock.start()
         self._progress.pace.restart(time.monotonic(), state.samples_seen, position.step)
         self._train_epoch(run)
+        self._show_histograms()
         trained = self._loop.means(run)
         log.info(metric_line("train", trained))
         evaluated = self._evaluate_epoch(run) if self._is_evaluated(run) else {}
@@ -210,6 +212,15 @@ class Engine:
         elif is_due and position.epoch < run.stage.epochs:
             self._save(run, evaluated, Need.BEST if is_best else Need.USUAL)
         self._progress.write(position)
+
+    def _show_histograms(self) -> None:
+        every = self._training.histogram_every_epochs
+        if not every or (self._position.run_epoch + 1) % every:
+            return
+        if isinstance(self._tracker, Tracker):
+            self._tracker.step = self._position.step
+            for tag, histogram in histograms_of(self._modules):
+                self._tracker.histogram(tag, histogram)
 
     def _train_epoch(self, run: StageRun) -> None:
         for agreed in self._loop.epoch(run, self._wants, self._must_save):

@@ -122,6 +122,11 @@ class MetricsTable:
         """Of the flushes so far; -1 where there is no row."""
         return self._last[0]
 
+    def has(self, step: int, values: Mapping[str, float]) -> bool:
+        """Whether the flushes so far hold a row, which comes from a checkpoint."""
+        last_step, last = self._last
+        return step < last_step or (step == last_step and values.keys() <= last.keys())
+
     def add(
         self,
         at: float,

@@ -66,7 +66,9 @@ class Tracker:
         self._unstored: deque[_Row] = deque(maxlen=MOST_UNSTORED)
         self._outbox = Outbox(storage)
         self._table = MetricsTable(attempt)
+        self._carried: list[_Row] = []
         self._resumed_step: int | None = None
+        self._purge_step: int | None = None
         self._has_begun = False
         self._segments = 0
         self._flush_seconds = flush_seconds
@@ -84,9 +86,8 @@ class Tracker:
         """
         self._resumed_step = resumed_step
         self.step = resumed_step or 0
-        rows = [_Row(*row) for row in unstored]
-        self._queue.extend(rows)
-        self._unstored.extend(rows)
+        self._carried = [_Row(*row) for row in unstored]
+        self._unstored.extend(self._carried)
         self._thread.start()
 
     def unstored(self) -> list[list[Any]]:
@@ -187,15 +188,22 @@ class Tracker:
         if self._resumed_step is not None and (earlier := read_metrics(self._storage)):
             rows = earlier.up_to(self._resumed_step)
         self._outbox.put(self._table.take_over(rows))
+        # What came with the checkpoint may have been stored after all.
+        lacking = [row for row in self._carried if not self._table.has(row.step, row.values)]
+        self._queue.extendleft(reversed(lacking))
+        if self._attempt > 1 or self._resumed_step is not None:
+            again = (row.step for row in lacking if row.step > self._table.last_step)
+            first = 0 if self._resumed_step is None else self._resumed_step + 1
+            self._purge_step = min(again, default=first)
         self._has_begun = True
 
     def _drain(self) -> None:
         """What is queued goes to the table and into one segment of events."""
-        segment, is_empty = EventSegment(self._purge_step()), not self._queue
+        # The first segment of a later attempt begins by forgetting what is repeated.
+        purge_step = self._purge_step if self._segments == 0 else None
+        segment, is_empty = EventSegment(purge_step), not self._queue
         while self._queue:
             entry = self._queue.popleft()
-            if isinstance(entry, _Row) and entry.attempt and entry.step < self._table.last_step:
-                continue  # It came with the checkpoint, and had been stored after all.
             try:
                 if isinstance(entry, _Row):
                     self._table.add(*entry)
@@ -207,12 +215,6 @@ class Tracker:
             key = event_file(self._attempt, self._segments)
             self._outbox.put(Piece(key=key, data=bytes(segment.data)))
             self._segments += 1
-
-    def _purge_step(self) -> int | None:
-        """The first segment of a later attempt begins by forgetting what is repeated."""
-        if self._segments > 0 or (self._attempt == 1 and self._resumed_step is None):
-            return None
-        return 0 if self._resumed_step is None else self._resumed_step + 1
 
 
 def _write(entry: _Row | _Shown, segment: EventSegment) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from trainyard_operator.contract import RESULT_FILE
 from trainyard_operator.layout import stall_file
@@ -141,6 +142,8 @@ class RankRun:
             self._tracker.before_flush = self._record.piece
             self._progress.goodput = self._record.goodput
             self._record.begin()
+            text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
+            self._tracker.note(f"configuration/attempt_{run.attempt}", f"```\n{text}```")
 
     def train(self) -> None:
         """To the end: result.json, a last barrier, and out of the process group."""

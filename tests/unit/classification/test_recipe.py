@@ -26,12 +26,13 @@ class Pages:
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
         self.images: dict[str, Any] = {}
+        self.files: dict[str, bytes] = {}
 
     def text(self, name: str, text: str) -> None:
         self.texts[name] = text
 
     def file(self, name: str, data: bytes) -> None:
-        raise AssertionError(name)
+        self.files[name] = data
 
     def image(self, tag: str, image: Any) -> None:
         self.images[tag] = image
@@ -138,6 +139,10 @@ def test_the_end_leaves_a_report_of_each_split_and_a_summary(tmp_path) -> None:
     recipe.finish(gathered, {"val_accuracy": 0.5, "test_accuracy": 0.25}, pages)
     reports = [f"reports/classification_report_{name}.txt" for name in ("train", "val", "test")]
     assert list(pages.texts) == [*reports, "summary.txt"]
+    table = pages.files["reports/confusion_matrix_val.csv"].decode()
+    head, ants, bees = (line.split(",") for line in table.splitlines())
+    assert (head, ants[0], bees[0]) == (["true \\ predicted", "ants", "bees"], "ants", "bees")
+    assert sum(map(int, ants[1:] + bees[1:])) == len(outputs["target"])
     assert pages.texts["summary.txt"] == (
         "dataset: dataset {'train': 6, 'val': 6, 'test': 6}\n"
         "classes: ants, bees\n"

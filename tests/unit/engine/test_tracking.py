@@ -169,6 +169,33 @@ def test_rows_that_were_stored_after_the_checkpoint_are_not_doubled(tmp_path: Pa
     second.begin(2, rows)
     second.close()
     assert [(row["step"], row["loss"]) for row in table(storage)] == [("1", "1"), ("2", "2")]
+    points = read_events(tmp_path / "store/tensorboard").Scalars("loss")
+    assert [(e.step, e.value) for e in points] == [(1, 1), (2, 2)]
+
+
+class WithoutTable(FileStorage):
+    """Dies between the events of a flush and its rows."""
+
+    def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        if key.startswith("metrics") and b"\n1," in data:
+            raise StorageUnreachable(key, "write", "no answer")
+        super().write(key, data, if_absent=if_absent)
+
+
+def test_kill_between_events_and_rows_doubles_no_point(tmp_path: Path) -> None:
+    with tracking(WithoutTable(tmp_path / "store")) as first:
+        first.add(1, 0, "train", {"loss": 1.0})
+        first.add(2, 0, "train", {"loss": 2.0})
+        rows = first.unstored()
+    storage = FileStorage(tmp_path / "store")
+    assert "events" in "".join(stored(storage))
+    second = Tracker(storage, 2, flush_seconds=3600)
+    second.begin(2, rows)
+    second.add(3, 0, "train", {"loss": 3.0})
+    second.close()
+    assert [row["step"] for row in table(storage)] == ["1", "2", "3"]
+    points = read_events(tmp_path / "store/tensorboard").Scalars("loss")
+    assert [(e.step, e.value) for e in points] == [(1, 1), (2, 2), (3, 3)]
 
 
 def test_curves_wait_for_a_storage_that_is_down(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 A matrix is (C, C) int64: rows are the true classes, columns the predicted ones.
 """
 
+import csv
+import io
 from collections.abc import Sequence
 
 import torch
@@ -55,6 +57,15 @@ def classification_report(matrix: Tensor, classes: Sequence[str]) -> str:
     weighted = (scores * weights[:, None]).sum(dim=0)
     lines += [_report_line("weighted avg", weighted, total, width), ""]
     return "\n".join(lines)
+
+
+def confusion_table(matrix: Tensor, classes: Sequence[str]) -> str:
+    """As CSV: a row for each true class, a column for each predicted one."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["true \\ predicted", *classes])
+    writer.writerows([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
+    return out.getvalue()
 
 
 def draw_confusion_matrix(matrix: Tensor, classes: Sequence[str]) -> Tensor:

@@ -103,10 +103,17 @@ class Classification(Recipe[Config]):
     def finish(
         self, gathered: Mapping[str, Gathered], metrics: Mapping[str, float], sink: Sink
     ) -> None:
-        """A classification report of each split, and summary.txt."""
+        """Classification report and confusion matrix of each split, and summary.txt."""
         for split, outputs in gathered.items():
-            text = scores.classification_report(self._matrix(outputs), self.folder.classes)
-            sink.text(f"reports/classification_report_{SHORT_NAMES[split]}.txt", text)
+            matrix, classes = self._matrix(outputs), self.folder.classes
+            name = SHORT_NAMES[split]
+            text = scores.classification_report(matrix, classes)
+            sink.text(f"reports/classification_report_{name}.txt", text)
+            table = scores.confusion_table(matrix, classes)
+            sink.file(f"reports/confusion_matrix_{name}.csv", table.encode())
+            sink.image(
+                f"confusion_matrix/{name}_best", scores.draw_confusion_matrix(matrix, classes)
+            )
         sink.text("summary.txt", self._summary(metrics))
 
     @cached_property
