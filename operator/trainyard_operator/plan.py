@@ -154,7 +154,9 @@ def _follow(scene: Scene) -> Decision:
 def _judge(scene: Scene) -> Decision:
     """End an attempt of which something failed, or keep it going."""
     job, pods = scene.job, scene.pods
-    failure = verdict.first_failure(job, scene.status.attempt, pods, formed=scene.is_formed)
+    # A gang that an attempt began in was whole, whatever a lost status knew of it.
+    formed = scene.is_formed or scene.is_in_place
+    failure = verdict.first_failure(job, scene.status.attempt, pods, formed=formed)
     if failure:
         settles = verdict.settles_at(failure, pods)
         # Later than that is no window: the node's clock is wrong.

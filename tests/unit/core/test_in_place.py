@@ -312,6 +312,13 @@ def test_a_lost_status_is_found_again_by_a_report():
     assert status.progress.attempt == 4
 
 
+def test_a_lost_status_does_not_mix_new_pods_with_those_of_a_gang_in_place():
+    report = Report(attempt=4, time=text(9), progress={"step": 7})
+    decision = decide(Row(JobStatus(), (MASTER,), 10, "", 0, []), report=report)
+    assert (decision.status.phase, decision.status.attempt) == ("Restarting", 4)
+    assert acts(decision) == ["delete master-0 in 5"]
+
+
 def test_a_report_of_a_program_that_is_no_recipe_proves_nothing():
     report = Report(attempt=4, time=text(9), progress={"step": 7})
     observed = Observed(pods=make_pods(make_job()), report=report)
