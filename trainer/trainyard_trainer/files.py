@@ -191,6 +191,7 @@ class _FileWriter:
             if kind is None:
                 self._file.flush()
                 os.fsync(self._file.fileno())
+                self._file.close()  # Over a network, this too may say that the disk is full.
                 self._publish()
                 self.sha256 = self._hash.hexdigest()
         finally:

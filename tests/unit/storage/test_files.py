@@ -1,4 +1,6 @@
+import errno
 import hashlib
+import io
 import os
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from trainyard_trainer.storage_errors import (
     AccessRefused,
     ObjectExists,
     ObjectMissing,
+    StorageFull,
     StorageUnreachable,
     StorageUriInvalid,
 )
@@ -183,3 +186,22 @@ def test_an_unknown_uri_says_what_to_write(uri):
         f"spec.storage.uri: cannot read '{uri}'; write s3://<bucket>/<prefix> or "
         "file:///<directory>."
     )
+
+
+def test_a_file_that_cannot_be_closed_is_not_published(tmp_path, monkeypatch):
+    """A network's file system may keep the bad news for the end."""
+    from trainyard_trainer import files
+
+    class Unclosable(io.FileIO):
+        def close(self):
+            was_open = not self.closed
+            super().close()
+            if was_open:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "_create", lambda path: Unclosable(path, "xb"))
+    storage = files.FileStorage(tmp_path)
+    for is_new in (True, False):
+        with pytest.raises(StorageFull):
+            storage.write("a", b"one", if_absent=is_new)
+    assert list(tmp_path.iterdir()) == []
