@@ -99,7 +99,7 @@ class DistributedConfig(Section):
     find_unused_parameters: bool = False
     """Let steps leave trainable parameters without gradient, other ones each time; slower."""
     broadcast_buffers: bool = True
-    """Rank 0's buffers for all before every forward pass. false saves that where buffers matter in
+    """Rank 0's buffers for all before every step. false saves that where buffers matter in
     evaluation alone, such as those of batch normalisation; rank 0's are evaluated and saved."""
     compression: Literal["none", "fp16", "bf16", "powersgd"] = "none"
     """What gradients are sent as. fp16 and bf16 halve the bytes; powersgd sends matrices of low

@@ -207,7 +207,7 @@ class Recipe(ABC, Generic[ConfigT]):
 
     @abstractmethod
     def losses(self, modules: Modules, batch: Batch) -> Iterator[Loss]:
-        """Yield one Loss for each optimizer, in the order of `build_optimizers`.
+        """Yield one Loss for each of `updates`: by default once for each optimizer, in their order.
 
         Between two yields the engine goes backward, clips and steps, so that a GAN's generator loss
         is computed with the stepped discriminator. Only the optimizer about to be stepped has its
@@ -239,6 +239,14 @@ class Recipe(ABC, Generic[ConfigT]):
             if parameter.requires_grad
         ]
         return {"main": build_optimizer(trainable, training.optimizer, training.learning_rate)}
+
+    def updates(self, optimizers: Sequence[str]) -> Sequence[str]:
+        """The optimizers to step, in this order, in the step after `position.step`.
+
+        `("critic",) * 5 + ("generator",)` steps the critic five times on each batch; a name left
+        out, such as in four steps of five, leaves its networks as they are.
+        """
+        return optimizers
 
     def build_schedules(
         self, stage: Stage, optimizers: Mapping[str, Optimizer], steps_per_epoch: int

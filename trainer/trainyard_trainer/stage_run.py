@@ -1,6 +1,7 @@
 """Everything that a stage needs, built on its first day and again after a restart."""
 
 import copy
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,12 @@ from trainyard_trainer.stepper import DTYPES, Stepper
 
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 """Of weights of convolutions, by their number of dimensions."""
+_OPTIONS = inspect.signature(DistributedDataParallel.__init__).parameters
+NO_BROADCAST: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers": False
+}
+"""The stepper sends buffers once a step, outside of the time that counts as a rank's own; the
+option has its first name from torch 2.15 on."""
 
 
 @dataclass(kw_only=True)
@@ -86,6 +93,7 @@ class StageBuilder:
         recipe.begin_stage(stage, data)
         optimizers = recipe.build_optimizers(stage, self._modules)
         _check_owned(self._modules, [p for o in optimizers.values() for p in parameters_of(o)])
+        _check_updates(recipe, tuple(optimizers))
         if len(optimizers) > 1:
             refuse_ddp_options(training.distributed)
         schedules = recipe.build_schedules(stage, optimizers, loader.steps_per_epoch)
@@ -150,7 +158,7 @@ class StageBuilder:
                     find_unused_parameters=options.find_unused_parameters,
                     gradient_as_bucket_view=options.gradient_as_bucket_view,
                     static_graph=options.static_graph,
-                    broadcast_buffers=options.broadcast_buffers,
+                    **NO_BROADCAST,
                 )
                 compression.register(name, ddp)
         return wrapped
@@ -252,3 +260,13 @@ def _check_owned(modules: Mapping[str, nn.Module], owned: list[Tensor]) -> None:
             "Recipe: build_optimizers() uses parameters that are in none of build_modules()'s "
             "modules; return every network from build_modules()."
         )
+
+
+def _check_updates(recipe: Recipe[Any], names: tuple[str, ...]) -> None:
+    for name in recipe.updates(names):
+        if name not in names:
+            known = ", ".join(f"'{one}'" for one in names)
+            raise ConfigurationError(
+                f"Recipe: updates() names '{name}', which build_optimizers() does not build; name "
+                f"some of {known}."
+            )

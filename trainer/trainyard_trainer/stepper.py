@@ -24,7 +24,7 @@ DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Stepper:
-    """Steps a stage's optimizers, each on its own loss, in order.
+    """Steps a stage's optimizers, each on its own loss, in the order of `Recipe.updates`.
 
     With one optimizer the modules are wrapped in DistributedDataParallel, which reduces gradients
     while the backward pass still runs. With several, a forward pass may serve two backward passes,
@@ -44,6 +44,7 @@ class Stepper:
         training = recipe.config.training
         self._recipe, self.modules, self.meter = recipe, modules, meter
         self.optimizers, self.schedules = optimizers, schedules
+        self._names = tuple(optimizers)
         dtype = DTYPES[training.precision]
         self.autocast: AbstractContextManager[Any] = (
             nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
@@ -61,7 +62,8 @@ class Stepper:
         self._parameters = {name: parameters_of(one) for name, one in optimizers.items()}
         self._ddp = [m for m in modules.values() if isinstance(m, DistributedDataParallel)]
         self._reduces = len(optimizers) > 1 and dist.is_initialized()
-        self._buffers = [b for m in modules.values() for b in m.buffers()] if self._reduces else []
+        sends = dist.is_initialized() and training.distributed.broadcast_buffers
+        self._buffers = [b for m in modules.values() for b in m.buffers()] if sends else []
         for optimizer in optimizers.values():
             for group in optimizer.param_groups:
                 group["initial_lr"] = group["lr"]
@@ -71,11 +73,15 @@ class Stepper:
         """Consume one global batch. step: of the run, for messages. stage_step: for schedules."""
         if self._buffers:
             dist._broadcast_coalesced(_group(), self._buffers, 2**20, 0)
+        began = time.perf_counter()
         streams = [self._recipe.losses(self.modules, one) for one in batch.batches]
         last = len(streams) - 1
-        self.forward_seconds = 0.0
-        for name, optimizer in self.optimizers.items():
+        self.forward_seconds = time.perf_counter() - began
+        names = self._recipe.updates(self._names)
+        for name in names:
             clear_gradients(self._parameters[name])
+            if len(names) > 1:
+                _freeze(self._parameters[name], frozen=False)
             for index, stream in enumerate(streams):
                 for module in self._ddp if last else ():
                     module.require_backward_grad_sync = index == last
@@ -84,13 +90,13 @@ class Stepper:
                     loss = next(stream, None)
                 self.forward_seconds += time.perf_counter() - began
                 self._backward(name, loss, batch, index, step)
-            self._update(name, optimizer, stage_step, step)
-            if len(self.optimizers) > 1:
+            self._update(name, self.optimizers[name], stage_step, step)
+            if len(names) > 1:
                 # A later loss that passes through this optimizer's modules leaves them alone.
                 _freeze(self._parameters[name], frozen=True)
-        if len(self.optimizers) > 1:
-            for parameters in self._parameters.values():
-                _freeze(parameters, frozen=False)
+        if len(names) > 1:
+            for name in names:
+                _freeze(self._parameters[name], frozen=False)
 
     def _backward(
         self, name: str, loss: Loss | None, batch: StepBatch, index: int, step: int
@@ -187,7 +193,7 @@ class RecipeOrder(TrainyardError):
         what = f"the loss of '{found}'" if found else "no more losses"
         super().__init__(
             f"Recipe: losses() yielded {what} where that of '{expected}' was due; yield one Loss "
-            "for each optimizer, in the order of build_optimizers()."
+            "for each optimizer, in the order of updates()."
         )
 
 

@@ -3,10 +3,12 @@
 Torch is imported once, with what the first step pulls in. Prints each phase's exit codes as JSON.
 """
 
+import importlib
 import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import traceback
 from pathlib import Path
@@ -19,6 +21,22 @@ from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.worker import run_rank
 
 
+def run_gangs(directory: Path, phases: list[dict[str, Any]]) -> tuple[list[list[int]], str]:
+    """Exit codes of every rank in every phase, and all that was logged."""
+    (directory / "phases.json").write_text(json.dumps(phases))
+    found = subprocess.run(
+        [sys.executable, __file__, str(directory), str(directory / "phases.json")],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    codes: list[list[int]] = json.loads(found.stdout.splitlines()[-1])
+    return codes, found.stderr
+
+
 def main(directory: Path, phases: list[dict[str, Any]]) -> None:
     codes = [run_phase(directory, dict(phase)) for phase in phases]
     print(json.dumps(codes))
@@ -26,6 +44,7 @@ def main(directory: Path, phases: list[dict[str, Any]]) -> None:
 
 def run_phase(directory: Path, phase: dict[str, Any]) -> list[int]:
     nodes, port = phase.pop("nodes"), free_port()
+    importlib.import_module(phase.pop("module", "unit.engine.tiny"))
     place = directory / phase.pop("place")
     pids = []
     for index in range(nodes):

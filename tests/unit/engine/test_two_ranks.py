@@ -1,14 +1,9 @@
 """Gangs of two processes over gloo; each test imports torch once and forks from there."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from unit.engine import gang
+from unit.engine.gang import run_gangs
 from unit.engine.tiny import (
     assert_equal_states,
     manifests_of,
@@ -23,22 +18,6 @@ from trainyard_trainer.restore import load_checkpoint
 
 pytestmark = pytest.mark.slow
 SAVING = {"everySteps": 2, "keepLast": 99}
-
-
-def run_gangs(directory: Path, phases: list[dict[str, Any]]) -> tuple[list[list[int]], str]:
-    """Exit codes of every rank in every phase, and all that was logged."""
-    (directory / "phases.json").write_text(json.dumps(phases))
-    found = subprocess.run(
-        [sys.executable, str(gang.__file__), str(directory), str(directory / "phases.json")],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr
-    codes: list[list[int]] = json.loads(found.stdout.splitlines()[-1])
-    return codes, found.stderr
 
 
 @pytest.mark.parametrize(
