@@ -177,11 +177,17 @@ class Checkpoint(ApiModel):
     every_steps: Annotated[int, Field(ge=1)] | None = None
     """Optimizer steps between checkpoints."""
     every_epochs: Annotated[int, Field(ge=1)] | None = None
-    """Epochs between checkpoints; 1 where no interval is set."""
+    """Epochs between checkpoints."""
     every_seconds: Annotated[int, Field(ge=1)] | None = None
     """Seconds between checkpoints."""
+    max_overhead_percent: Annotated[float, Field(gt=0, le=50)] = 2
+    """Where no interval is set: save after each epoch, and every 30 s or more within long ones, as
+    often as training stands still for no more than this share of the time. A new best and the end
+    of a stage are always saved."""
     keep_last: Annotated[int, Field(ge=1, le=1000)] = 3
     """How many of the newest checkpoints are kept."""
+    keep_every_steps: Annotated[int, Field(ge=1)] | None = None
+    """Also keep, for good, the first checkpoint of each so many steps."""
     keep_best: Best | None = None
     """Also keep the best one by this metric; unset: by the recipe's own."""
     async_: Annotated[bool, Field(alias="async")] = True

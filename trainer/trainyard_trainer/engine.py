@@ -20,7 +20,7 @@ from trainyard_trainer.finale import PREFIXES, CheckpointNotSaved, Outcome, load
 from trainyard_trainer.histograms import histograms_of
 from trainyard_trainer.hot_loop import HotLoop
 from trainyard_trainer.metrics import find_metric, prefixed
-from trainyard_trainer.policy import CheckpointPolicy, Timer
+from trainyard_trainer.policy import CheckpointPolicy
 from trainyard_trainer.profiler import Profiler
 from trainyard_trainer.progress import ProgressReport
 from trainyard_trainer.recipe import Gathered, Metric, Recipe, Stage
@@ -67,7 +67,7 @@ class Engine:
         self._builder = StageBuilder(recipe, self._modules, world)
         self._state = RunState(recipe, self._modules)
         self._position, self._progress.clock = self._state.position, self._state.clock
-        self._timer = Timer(policy.every_seconds)
+        self._interval = policy.interval(time.monotonic())
         self._profiler = services.profiler
         self._loop = HotLoop(
             recipe,
@@ -204,7 +204,7 @@ class Engine:
         position.epoch, position.run_epoch = position.epoch + 1, position.run_epoch + 1
         state.cursor = 0
         # The end of a stage has a checkpoint of its own; a new best is kept whatever the interval.
-        is_due = is_best or self._owed or self._policy.is_due_after_epoch(position.run_epoch)
+        is_due = is_best or self._owed or self._is_due_after_epoch()
         self._owed = False
         if ends and position.epoch < run.stage.epochs:
             log.info("Early stopping after epoch %d: no improvement", position.epoch - 1)
@@ -222,6 +222,12 @@ class Engine:
             for tag, histogram in histograms_of(self._modules):
                 self._tracker.histogram(tag, histogram)
 
+    def _is_due_after_epoch(self) -> bool:
+        is_paid_for = self._interval.is_paid_for(time.monotonic())
+        return self._policy.is_due_after_epoch(self._position.run_epoch) or self._world.any(
+            self._world.is_first and is_paid_for
+        )
+
     def _train_epoch(self, run: StageRun) -> None:
         for agreed in self._loop.epoch(run, self._wants, self._must_save):
             if agreed.stop:
@@ -230,7 +236,8 @@ class Engine:
 
     def _wants(self) -> tuple[bool, bool]:
         """After each step: whether this rank would stop, and whether to save, on one clock."""
-        return self._should_stop(), self._world.is_first and self._timer.is_due()
+        is_time = self._world.is_first and self._interval.is_due(time.monotonic())
+        return self._should_stop(), is_time
 
     def _must_save(self, step: int) -> bool:
         if self._unprepared is not None:
@@ -302,6 +309,7 @@ class Engine:
             # keepBest may leave out the `val_`, and checkpoints are chosen by its word.
             evaluated = {**evaluated, self._policy.keep_best.name: value}
         blocking = blocking or not self._policy.is_async
+        before = self._checkpointer.timing.blocked_seconds
         with self._watchdog.paused(), self._state.clock.paused():
             is_saved = self._checkpointer.save(
                 self._state.manifest_position(),
@@ -315,7 +323,8 @@ class Engine:
         if not is_saved and (blocking or need is Need.REQUIRED):
             raise CheckpointNotSaved(self._checkpointer.warning or "The checkpoint was not saved.")
         self._tracker.flush_soon()  # What the checkpoint has seen need not be seen again.
-        self._timer.restart()
+        cost = self._checkpointer.timing.blocked_seconds - before
+        self._interval.note(time.monotonic(), cost, is_saved=is_saved)
         self._progress.write(self._position)
 
     def _stop(self, run: StageRun) -> Stopped:

@@ -1,54 +1,70 @@
 """When to save, what is best, and when to give up: spec.checkpoint and early stopping as rules."""
 
 import difflib
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from trainyard_trainer.config import EarlyStoppingConfig
 from trainyard_trainer.errors import ConfigurationError
+from trainyard_trainer.interval import Interval
 from trainyard_trainer.metrics import find_metric
 from trainyard_trainer.recipe import Metric
 
-_KEYS = ("everySteps", "everyEpochs", "everySeconds", "keepLast", "keepBest", "async", "resumeFrom")
+_KEYS = (
+    "everySteps",
+    "everyEpochs",
+    "everySeconds",
+    "maxOverheadPercent",
+    "keepLast",
+    "keepEverySteps",
+    "keepBest",
+    "async",
+    "resumeFrom",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointPolicy:
-    """spec.checkpoint. None means never."""
+    """spec.checkpoint. None means never; with no interval at all, saves find their own."""
 
     every_steps: int | None = None
-    every_epochs: int | None = 1
+    every_epochs: int | None = None
     every_seconds: float | None = None
+    max_overhead: float = 0.02
+    """Share of the time that saves may hold up training, where no interval is given."""
     keep_last: int = 3
+    keep_every_steps: int | None = None
     keep_best: Metric
     is_async: bool = True
     resume_from: Mapping[str, Any] | None = None
 
     @classmethod
     def parse(cls, spec: Mapping[str, Any], best: Metric) -> "CheckpointPolicy":
-        """best: the recipe's own, used where keepBest is unset. Raises ConfigurationError.
-
-        Where everySteps or everySeconds is given, epochs are not saved unless everyEpochs is too.
-        """
+        """best: the recipe's own, used where keepBest is unset. Raises ConfigurationError."""
         for key in spec:
             if key not in _KEYS:
                 near = difflib.get_close_matches(key, _KEYS, n=1)
                 hint = f"; did you mean '{near[0]}'?" if near else "."
                 raise ConfigurationError(f"spec.checkpoint: unknown key '{key}'{hint}")
-        steps, seconds = _positive(spec, "everySteps"), _positive(spec, "everySeconds")
-        epochs = _positive(spec, "everyEpochs")
         keep = spec.get("keepBest") or {}
         return cls(
-            every_steps=steps,
-            every_seconds=seconds,
-            every_epochs=epochs if epochs or steps or seconds else 1,
-            keep_last=_positive(spec, "keepLast") or 3,
+            every_steps=_positive(spec, "everySteps"),
+            every_seconds=_positive(spec, "everySeconds"),
+            every_epochs=_positive(spec, "everyEpochs"),
+            max_overhead=_percent(spec, "maxOverheadPercent") or cls.max_overhead,
+            keep_last=_positive(spec, "keepLast") or cls.keep_last,
+            keep_every_steps=_positive(spec, "keepEverySteps"),
             keep_best=Metric(keep["metric"], keep.get("mode", "min")) if keep else best,
             is_async=spec.get("async") is not False,
             resume_from=spec.get("resumeFrom"),
         )
+
+    def interval(self, now: float) -> Interval:
+        """By the clock."""
+        if self.every_steps or self.every_epochs or self.every_seconds:
+            return Interval(now, seconds=self.every_seconds)
+        return Interval(now, share=self.max_overhead)
 
     def is_due_at_step(self, step: int) -> bool:
         """By everySteps."""
@@ -70,20 +86,15 @@ def _positive(spec: Mapping[str, Any], key: str) -> int | None:
     return value
 
 
-class Timer:
-    """everySeconds, on this rank's clock; the ranks then agree."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = seconds
-        self._next = time.monotonic() + (seconds or 0)
-
-    def is_due(self) -> bool:
-        """Whether the time is over."""
-        return self._seconds is not None and time.monotonic() >= self._next
-
-    def restart(self) -> None:
-        """After each save."""
-        self._next = time.monotonic() + (self._seconds or 0)
+def _percent(spec: Mapping[str, Any], key: str) -> float | None:
+    value = spec.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 50:
+        raise ConfigurationError(
+            f"spec.checkpoint.{key}: must be a number above 0, at most 50; got {value!r}."
+        )
+    return value / 100
 
 
 class Judge:

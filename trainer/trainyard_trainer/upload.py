@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainyard_operator.contract import (
+    CHECKPOINTS_PREFIX,
     LATEST_FILE,
     MANIFEST_FILE,
+    QUARANTINE_PREFIX,
     checkpoint_prefix,
     now_text,
 )
@@ -30,7 +32,13 @@ from trainyard_trainer.manifest import (
 )
 from trainyard_trainer.node_memory import NodeMemory
 from trainyard_trainer.restore import Loaded
-from trainyard_trainer.retention import Retention, apply_retention, plan_retention
+from trainyard_trainer.retention import (
+    Retention,
+    apply_retention,
+    apply_sweep,
+    plan_retention,
+    plan_sweep,
+)
 from trainyard_trainer.saved import Identity, Position, Saved
 from trainyard_trainer.snapshot import write_snapshot
 from trainyard_trainer.storage import Storage
@@ -82,6 +90,8 @@ class Uploader:
         self._storage, self._identity, self._gang, self._keep = storage, identity, gang, keep
         self._memory = memory
         self._failed_step: int | None = None
+        self._is_untidy = True
+        """An earlier attempt, or a failed save of this one, may have left parts."""
         self.remembered: Manifest | None = None
         """The checkpoint that is complete in the memory of all nodes."""
         self.resumed: Manifest | None = None
@@ -100,7 +110,7 @@ class Uploader:
             self._gang.together(lambda: self._send(manifest, mine))
             outcome = self._gang.from_first(lambda: self._commit(manifest))
         except Exception:
-            self._failed_step = upload.position.step
+            self._failed_step, self._is_untidy = upload.position.step, True
             raise
         self.stored = manifest
         if self._memory and self.remembered and self.remembered.prefix != manifest.prefix:
@@ -250,6 +260,11 @@ class Uploader:
         resumed = self.resumed.prefix if self.resumed else None
         doomed = plan_retention(listing.valid, self._keep, attempt=attempt, resumed=resumed)
         apply_retention(self._storage, doomed)
+        if self._is_untidy and all(m.attempt <= attempt for m in listing.valid):
+            prefixes = (f"{CHECKPOINTS_PREFIX}/", f"{QUARANTINE_PREFIX}/")
+            keys = [entry.key for prefix in prefixes for entry in self._storage.list(prefix)]
+            apply_sweep(self._storage, plan_sweep(keys, attempt=attempt))
+            self._is_untidy = False
         return [manifest for manifest in listing.valid if manifest not in doomed]
 
     def _pick_best(self, manifests: Sequence[Manifest]) -> Saved | None:

@@ -221,7 +221,8 @@ class RankRun:
             config_hash=config_hash(self.config),
         )
         name = keep.name
-        retention = Retention(self._policy.keep_last, Best(metric=name, mode=keep.mode))
+        best, policy = Best(metric=name, mode=keep.mode), self._policy
+        retention = Retention(policy.keep_last, best, policy.keep_every_steps)
         place, ranks = run.node_memory, run.processes_per_node
         memory = NodeMemory(place, run.uid, ranks) if place else None
         return Checkpointer(self._storage, identity, self._world.gang, retention, memory)

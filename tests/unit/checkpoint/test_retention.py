@@ -2,7 +2,7 @@ import pytest
 
 from trainyard_trainer.checkpoint import Retention
 from trainyard_trainer.manifest import Best, Manifest, Part, list_manifests
-from trainyard_trainer.retention import apply_retention, plan_retention
+from trainyard_trainer.retention import apply_retention, plan_retention, plan_sweep
 
 LOSS = Best(metric="loss")
 
@@ -36,6 +36,13 @@ CASES = [
     ("the best may be the newest", [(1, 0.5), (2, 0.1)], Retention(last=1, best=LOSS), None, [1]),
     ("no metric, no best", [1, 2], Retention(last=1, best=LOSS), None, [1]),
     ("the resume source is kept", [1, 2, 3], Retention(last=1), 1, [2]),
+    (
+        "the first of each 10 steps is kept",
+        [3, 9, 11, 14, 20, 27, 45, 48],
+        Retention(last=1, every_steps=10),
+        None,
+        [3, 9, 14, 27],
+    ),
 ]
 
 
@@ -82,3 +89,73 @@ def test_the_resume_source_outlives_the_attempt_that_used_it(make_checkpointer, 
         save(resumed, step)
     assert [m.step for m in list_manifests(storage).valid] == [4, 1]
     assert {entry.key for entry in storage.list("checkpoints/step-000000000002")} == set()
+
+
+def place(step: int, attempt: int) -> str:
+    return f"checkpoints/step-{step:012d}-a{attempt}"
+
+
+def test_a_milestone_stays_one_as_the_run_goes_on():
+    keep, have = Retention(last=2, every_steps=100), []
+    for step in range(7, 1000, 30):
+        have.insert(0, make_manifest(step))
+        doomed = plan_retention(have, keep, attempt=1, resumed=None)
+        have = [manifest for manifest in have if manifest not in doomed]
+    steps = [manifest.step for manifest in reversed(have)]
+    assert steps == [127, 217, 307, 427, 517, 607, 727, 817, 907, 967, 997]
+
+
+def test_parts_without_a_manifest_are_swept():
+    keys = [
+        f"{place(1, 1)}/manifest.json",
+        f"{place(1, 1)}/model.pt",
+        f"{place(2, 1)}/model.pt",
+        f"{place(2, 1)}/part-1.pt",
+        f"{place(3, 2)}/model.pt",
+        f"{place(4, 3)}/model.pt",
+        f"{place(5, 1)}/model.pt",
+        f"quarantine/{place(5, 1).removeprefix('checkpoints/')}/manifest.json",
+        "checkpoints/latest.json",
+        "checkpoints/notes.txt",
+    ]
+    assert plan_sweep(keys, attempt=2) == {
+        place(2, 1): [f"{place(2, 1)}/model.pt", f"{place(2, 1)}/part-1.pt"],
+        place(3, 2): [f"{place(3, 2)}/model.pt"],
+    }
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_what_a_failed_save_left_goes_with_the_next(
+    make_checkpointer, save, dying, storage, attempt
+):
+    """Be it this attempt's own, or one that is over."""
+    broken = dying(storage, 10**9)
+    checkpointer = make_checkpointer(storage=broken)
+    save(checkpointer, 1)
+    broken.budget = 2 * broken.changes - 2
+    assert not save(checkpointer, 2)
+    left = {entry.key.rpartition("/")[2] for entry in storage.list(place(2, 1))}
+    assert left == {"model.pt", "part-0.pt"}
+    broken.budget = 10**9
+    if attempt == 2:
+        checkpointer = make_checkpointer(attempt=2)
+        checkpointer.load_latest()
+    assert save(checkpointer, 3)
+    assert list(storage.list(place(2, 1))) == []
+    assert [m.step for m in list_manifests(storage).valid] == [3, 1]
+
+
+def test_a_listing_that_lags_costs_no_checkpoint(make_checkpointer, save, storage):
+    save(make_checkpointer(), 1)
+    hidden = f"{place(1, 1)}/manifest.json"
+
+    class Lagging:
+        def __getattr__(self, name):
+            return getattr(storage, name)
+
+        def list(self, prefix=""):
+            return (entry for entry in storage.list(prefix) if entry.key != hidden)
+
+    save(make_checkpointer(attempt=2, storage=Lagging()), 2)
+    assert [m.step for m in list_manifests(storage).valid] == [2, 1]
+    assert storage.exists(f"{place(1, 1)}/model.pt")

@@ -15,7 +15,11 @@ DEFAULT = CheckpointPolicy(keep_best=OWN)
     ("spec", "policy"),
     [
         ({}, DEFAULT),
-        ({"everySteps": 5}, CheckpointPolicy(keep_best=OWN, every_steps=5, every_epochs=None)),
+        ({"everySteps": 5}, CheckpointPolicy(keep_best=OWN, every_steps=5)),
+        (
+            {"maxOverheadPercent": 5, "keepEverySteps": 1000},
+            CheckpointPolicy(keep_best=OWN, max_overhead=0.05, keep_every_steps=1000),
+        ),
         (
             {"everySeconds": 60, "everyEpochs": 2},
             CheckpointPolicy(keep_best=OWN, every_seconds=60, every_epochs=2),
@@ -40,6 +44,10 @@ def test_spec_becomes_a_policy(spec: dict[str, Any], policy: CheckpointPolicy) -
         (
             {"keepLast": 0},
             "spec.checkpoint.keepLast: must be a whole number of at least 1; got 0.",
+        ),
+        (
+            {"maxOverheadPercent": 0},
+            "spec.checkpoint.maxOverheadPercent: must be a number above 0, at most 50; got 0.",
         ),
         (
             {"everySteps": "5"},

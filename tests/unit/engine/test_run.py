@@ -242,7 +242,7 @@ def test_batches_may_be_drawn_and_be_empty(tmp_path: Path) -> None:
 
 def test_checkpoint_is_due_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = itertools.count(1)
-    monkeypatch.setattr("trainyard_trainer.policy.Timer.is_due", lambda _: next(asked) == 4)
+    monkeypatch.setattr("trainyard_trainer.interval.Interval.is_due", lambda *_: next(asked) == 4)
     rank = tiny_rank(tmp_path, checkpoint={"everySeconds": 60, "keepLast": 99})
     train(rank)
     assert min(m.step for m in manifests_of(rank)) == 4
