@@ -180,10 +180,10 @@ class Checkpoint(ApiModel):
     """Epochs between checkpoints."""
     every_seconds: Annotated[int, Field(ge=1)] | None = None
     """Seconds between checkpoints."""
-    max_overhead_percent: Annotated[float, Field(gt=0, le=50)] = 2
+    max_overhead_percent: Annotated[float, Field(gt=0, le=50)] | None = None
     """Where no interval is set: save after each epoch, and every 30 s or more within long ones, as
-    often as training stands still for no more than this share of the time. A new best and the end
-    of a stage are always saved."""
+    often as training stands still for no more than this share of the time; unset means 2. A new
+    best and the end of a stage are always saved."""
     keep_last: Annotated[int, Field(ge=1, le=1000)] = 3
     """How many of the newest checkpoints are kept."""
     keep_every_steps: Annotated[int, Field(ge=1)] | None = None
