@@ -1,6 +1,6 @@
-"""One S3 client in a process of its own, that uploads or downloads 500 MB whenever it is told to.
+"""One S3 client in a process of its own, that moves 500 MB whenever it is told to.
 
-    python s3_client.py NAME ENDPOINT       then a line `upload KEY` or `download KEY` at a time
+    python s3_client.py NAME ENDPOINT       then lines `upload KEY`, `download KEY`, `resume KEY`
 
 Credentials come from the environment. Each answer is a line of JSON: seconds, and by how much the
 process grew meanwhile, beyond what it held before.
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ class Client:
     """What is measured."""
 
     upload: Callable[[str, bytes], object]
-    download: Callable[[str], object]
-    """Every byte into memory; ours checks them."""
+    download: Callable[[str], Any]
+    """Every byte into memory; ours checks them. Returns a file or bytes."""
+    resume: Callable[[], object] | None = None
+    """Where it is more than to download the weights and `torch.load` them."""
 
 
 def ours(endpoint: str) -> Client:
@@ -44,14 +47,20 @@ def ours(endpoint: str) -> Client:
             for start in range(0, len(data), PIECE_BYTES):
                 writer.write(view[start : start + PIECE_BYTES])
 
-    def download(key: str) -> None:
+    def download(key: str) -> io.BytesIO:
         digest, whole = hashlib.sha256(), io.BytesIO()
         with storage.open_reader(key) as reader:
             while chunk := reader.read(READ_CHUNK_BYTES):
                 digest.update(chunk)
                 whole.write(chunk)
+        return whole
 
-    return Client(upload, download)
+    def resume() -> object:
+        from trainyard_trainer.checkpoint import load_latest
+
+        return load_latest(storage)
+
+    return Client(upload, download, resume)
 
 
 def boto3(endpoint: str) -> Client:
@@ -60,8 +69,10 @@ def boto3(endpoint: str) -> Client:
 
     client = boto3.client("s3", endpoint_url=endpoint, region_name=REGION)
 
-    def download(key: str) -> None:
-        client.download_fileobj(BUCKET, key, io.BytesIO())
+    def download(key: str) -> io.BytesIO:
+        whole = io.BytesIO()
+        client.download_fileobj(BUCKET, key, whole)
+        return whole
 
     return Client(lambda key, data: client.upload_fileobj(io.BytesIO(data), BUCKET, key), download)
 
@@ -110,9 +121,10 @@ def smart_open(endpoint: str) -> Client:
         with open_it(key, "wb") as file:
             file.write(data)
 
-    def download(key: str) -> None:
+    def download(key: str) -> bytes:
         with open_it(key, "rb") as file:
-            file.read()
+            data: bytes = file.read()
+            return data
 
     return Client(upload, download)
 
@@ -149,11 +161,22 @@ def main(name: str, endpoint: str) -> None:
     print(json.dumps({"ready": name}), flush=True)
     for line in sys.stdin:
         verb, key = line.split()
-        if verb == "upload":
-            found = measure(lambda key=key: client.upload(key, data))  # type: ignore[misc]
-        else:
-            found = measure(lambda key=key: client.download(key))  # type: ignore[misc]
-        print(json.dumps(found), flush=True)
+        actions: dict[str, Callable[[], object]] = {
+            "upload": partial(client.upload, key, data),
+            "download": partial(client.download, key),
+            "resume": client.resume or partial(load, client, key),
+        }
+        print(json.dumps(measure(actions[verb])), flush=True)
+
+
+def load(client: Client, key: str) -> object:
+    """As one does by hand: no byte is checked."""
+    import torch
+
+    found = client.download(key)
+    file = found if isinstance(found, io.BytesIO) else io.BytesIO(found)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
 
 
 def random_bytes() -> bytes:

@@ -74,28 +74,34 @@ def running_server() -> Iterator[S3Access]:
 
 def compare_upload(repetitions: int = REPETITIONS) -> list[Row]:
     """Against the quickest, and against each."""
+    with running_server() as access, running_workers(access) as workers:
+        run_in_turns(workers, "upload", "object", repetitions)
+    return rows("upload of 500 MB", workers, BOUND)
+
+
+@contextmanager
+def running_workers(access: S3Access) -> Iterator[list[Worker]]:
+    """Every client that is installed, ours first."""
     names = [name for name in CLIENTS if name == "trainyard" or find_spec(name)]
     with ExitStack() as stack:
-        access = stack.enter_context(running_server())
         workers = [Worker(name, access) for name in names]
         for worker in workers:
             stack.callback(worker.close)
-        run_in_turns(workers, "upload", repetitions)
-    return rows("upload of 500 MB", workers)
+        yield workers
 
 
-def run_in_turns(workers: list[Worker], verb: str, repetitions: int) -> None:
+def run_in_turns(workers: list[Worker], verb: str, key: str, repetitions: int) -> None:
     """Everyone once unmeasured, then in turns, and each first as often as the others."""
     for worker in workers:
-        worker.do(verb, "object", is_counted=False)
+        worker.do(verb, key, is_counted=False)
     for repetition in range(repetitions):
         shift = repetition % len(workers)
         for worker in workers[shift:] + workers[:shift]:
-            worker.do(verb, "object")
+            worker.do(verb, key)
 
 
-def rows(what: str, workers: list[Worker]) -> list[Row]:
-    """Speed beside each, judged beside the quickest; then memory."""
+def rows(what: str, workers: list[Worker], bound: float | None) -> list[Row]:
+    """Speed beside each, judged beside the quickest; then memory. bound: None judges nothing."""
     ours, *others = workers
     others.sort(key=lambda worker: median(worker.seconds))
     found: list[Row] = [
@@ -104,7 +110,7 @@ def rows(what: str, workers: list[Worker]) -> list[Row]:
             ours=ours.seconds,
             other=other.seconds,
             other_name=other.name,
-            bound=BOUND if other is others[0] else None,
+            bound=bound if other is others[0] else None,
         )
         for other in others
     ]
@@ -114,7 +120,7 @@ def rows(what: str, workers: list[Worker]) -> list[Row]:
             ours=ours.extra_mb,
             other=other.extra_mb,
             other_name=other.name,
-            bound=MOST_EXTRA_MB if other is others[0] else None,
+            bound=MOST_EXTRA_MB if bound and other is others[0] else None,
             bounded="worst",
             unit="MB",
         )
@@ -123,3 +129,8 @@ def rows(what: str, workers: list[Worker]) -> list[Row]:
     absent = [name for name in CLIENTS if name not in {worker.name for worker in workers}]
     note = "it is not installed"
     return [*found, *(Absent(what=what, other_name=name, note=note) for name in absent)]
+
+
+if __name__ == "__main__":
+    for row in compare_upload():
+        print("  ".join(row.cells()))

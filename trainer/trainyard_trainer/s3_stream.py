@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from trainyard_trainer.s3_errors import ANSWERS, TRANSIENT, code_of
+from trainyard_trainer.storage import READ_CHUNK_BYTES
 
 PART_BYTES = 16 * 2**20
 """Size of a part; S3 wants at least 5 MiB for all but the last."""
@@ -16,12 +17,12 @@ PARTS_BEFORE_GROWTH = 1000
 """S3 takes 10,000 parts; after each thousand they double: 16 GiB, 48 GiB, ... 16 TiB."""
 UPLOADS_IN_FLIGHT = 4
 """With the part being filled, a writer holds at most five parts: 80 MiB."""
-RANGE_BYTES = 8 * 2**20
+RANGE_BYTES = READ_CHUNK_BYTES
+"""Who reads in such chunks gets them without a copy."""
 RANGES_IN_FLIGHT = 3
 """With the range being read, a reader holds at most four: 32 MiB."""
 READ_RETRIES = 4
 """Of one range."""
-_PIECE_BYTES = 2**20
 _WRITER = "trainyard-writer"
 """Metadata by which a writer knows its own object."""
 
@@ -192,7 +193,7 @@ class S3Reader:
         self._etag: str | None = None
         self._coming: deque[Future[bytes]] = deque()
         self._fetchers: ThreadPoolExecutor | None = None
-        self._data = memoryview(b"")
+        self._data, self._position = b"", 0
 
     def __enter__(self) -> "S3Reader":
         first = self._next
@@ -211,7 +212,7 @@ class S3Reader:
             self._coming.append(self._fetchers.submit(self._take, first, self._next, answer))
             self._ask_ahead()
         else:
-            self._data = memoryview(self._take(first, self._next, answer))
+            self._data = self._take(first, self._next, answer)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -222,11 +223,12 @@ class S3Reader:
         """At most `size` bytes; all that is left where negative."""
         if size < 0:
             return b"".join(iter(lambda: self.read(self._range_bytes), b""))
-        if not self._data and self._coming:
-            self._data = memoryview(self._coming.popleft().result())
+        if self._position == len(self._data) and self._coming:
+            self._data, self._position = self._coming.popleft().result(), 0
             self._ask_ahead()
-        taken, self._data = self._data[:size], self._data[size:]
-        return bytes(taken)
+        taken = self._data[self._position : self._position + size]
+        self._position += len(taken)
+        return taken
 
     def _ask_ahead(self) -> None:
         while self._next < self._end and self._fetchers and len(self._coming) < RANGES_IN_FLIGHT:
@@ -240,7 +242,7 @@ class S3Reader:
         for retries_left in reversed(range(READ_RETRIES + 1)):
             try:
                 answer = answer or self._get(start, stop)
-                while start < stop and (piece := answer["Body"].read(_PIECE_BYTES)):
+                while start < stop and (piece := answer["Body"].read(stop - start)):
                     pieces.append(piece)
                     start += len(piece)
                 break

@@ -18,7 +18,7 @@ Compat = Literal["aws", "strict", "legacy"]
 """aws: checksums as botocore sends them, and batch deletes. strict: neither. legacy: as strict,
 without conditional writes."""
 
-READ_CHUNK_BYTES = 4 * 2**20
+READ_CHUNK_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
