@@ -1,6 +1,11 @@
 """A training run whose S3 storage fails for a while: it goes on, says so, and loses nothing."""
 
+import contextlib
+import dataclasses
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +26,7 @@ from trainyard_trainer.manifest import list_manifests, verify
 from trainyard_trainer.storage import Patience, open_storage
 
 BUCKET = "lung"
+GANG = Path(__file__).parents[1] / "unit/engine/gang.py"
 BEGIN, END, STEPS = 10, 50, 66
 STEP_SECONDS = 0.04
 BRIEF = Patience(connect_seconds=0.5, silence_seconds=0.5, attempts=2)
@@ -124,6 +130,50 @@ def test_training_goes_on_and_nothing_acknowledged_is_lost(
     assert result_of(rank)["step"] == STEPS
     assert {step for step in witness.acknowledged if step <= BEGIN}
     assert_all_there(rank, witness.acknowledged)
+
+
+def test_two_ranks_train_on_while_storage_is_away(
+    tmp_path: Path, place: StorageLocation, proxy: S3Proxy
+) -> None:
+    """One rank cannot upload its share: both go on, and save again once they can."""
+    phase = {
+        "nodes": 2,
+        "place": ".",
+        "storage": dataclasses.asdict(place),
+        "config": {"training": {"epochs": 30}, "pause": STEP_SECONDS},
+        "checkpoint": {"everySteps": 5, "keepLast": 1000},
+    }
+    (tmp_path / "phases.json").write_text(json.dumps([phase]))
+    rank = tiny_rank(tmp_path, storage=place)
+    witness = Witness(rank, proxy, cut())
+    command = [sys.executable, GANG, tmp_path, tmp_path / "phases.json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True) as gang:
+        await_report(witness, lambda report: report["latest"])
+        with proxy.during(cut(), key="*/part-1.pt"):
+            before = await_report(witness, lambda report: report["storage_warning"])
+            step = before["progress"]["step"]
+            later = await_report(witness, lambda report: report["progress"]["step"] > step + 10)
+            assert later["latest"]["step"] <= step
+        await_report(witness, lambda report: report["latest"]["step"] > step + 10)
+        output, _ = gang.communicate(timeout=60)
+    assert json.loads(output) == [[0, 0]]
+    assert "Rank 1 failed: spec.storage: " in " ".join(witness.warnings)
+    assert witness.look()["storage_warning"] is None
+    assert_all_there(rank, witness.acknowledged)
+
+
+def await_report(witness: Witness, is_reached: Any) -> dict[str, Any]:
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            if is_reached(report := witness.look()):
+                return report
+        time.sleep(0.02)
+    raise AssertionError(f"not reached; warnings so far: {witness.warnings}")
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def assert_all_there(rank: Rank, acknowledged: dict[int, str]) -> None:

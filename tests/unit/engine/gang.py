@@ -17,7 +17,9 @@ from typing import Any
 import torch._dynamo  # noqa: F401
 from unit.engine.tiny import tiny_rank
 
+from trainyard_trainer.context import StorageLocation
 from trainyard_trainer.errors import TrainyardError
+from trainyard_trainer.storage import Patience
 from trainyard_trainer.worker import run_rank
 
 
@@ -46,6 +48,9 @@ def run_phase(directory: Path, phase: dict[str, Any]) -> list[int]:
     nodes, port = phase.pop("nodes"), free_port()
     importlib.import_module(phase.pop("module", "unit.engine.tiny"))
     place = directory / phase.pop("place")
+    if storage := phase.pop("storage", None):
+        patience = Patience(**storage.pop("patience"))
+        phase["storage"] = StorageLocation(**storage, patience=patience)
     pids = []
     for index in range(nodes):
         pid = os.fork()

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ class Config(RecipeConfig):
     """The step before which every rank is told to stop."""
     nan_at: int | None = None
     """The step whose loss is not a number."""
+    pause: float = 0.0
+    """Seconds before each step, for who has to watch."""
 
 
 class Points:
@@ -106,6 +109,7 @@ class Tiny(Recipe[Config]):
 
     def meet_fate(self) -> int:
         step, config = self.position.step + 1, self.config
+        time.sleep(config.pause)
         if step == config.fail_at:
             raise ArithmeticError("the recipe's own failure")
         if step == config.kill_at and self.site.rank == self.site.world_size - 1:
