@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def command(settings: Settings, name: str, yes: bool) -> None:
     """Delete a job. What it stored stays: checkpoints, logs and metrics."""
     from trainyard.jobs import find_job
+    from trainyard.local.node_memory import remove_node_memory
 
     job = find_job(settings, name)
     if not yes:
@@ -33,6 +34,7 @@ def command(settings: Settings, name: str, yes: bool) -> None:
                 f"{job.name} still runs on this machine, process {pid}",
                 f"trainyard suspend {job.name}",
             )
+        remove_node_memory(job.uid)
         job.local.remove()
     if uri := (job.spec.get("storage") or {}).get("uri"):
         note(settings, f"what {job.name} stored stays at {uri}")

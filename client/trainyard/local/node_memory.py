@@ -8,9 +8,12 @@ import os
 import shutil
 from pathlib import Path
 
+from trainyard.state import LocalJob, state_directory
+
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  below it, folders that nobody else may enter
 LEAST_BYTES = 512 * 2**20
 """With less room than this, as in many a container, ranks go without."""
+_PREFIX = "trainyard-"
 
 
 def make_node_memory(uid: str, node: int) -> Path | None:
@@ -29,9 +32,18 @@ def make_node_memory(uid: str, node: int) -> Path | None:
 def remove_node_memory(uid: str) -> None:
     """Of a job that no runner holds."""
     with contextlib.suppress(OSError):
-        for path in SHARED_MEMORY.glob(_folder(uid, 0).name.removesuffix("0") + "*"):
+        for path in SHARED_MEMORY.glob(f"{_PREFIX}{uid}-*"):
             shutil.rmtree(path, ignore_errors=True)
 
 
+def sweep_node_memory() -> None:
+    """Remove what runners left that were killed; what another state directory knows stays."""
+    for path in SHARED_MEMORY.glob(f"{_PREFIX}*"):
+        uid = path.name.removeprefix(_PREFIX).rpartition("-")[0]
+        for directory in state_directory().glob(f"jobs/*/{uid}"):
+            if LocalJob(directory).runner_pid is None:
+                remove_node_memory(uid)
+
+
 def _folder(uid: str, node: int) -> Path:
-    return SHARED_MEMORY / f"trainyard-{uid}-{node}"
+    return SHARED_MEMORY / f"{_PREFIX}{uid}-{node}"

@@ -86,9 +86,9 @@ class ProcessPod:
         """What it wrote to stdout and stderr."""
         return self.directory / OUTPUT_FILE
 
-    @property
-    def is_listened_to(self) -> bool:
-        """Whether its launcher may have something to say, and has not said it yet."""
+    def listen(self) -> bool:
+        """Keep the question to its launcher open; false where there is nothing to ask, or nobody
+        to answer yet."""
         takes_orders = bool(order_token(self.manifest["spec"]))
         return takes_orders and self.is_alive and self.standby is None and self.line.ask()
 

@@ -22,7 +22,7 @@ from typing import TextIO
 from trainyard.errors import ClientError
 from trainyard.jobs import Job
 from trainyard.local.environment import Gang, build_launch, free_ports, new_gang
-from trainyard.local.node_memory import remove_node_memory
+from trainyard.local.node_memory import remove_node_memory, sweep_node_memory
 from trainyard.local.processes import ProcessPod, end_leftovers, start_process
 from trainyard.quantities import utc_now
 from trainyard.state import LocalJob, state_directory, try_lock
@@ -76,6 +76,7 @@ class LocalRunner:
         """Go on until the job is finished or stopped; `show` is called a few times a second."""
         with held(self._local):
             end_leftovers(self._local.directory)
+            sweep_node_memory()
             self._take_up()
             try:
                 while not self._is_over():
@@ -139,7 +140,7 @@ class LocalRunner:
 
     def _listen(self) -> None:
         """Until a launcher says that its ranks have failed, but not for long."""
-        pods = [pod for pod in self._pods if pod.is_listened_to]
+        pods = [pod for pod in self._pods if pod.listen()]
         ready, _, _ = select.select(pods, [], [], TICK_SECONDS)
         for pod in ready:
             pod.hear(utc_now())

@@ -14,6 +14,8 @@ from unit.launcher.nodes import TOKEN, make_run
 
 from trainyard.local import node_memory
 from trainyard.local.launcher_line import LauncherLine
+from trainyard.local.runner import held
+from trainyard.state import new_local_job
 from trainyard_operator.contract import Order, Standby, Summary
 from trainyard_trainer.progress_server import ProgressServer
 from trainyard_trainer.standby import OrderDesk
@@ -99,7 +101,17 @@ def test_memory_goes_with_its_job_alone(shared: Path) -> None:
         assert path
         (path / "snapshot").write_bytes(b"x")
     node_memory.remove_node_memory("uid-1")
-    assert [path.name for path in shared.iterdir()] == ["trainyard-uid-2-0"]
+    assert [path.name for path in shared.glob("trainyard-*")] == ["trainyard-uid-2-0"]
+
+
+def test_memory_that_a_killed_runner_left_is_swept_by_the_next(shared: Path) -> None:
+    for uid in ("uid-1", "uid-2", "uid-3"):
+        assert node_memory.make_node_memory(uid, 0)
+    new_local_job("dead", "uid-1")
+    with held(new_local_job("alive", "uid-2")):
+        node_memory.sweep_node_memory()
+    left = {path.name for path in shared.glob("trainyard-*")}
+    assert left == {"trainyard-uid-2-0", "trainyard-uid-3-0"}, "one runs, one is unknown here"
 
 
 @pytest.mark.parametrize("place", ["absent", "small", "taken"])
