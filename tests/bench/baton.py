@@ -1,6 +1,6 @@
-"""Processes that train in turns, a few steps each, so that all of them meet the same minute.
+"""Processes that train in turns, so that all of them meet the same minute.
 
-The process that trains calls `Baton.step` before each of its steps and waits in there while it is
+One that trains waits in `Line.hand_over`, or in `Baton.step` before each of its steps, while it is
 another's turn. The one that compares gives turns and is told what each took.
 """
 
@@ -10,9 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 VARIABLE = "BATON"
 
@@ -26,15 +26,37 @@ class Times(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What a turn took."""
+    """What the turn of a Baton took."""
 
     own: Times
     neighbour: Times | None
     """Of the loop beside it in the same process, if there is one."""
 
+    @classmethod
+    def of(cls, told: Any) -> "Turn":
+        """As it comes out of the line."""
+        own, neighbour = told
+        return cls(Times(*own), Times(*neighbour) if neighbour else None)
+
+
+class Line:
+    """The end of the process that trains."""
+
+    def __init__(self) -> None:
+        self._pipe = socket.socket(fileno=int(os.environ[VARIABLE]))
+
+    def hand_over(self, told: Any) -> None:
+        """Tell of the turn that is over; returns in the next one.
+
+        The process ends where there is none.
+        """
+        self._pipe.send(json.dumps(told).encode())
+        if not self._pipe.recv(1):
+            os._exit(0)
+
 
 class Baton:
-    """The end of the process that trains."""
+    """Cuts a loop into turns of some steps and times them."""
 
     def __init__(
         self,
@@ -46,7 +68,7 @@ class Baton:
 
         was_away: told the seconds in which this process did not train.
         """
-        self._pipe = socket.socket(fileno=int(os.environ[VARIABLE]))
+        self._line = Line()
         self._steps, self._neighbour, self._was_away = steps, neighbour, was_away
         self._left = self._turns = 0
         self._began = Times(0, 0)
@@ -63,9 +85,7 @@ class Baton:
         now = clocks()
         own = since(self._began, now)
         beside = self._beside if self._turns % 2 else self._run_neighbour()
-        self._pipe.send(json.dumps(Turn(own, beside)).encode())
-        if not self._pipe.recv(1):
-            os._exit(0)
+        self._line.hand_over(Turn(own, beside))
         self._turns += 1
         if self._turns % 2:
             self._beside = self._run_neighbour()
@@ -83,7 +103,12 @@ class Baton:
 class Contestant:
     """The other end: a process that trains in its turns."""
 
-    def __init__(self, command: Sequence[str | Path], log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         ours, theirs = socket.socketpair()
         self._pipe, self._log = ours, log
         with log.open("wb") as output:
@@ -93,20 +118,27 @@ class Contestant:
                 stdout=output,
                 stderr=output,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "OMP_NUM_THREADS": "1", VARIABLE: str(theirs.fileno())},
+                env={
+                    **os.environ,
+                    "OMP_NUM_THREADS": "1",
+                    **(environment or {}),
+                    VARIABLE: str(theirs.fileno()),
+                },
             )
         theirs.close()
 
-    def wait(self) -> Turn:
-        """For the end of a turn, or, first, until the process is ready for one."""
+    def wait(self) -> Any:
+        """For the end of a turn, or, first, until the process is ready for one.
+
+        Returns what it told. Raises RuntimeError where it ended.
+        """
         answer = self._pipe.recv(4096)
         if not answer:
             tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
             raise RuntimeError(f"{self._log.stem} ended:\n{tail}")
-        own, neighbour = json.loads(answer)
-        return Turn(Times(*own), Times(*neighbour) if neighbour else None)
+        return json.loads(answer)
 
-    def turn(self) -> Turn:
+    def turn(self) -> Any:
         """Let it train."""
         self._pipe.send(b"!")
         return self.wait()
@@ -114,7 +146,11 @@ class Contestant:
     def end(self) -> None:
         """It has no more turns."""
         self._pipe.close()
-        self.process.wait(10)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def clocks() -> Times:

@@ -26,6 +26,7 @@ BENCHMARKS = {
     "first-step": ("bench.first_step:compare_first_step", 1),
     "operator": ("bench.operator_latency:compare_operator_latency", 3),
     "overhead": ("bench.step_overhead:compare_step_overhead", 10),
+    "pause": ("bench.pause:compare_pause", 2),
     "cursor": ("bench.cursor:compare_cursor", 3),
     "preemption": ("bench.preemption:compare_preemption", 1),
 }

@@ -90,7 +90,7 @@ def measure(model: str, place: Path, repetitions: int) -> dict[str, list[Turn]]:
                 contestant.wait()
             for turn in range(WARM_UP + repetitions):
                 for loop, contestant in contestants.items():
-                    took = contestant.turn()
+                    took = Turn.of(contestant.turn())
                     if turn >= WARM_UP:
                         turns[loop].append(took)
     return turns

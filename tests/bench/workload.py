@@ -35,7 +35,8 @@ class Work:
     samples: TensorSamples
     network: nn.Module
     optimizer: Optimizer
-    schedule: Schedule
+    schedule: Schedule | None
+    """None: the rate stays."""
     batch_size: int
     turn: int
     """Steps in which a loop is timed."""
@@ -62,6 +63,8 @@ class Work:
 
     def set_rate(self, step: int) -> None:
         """Before each step of the optimizer."""
+        if self.schedule is None:
+            return
         rate = self._rate * self.schedule.factor(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -110,11 +113,13 @@ def points(size: int = 4096) -> TensorSamples:
 
 def _build(samples: TensorSamples, network: nn.Module, options: dict[str, Any], turn: int) -> Work:
     training = TrainingConfig.model_validate(options)
+    rate, schedule = training.learning_rate, training.schedule
+    moves = schedule.name != "constant"
     return Work(
         samples=samples,
         network=network,
-        optimizer=build_optimizer(network.parameters(), training.optimizer, training.learning_rate),
-        schedule=build_schedule(training.schedule, training.learning_rate, 1, STEPS, "min"),
+        optimizer=build_optimizer(network.parameters(), training.optimizer, rate),
+        schedule=build_schedule(schedule, rate, 1, STEPS, "min") if moves else None,
         batch_size=training.batch_size,
         turn=turn,
     )
