@@ -15,7 +15,7 @@ from demo.jobs import write_job
 
 TRAINYARD = Path(sys.executable).with_name("trainyard")
 TESTS = Path(__file__).resolve().parents[1]
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 150
 
 
 @dataclass(frozen=True)

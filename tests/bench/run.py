@@ -27,6 +27,7 @@ BENCHMARKS = {
     "operator": ("bench.operator_latency:compare_operator_latency", 3),
     "overhead": ("bench.step_overhead:compare_step_overhead", 10),
     "pause": ("bench.pause:compare_pause", 2),
+    "recovery": ("bench.recovery:compare_recovery", 3),
     "cursor": ("bench.cursor:compare_cursor", 3),
     "preemption": ("bench.preemption:compare_preemption", 1),
 }
