@@ -99,6 +99,7 @@ class Engine:
         self._tracker.begin(self._progress.resumed_step, unstored)
         self._progress.epochs = sum(stage.epochs for stage in self._stages)
         self._progress.write(self._position)
+        self._progress.next_write = 0.0  # The first step tells the planner that this attempt works.
         run = None
         while self._position.stage_index < len(self._stages):
             run = self._run_stage(self._stages[self._position.stage_index], loaded)
