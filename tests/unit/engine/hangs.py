@@ -5,6 +5,7 @@ import signal
 import time
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from unit.engine import tiny
 
@@ -20,7 +21,9 @@ HANGS_AT = 5
 
 
 class Config(tiny.Config):
-    hang: Literal["data", "python", "stopped", "slow"] = "data"
+    hang: Literal["data", "python", "stopped", "slow", "never"] = "data"
+    pause: float = 0
+    """Before each step, in seconds."""
 
 
 class Points(tiny.Points):
@@ -55,6 +58,9 @@ class Hang(tiny.Tiny):
             pass
         if self.hangs("stopped"):
             os.kill(os.getpid(), signal.SIGSTOP)
+        if self.config.pause and torch.is_grad_enabled():  # type: ignore[attr-defined]
+            time.sleep(self.config.pause)  # type: ignore[attr-defined]
+            print(f"step {self.position.step + 1} of {time.time():.3f}", flush=True)
         return super().meet_fate()
 
     def report(self, *arguments: Any) -> None:

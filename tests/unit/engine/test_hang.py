@@ -19,31 +19,34 @@ pytestmark = pytest.mark.slow
 STALL_SECONDS = 2
 
 
-def run_node(folder: Path, how: str, **request: Any) -> tuple[Summary, str]:
-    """Its last words, and all that it printed."""
-    training = {"batch_size": 8, "epochs": 2, "log_every_steps": 2, "device": "cpu"}
-    config = {"training": training, "hang": how}
-    asked = {"recipe": "tiny-hang", "config": config, "stall_timeout_seconds": STALL_SECONDS}
-    environ = {
+def environ_of(folder: Path, attempt: int = 1, **request: Any) -> dict[str, str]:
+    """Of the only node of an attempt, with two ranks."""
+    asked = {"recipe": "tiny-hang", "stall_timeout_seconds": STALL_SECONDS} | request
+    return os.environ | {
         Env.JOB: "tiny",
         Env.NAMESPACE: "default",
         Env.JOB_UID: "u1",
-        Env.ATTEMPT: "1",
+        Env.ATTEMPT: str(attempt),
         Env.NODES: "1",
         Env.NODE_INDEX: "0",
         Env.PROCESSES_PER_NODE: "2",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
-        Env.SCRATCH: str(folder / "scratch"),
+        Env.SCRATCH: str(folder / f"scratch-{attempt}"),
         Env.TERMINATION_LOG: str(folder / "termination-log"),
         Env.STORAGE_URI: (folder / "storage").as_uri(),
-        Env.RUN: json.dumps(asked | request),
+        Env.RUN: json.dumps(asked),
         "PYTHONPATH": os.pathsep.join(sys.path),
         "OMP_NUM_THREADS": "1",
     }
+
+
+def run_node(folder: Path, how: str) -> tuple[Summary, str]:
+    """Its last words, and all that it printed."""
+    training = {"batch_size": 8, "epochs": 2, "log_every_steps": 2, "device": "cpu"}
     ran = subprocess.run(
         [sys.executable, str(hangs.__file__)],
-        env=os.environ | environ,
+        env=environ_of(folder, config={"training": training, "hang": how}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

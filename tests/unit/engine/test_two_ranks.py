@@ -1,5 +1,6 @@
 """Gangs of two processes over gloo; each test imports torch once and forks from there."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,14 @@ def test_smaller_gang_goes_on_with_the_same_samples_in_the_same_steps(tmp_path: 
     assert whole.manifest.samples_seen == second.manifest.samples_seen
     for name, weight in whole.state["model"].items():
         assert weight.allclose(second.state["model"][name], rtol=1e-3, atol=1e-5), name
+
+
+def test_all_ranks_stop_at_the_step_that_one_was_told_at(tmp_path: Path) -> None:
+    told = {"stop_at": 7, "stop_rank": 1}
+    codes, log = run_gangs(tmp_path, [{"place": "a", "nodes": 2, "config": told}])
+    assert codes == [[ExitCode.CHECKPOINTED] * 2], log
+    manifest = manifests_of(tiny_rank(tmp_path / "a"))[0]
+    assert 7 <= manifest.step < 18
+    assert {part.rank for part in manifest.parts} == {0, 1}
+    stopped = re.findall(r"rank (\d): Stopped on request at step (\d+)", log)
+    assert sorted(stopped) == [("0", str(manifest.step)), ("1", str(manifest.step))]

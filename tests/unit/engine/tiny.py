@@ -52,6 +52,8 @@ class Config(RecipeConfig):
     """The step before which the last rank is killed."""
     stop_at: int | None = None
     """The step before which every rank is told to stop."""
+    stop_rank: int | None = None
+    """The only rank that is told to stop; None: all are."""
     nan_at: int | None = None
     """The step whose loss is not a number."""
     pause: float = 0.0
@@ -114,7 +116,8 @@ class Tiny(Recipe[Config]):
             raise ArithmeticError("the recipe's own failure")
         if step == config.kill_at and self.site.rank == self.site.world_size - 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        if step == config.stop_at and torch.is_grad_enabled():
+        is_told = config.stop_rank in (None, self.site.rank)
+        if step == config.stop_at and is_told and torch.is_grad_enabled():
             os.kill(os.getpid(), signal.SIGTERM)
         return step
 
