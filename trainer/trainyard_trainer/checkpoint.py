@@ -1,9 +1,9 @@
-"""Saving checkpoints beside training, and going on from them.
+"""Saving checkpoints beside training, and going on from them; for any PyTorch program.
 
-    checkpointer = Checkpointer(storage.child(run.run_prefix), identity, gang, retention)
+    checkpointer = Checkpointer.open("s3://bucket/my-run")
     loaded = checkpointer.load_latest()
     ...
-    checkpointer.save(Position(step=500, epoch=2), state, {"val_loss": .3}, rank_state=...)
+    checkpointer.save(step, {"model": model.state_dict()}, {"val_loss": 0.3})
     checkpointer.close()
 
 The pause of a save is a copy to host memory; a thread uploads it, one checkpoint at a time, and
@@ -11,10 +11,12 @@ talks to the other ranks over a gloo group of its own. A save that is due meanwh
 all ranks together: training does not wait for storage.
 """
 
+import os
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from trainyard_operator.contract import MODEL_FILE, part_file
@@ -24,11 +26,12 @@ from trainyard_trainer.manifest import Best
 from trainyard_trainer.node_memory import NodeMemory
 from trainyard_trainer.recovery import load_latest
 from trainyard_trainer.restore import Loaded, load_from
-from trainyard_trainer.retention import Retention
+from trainyard_trainer.retention import Retention, next_attempt
+from trainyard_trainer.rng import capture_rng, restore_rng
 from trainyard_trainer.saved import Identity, Need, Position, Saved, Timing
 from trainyard_trainer.shards import ALL_FIRST, Deal, deal, merge, tensors_of
 from trainyard_trainer.snapshot import Snapshot, Toucher
-from trainyard_trainer.storage import Storage
+from trainyard_trainer.storage import Storage, open_storage
 from trainyard_trainer.storage_errors import StorageFull, StorageUnreachable
 from trainyard_trainer.upload import Upload, Uploader
 
@@ -43,8 +46,10 @@ __all__ = [
     "Position",
     "Retention",
     "Saved",
+    "capture_rng",
     "load_from",
     "load_latest",
+    "restore_rng",
 ]
 
 REQUIRED_SECONDS = 600.0
@@ -94,6 +99,31 @@ class Checkpointer:
         self.best: Saved | None = None
         self.kept: int | None = None
         """How many checkpoints storage holds; None before the first load or save."""
+
+    @classmethod
+    def open(
+        cls,
+        uri: str,
+        *,
+        job: str = "training",
+        keep: Retention | None = None,
+        endpoint: str | None = None,
+        region: str | None = None,
+        node_memory: Path | None = None,
+    ) -> "Checkpointer":
+        """For a program of one's own: the checkpoints of one run, at `uri`; all ranks call it.
+
+        uri: s3://bucket/prefix or file:///directory, of this run alone. job: its name, in the
+        manifests. endpoint: of an S3 server that is not Amazon's. node_memory: a directory below
+        /dev/shm, for a restart on this machine. The ranks are those of torch.distributed, where
+        it is initialised.
+        """
+        storage, gang = open_storage(uri, endpoint=endpoint, region=region), Gang.form()
+        attempt = gang.from_first(lambda: next_attempt(storage))
+        identity = Identity(namespace="", job=job, uid=job, attempt=attempt)
+        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        memory = NodeMemory(node_memory, job, ranks) if node_memory else None
+        return cls(storage, identity, gang, keep, memory)
 
     @property
     def warning(self) -> str | None:

@@ -83,6 +83,14 @@ def plan_sweep(keys: Iterable[str], *, attempt: int) -> dict[str, list[str]]:
     }
 
 
+def next_attempt(storage: Storage) -> int:
+    """A number that no attempt at this run has used, not even for parts that came to nothing."""
+    prefixes = (f"{CHECKPOINTS_PREFIX}/", f"{QUARANTINE_PREFIX}/")
+    keys = (entry.key for prefix in prefixes for entry in storage.list(prefix))
+    used = [int(match["attempt"]) for key in keys if (match := _DIRECTORY.match(key))]
+    return max(used, default=0) + 1
+
+
 def apply_sweep(storage: Storage, orphans: dict[str, list[str]]) -> None:
     """Delete them, unless a manifest is there after all: a listing may lag behind."""
     for directory, parts in orphans.items():

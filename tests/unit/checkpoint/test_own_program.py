@@ -1,0 +1,67 @@
+"""The program that docs/checkpoints.md shows runs as it stands, alone and with several ranks."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainyard_trainer.checkpoint import Checkpointer, Position, Retention
+from trainyard_trainer.manifest import list_manifests
+from trainyard_trainer.node_memory import NodeMemory
+from trainyard_trainer.storage import open_storage
+
+PAGE = Path(__file__).resolve().parents[3] / "docs/checkpoints.md"
+JOIN = "import torch.distributed as dist\ndist.init_process_group('gloo')\n"
+
+
+@pytest.fixture
+def program(tmp_path):
+    (found,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert found.count("file:///tmp/my-run") == 1
+    return found.replace("file:///tmp/my-run", (tmp_path / "run").as_uri())
+
+
+def steps_of(tmp_path) -> list[tuple[int, int]]:
+    manifests = list_manifests(open_storage((tmp_path / "run").as_uri())).valid
+    return [(manifest.step, manifest.attempt) for manifest in manifests]
+
+
+def test_it_saves_and_goes_on(program, tmp_path):
+    exec(program.replace("step < 100", "step < 40"), {})
+    assert (40, 1) in steps_of(tmp_path) or (20, 1) in steps_of(tmp_path)
+    exec(program, {})
+    assert steps_of(tmp_path)[0] == (100, 2)
+    before = (tmp_path / "run/checkpoints/latest.json").read_bytes()
+    exec(program, {})
+    assert (tmp_path / "run/checkpoints/latest.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_it_runs_under_torchrun(program, tmp_path):
+    file = tmp_path / "program.py"
+    file.write_text(program.replace("import torch\n", f"import torch\n{JOIN}"))
+    environment = os.environ | {"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(file)]
+    subprocess.run([sys.executable, *command], env=environment, check=True, timeout=120)
+    (manifest, *_) = list_manifests(open_storage((tmp_path / "run").as_uri())).valid
+    assert (manifest.step, manifest.world_size) == (100, 2)
+    assert [part.name for part in manifest.parts] == ["model.pt", "part-0.pt", "part-1.pt"]
+
+
+def test_each_opening_is_an_attempt_of_its_own(tmp_path):
+    uri = (tmp_path / "run").as_uri()
+    for attempt in (1, 2):
+        checkpointer = Checkpointer.open(uri, keep=Retention(last=5))
+        assert checkpointer.save(Position(step=attempt), {"n": attempt}, blocking=True)
+    assert steps_of(tmp_path) == [(2, 2), (1, 1)]
+
+
+def test_memory_is_used_where_it_is_given(tmp_path):
+    memory = tmp_path / "memory"
+    checkpointer = Checkpointer.open((tmp_path / "run").as_uri(), job="mine", node_memory=memory)
+    checkpointer.save(7, {"n": 1}, blocking=True)
+    held = list_manifests(NodeMemory(memory, "mine").storage).valid
+    assert [manifest.step for manifest in held] == [7]
