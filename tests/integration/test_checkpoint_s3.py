@@ -61,6 +61,7 @@ def test_training_outlives_storage_and_saves_again_once_it_is_back(server, stora
     checkpointer = make_checkpointer(storage)
     assert checkpointer.save(Position(step=1), STATE, blocking=True)
     daemon.stop()
+    checkpointer.retry_pauses = ()
     assert not checkpointer.save(Position(step=2), STATE, blocking=True)
     assert checkpointer.warning == (
         f"Checkpoint step 2 was not saved: spec.storage: {access.endpoint} cannot be reached to "

@@ -89,6 +89,7 @@ def test_data_set_comes_and_logs_go(tmp_path: Path, server: tuple[S3, S3Access])
     assert f"[node 0] dataset: 30 files, 435 B at {data}, 30 fetched in " in output
     assert keys(server[1]) == {
         "run.json",
+        "attempts/a1-node-0.json",
         "logs/a1/node-0/000000.log.gz",
         "logs/a1/rank-0/000000.log.gz",
         "logs/a1/rank-1/000000.log.gz",
