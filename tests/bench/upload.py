@@ -114,18 +114,18 @@ def rows(what: str, workers: list[Worker], bound: float | None) -> list[Row]:
         )
         for other in others
     ]
-    found += [
+    found.append(
         Comparison(
             what=f"{what}: most memory",
             ours=ours.extra_mb,
-            other=other.extra_mb,
-            other_name=other.name,
-            bound=MOST_EXTRA_MB if bound and other is others[0] else None,
+            other=others[0].extra_mb,
+            other_name=others[0].name,
+            bound=MOST_EXTRA_MB if bound else None,
             bounded="worst",
             unit="MB",
+            note="how much the process grew meanwhile, at its worst",
         )
-        for other in others
-    ]
+    )
     absent = [name for name in CLIENTS if name not in {worker.name for worker in workers}]
     note = "it is not installed"
     return [*found, *(Absent(what=what, other_name=name, note=note) for name in absent)]
