@@ -54,7 +54,8 @@ class Hang(tiny.Tiny):
         return Data(train=points, validation=data.validation, test=data.test)
 
     def meet_fate(self) -> int:
-        while self.hangs("python"):
+        spins = self.hangs("python")
+        while spins:
             pass
         if self.hangs("stopped"):
             os.kill(os.getpid(), signal.SIGSTOP)
