@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -62,8 +63,8 @@ def has_trained(attempt: int) -> Any:
 
 
 @pytest.fixture(scope="module")
-def seconds(namespace: Namespace, make_job: Any) -> list[float]:
-    """How long each kill cost; the job goes on."""
+def seconds(namespace: Namespace, make_job: Any) -> Iterator[list[float]]:
+    """How long each kill cost; the job goes on, and makes room for others at the end."""
     job = make_job(NAME, runPolicy={"maxRestarts": KILLS})
     job["spec"]["config"]["training"]["epochs"] = 200
     namespace.apply(job)
@@ -74,7 +75,10 @@ def seconds(namespace: Namespace, make_job: Any) -> list[float]:
             before = pods_of(namespace)
         costs.append(kill_rank(namespace, kill % 2, kill + 2))
     assert pods_of(namespace) == before, "pods were replaced"
-    return costs
+    yield costs
+    namespace.kubectl("delete", "tj", NAME)
+    selector = f"trainyard.dev/job={NAME}"
+    namespace.kubectl("wait", "--for=delete", "pod", "-l", selector, "--timeout=120s")
 
 
 def test_ranks_are_back_soon_in_the_pods_that_were_there(seconds: list[float]) -> None:
