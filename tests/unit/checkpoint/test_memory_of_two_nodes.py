@@ -67,7 +67,8 @@ def test_where_a_node_is_gone_all_go_back_to_storage(nodes):
     answers = run_gang("load", nodes)
     assert [(a["step"], a["moment"]) for a in answers] == [(1, 10)] * 2
     warning = (
-        "Checkpoint step 2 is corrupt: part-1.pt is in no node's memory. No copy is in storage."
+        "Checkpoint step 2 is corrupt: part-1.pt is gone with its node's memory. It was not in "
+        "storage yet."
     )
     assert [answer["warning"] for answer in answers] == [warning] * 2
 
