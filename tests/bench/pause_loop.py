@@ -39,6 +39,9 @@ class Saver(ABC):
     def __init__(self, place: str) -> None:
         self.place = place
 
+    def prepare(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Before training, as far as that is possible."""
+
     @abstractmethod
     def save(self, step: int, state: dict[str, Any]) -> None:
         """What training waits for."""
@@ -56,6 +59,10 @@ class Ours(Saver):
         identity = Identity(namespace="default", job="pause", uid="1", attempt=1)
         storage = open_storage(uri, endpoint=endpoint)
         self._checkpointer = Checkpointer(storage, identity, keep=Retention(1))
+
+    def prepare(self, state: dict[str, Any]) -> None:
+        """As the engine does when a stage begins."""
+        self._checkpointer.prepare(state)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         self._step = step
@@ -143,14 +150,18 @@ def main(kind: str, place: str, endpoint: str | None = None) -> None:
             optimizer.step()
         return time.perf_counter() - began
 
+    def state() -> dict[str, Any]:
+        return {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
+
     train()
     line, saver, told, step = Line(), build(kind, place, endpoint), [0.0, 0.0, 0.0], 0
+    saver.prepare(state())
     while True:
         line.hand_over(told)
         before, step = train(), step + 1
-        state = {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
+        now = state()
         began = time.perf_counter()
-        saver.save(step, state)
+        saver.save(step, now)
         pause = time.perf_counter() - began
         told = [pause, before, train()]
         saver.finish()

@@ -28,6 +28,8 @@ BENCHMARKS = {
     "overhead": ("bench.step_overhead:compare_step_overhead", 10),
     "pause": ("bench.pause:compare_pause", 2),
     "recovery": ("bench.recovery:compare_recovery", 3),
+    "upload": ("bench.upload:compare_upload", 2),
+    "resume": ("bench.resume:compare_resume", 2),
     "cursor": ("bench.cursor:compare_cursor", 3),
     "preemption": ("bench.preemption:compare_preemption", 1),
 }
