@@ -33,7 +33,9 @@ def test_scores_and_report_are_scikit_learns(pairs: list[tuple[int, int]]) -> No
     ours = classification_report(matrix, NAMES)
     # scikit-learn writes "micro avg" in place of "accuracy" where a class is absent.
     if len({*true, *predicted}) == 3:
-        assert words(ours) == words(report)
+        for mine, theirs in zip(words(ours), words(report), strict=True):
+            # A score such as 0.725 may be rounded up or down: its last bit decides.
+            assert mine == (theirs if isinstance(theirs, str) else pytest.approx(theirs, abs=0.011))
 
 
 def words(report: str) -> list[str | float]:

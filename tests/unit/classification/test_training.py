@@ -22,7 +22,7 @@ def train(recipe: Classification) -> dict[str, float]:
     modules, data = recipe.build_modules(), recipe.build_data(stage)
     size = training.batch_size
     split = Split(rank=0, world_size=1, batch_size=size, micro_batch_size=size)
-    loader = TrainLoader(data, split, training.seed, 0, recipe.site.device)
+    loader = TrainLoader(data, split, training, recipe.site.device)
     optimizers = recipe.build_optimizers(stage, modules)
     optimizer = optimizers["main"]
     schedule = recipe.build_schedules(stage, optimizers, loader.steps_per_epoch)["main"]
