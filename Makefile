@@ -54,7 +54,7 @@ manifests: setup ## Generate the CRD from the typed API, manifests/install from 
 
 ##@ Test
 
-test: lint unit slow integration e2e ## Everything below, in this order (20 min cold)
+test: lint unit slow integration e2e ## Lint, unit, slow, integration and e2e, in this order (20 min cold)
 
 unit: setup ## Unit tests (under 60 s)
 	$(PYTEST) -m "not slow" tests/unit
