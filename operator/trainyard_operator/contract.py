@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self
 
 API_VERSION: Final = "trainyard.dev/v1alpha1"
 GROUP, VERSION = API_VERSION.split("/")
@@ -258,7 +258,28 @@ class RunRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class _Message:
+    """What travels as JSON between two processes that may be of different versions."""
+
+    def to_json(self) -> str:
+        """The text that `from_json` reads."""
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Ignores unknown keys: a newer version may have sent them. Raises ValueError."""
+        data = json.loads(text)
+        if not isinstance(data, dict):
+            raise ValueError(f"expected a JSON object, found {type(data).__name__}")
+        names = {f.name for f in dataclasses.fields(cls)}
+        try:
+            return cls(**{key: value for key, value in data.items() if key in names})
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(_Message):
     """What rank 0 serves at PROGRESS_PATH; spellings are those of TrainingJob's status.
 
     Fields hold None where nothing is known yet; the operator copies what is there.
@@ -284,18 +305,9 @@ class Report:
     goodput: dict[str, Any] | None = None
     """productiveSeconds, lostSteps, restartSeconds, checkpointSeconds, ratio (decimal text)."""
 
-    def to_json(self) -> str:
-        """The text that `from_json` reads."""
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "Report":
-        """Ignores unknown keys: an operator must read a newer trainer. Raises ValueError."""
-        return _from_known_keys(cls, text)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class Summary(_Message):
     """The termination message of a pod: how it ended, in one sentence, and rank 0's last report."""
 
     exit_code: int
@@ -325,14 +337,9 @@ class Summary:
             return dataclasses.replace(self, message=self.message[: len(self.message) * 3 // 4])
         return dataclasses.replace(self, report=None)
 
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "Summary":
-        """Ignores unknown keys. Raises ValueError where the text is no summary."""
-        return _from_known_keys(cls, text)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Standby:
+class Standby(_Message):
     """A launcher whose ranks have ended, and which could start them again in place."""
 
     attempt: int
@@ -340,44 +347,12 @@ class Standby:
     summary: dict[str, Any]
     """How it ended: the Summary that would be its pod's last word."""
 
-    def to_json(self) -> str:
-        """The text that `from_json` reads."""
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "Standby":
-        """Ignores unknown keys. Raises ValueError."""
-        return _from_known_keys(cls, text)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class Order(_Message):
     """Start the ranks of this node again, in place, as the next attempt."""
 
     token: str
     attempt: int
     master_port: int
     """Another one than the last attempt's, so that no rank meets a dying one."""
-
-    def to_json(self) -> str:
-        """The text that `from_json` reads."""
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "Order":
-        """Ignores unknown keys. Raises ValueError."""
-        return _from_known_keys(cls, text)
-
-
-_T = TypeVar("_T")
-
-
-def _from_known_keys(cls: type[_T], text: str | bytes) -> _T:
-    data = json.loads(text)
-    if not isinstance(data, dict):
-        raise ValueError(f"expected a JSON object, found {type(data).__name__}")
-    names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    try:
-        return cls(**{key: value for key, value in data.items() if key in names})
-    except TypeError as error:
-        raise ValueError(str(error)) from error
