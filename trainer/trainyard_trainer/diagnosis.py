@@ -5,7 +5,7 @@ once more with a hook on every layer.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
@@ -133,23 +133,36 @@ def _blame_gradient(modules: Mapping[str, nn.Module], suspect: Suspect) -> Findi
 def _watch_outputs(
     modules: Mapping[str, nn.Module],
 ) -> Iterator[list[tuple[str, list[Tensor]]]]:
-    """Filled with layers and their outputs that are not finite, in the order of the forward pass.
+    """Filled with layers and their outputs that are not finite, in the forward pass's order."""
+    found: list[tuple[str, list[Tensor]]] = []
+
+    def look(path: str, layer: nn.Module, output: Any) -> None:
+        tensors = _tensors(output)
+        if not all(_is_finite(tensor) for tensor in tensors):
+            found.append((f"'{path}' ({type(layer).__name__})", tensors))
+
+    with each_output(modules, look):
+        yield found
+
+
+@contextmanager
+def each_output(
+    modules: Mapping[str, nn.Module], look: Callable[[str, nn.Module, Any], None]
+) -> Iterator[None]:
+    """Inside, `look` gets the path of each layer, the layer and its output, as soon as it is there.
 
     A layer within a layer comes first.
     """
-    found: list[tuple[str, list[Tensor]]] = []
     handles = []
     for name, module in modules.items():
-        for path, part in module.named_modules(prefix=name):
+        for path, layer in module.named_modules(prefix=name):
 
-            def look(part: nn.Module, _: Any, output: Any, path: str = path) -> None:
-                tensors = _tensors(output)
-                if not all(_is_finite(tensor) for tensor in tensors):
-                    found.append((f"'{path}' ({type(part).__name__})", tensors))
+            def hook(layer: nn.Module, _: Any, output: Any, path: str = path) -> None:
+                look(path, layer, output)
 
-            handles.append(part.register_forward_hook(look))
+            handles.append(layer.register_forward_hook(hook))
     try:
-        yield found
+        yield
     finally:
         for handle in handles:
             handle.remove()

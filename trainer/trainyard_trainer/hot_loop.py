@@ -14,7 +14,7 @@ from trainyard_trainer.agreement import Agreed, Agreement
 from trainyard_trainer.diagnosis import Diverged, Finding, Suspect, examine, name_samples
 from trainyard_trainer.distributed import World
 from trainyard_trainer.errors import TrainyardError
-from trainyard_trainer.memory import explain_exhaustion
+from trainyard_trainer.gpu_memory import explain_exhaustion
 from trainyard_trainer.metrics import merge_means, prefixed
 from trainyard_trainer.profiler import Profiler
 from trainyard_trainer.progress import ProgressReport

@@ -34,8 +34,8 @@ from trainyard_trainer.context import Rank, failure_file, report_file
 from trainyard_trainer.distributed import choose_device, is_peer_failure, join, lost_peer
 from trainyard_trainer.engine import Engine, Services
 from trainyard_trainer.errors import Stopped
+from trainyard_trainer.gpu_memory import explain_exhaustion
 from trainyard_trainer.initial import initial_weights
-from trainyard_trainer.memory import explain_exhaustion
 from trainyard_trainer.policy import CheckpointPolicy
 from trainyard_trainer.profiler import Profiler
 from trainyard_trainer.progress import ProgressReport

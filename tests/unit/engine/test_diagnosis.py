@@ -12,7 +12,7 @@ from unit.engine.tiny import Points, Tiny, TinyGan, manifests_of, tiny_rank, tra
 
 from trainyard_operator.contract import Cause
 from trainyard_trainer.diagnosis import Diverged, name_samples
-from trainyard_trainer.memory import GpuMemoryExhausted
+from trainyard_trainer.gpu_memory import GpuMemoryExhausted
 from trainyard_trainer.recipe import Batch, Data, Loss, Modules, Stage
 from trainyard_trainer.registry import recipe
 from trainyard_trainer.sampler import ShuffledSampler

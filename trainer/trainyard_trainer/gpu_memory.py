@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainyard_operator.contract import Cause
-from trainyard_trainer.diagnosis import Suspect
+from trainyard_trainer.diagnosis import Suspect, each_output
 from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.evaluation import evaluation_mode
 from trainyard_trainer.recipe import Recipe
@@ -84,21 +84,13 @@ def _largest(
 def _count_outputs(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, int]]:
     """Filled with the bytes of the output of each layer that has none within it."""
     counted: dict[str, int] = {}
-    handles = []
-    for name, module in modules.items():
-        for path, part in module.named_modules(prefix=name):
-            if next(part.children(), None) is None:
 
-                def count(_: nn.Module, __: Any, output: Any, path: str = path) -> None:
-                    if isinstance(output, Tensor):
-                        counted[path] = counted.get(path, 0) + output.nbytes
+    def count(path: str, layer: nn.Module, output: Any) -> None:
+        if isinstance(output, Tensor) and next(layer.children(), None) is None:
+            counted[path] = counted.get(path, 0) + output.nbytes
 
-                handles.append(part.register_forward_hook(count))
-    try:
+    with each_output(modules, count):
         yield counted
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _first_sample(value: Any, size: int) -> Any:
