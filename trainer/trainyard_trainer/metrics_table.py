@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 
 from trainyard_operator.contract import METRICS_FILE, now_text
 from trainyard_operator.layout import METRICS_PREFIX, metrics_piece
+from trainyard_trainer.outbox import Piece
 from trainyard_trainer.storage import Storage
 from trainyard_trainer.storage_errors import ObjectMissing
 
@@ -83,15 +84,6 @@ def _newest_pieces(storage: Storage) -> list[str]:
             attempts.setdefault(attempt, []).append((last, first, entry.key))
     whole = [a for a, pieces in attempts.items() if any(first == 0 for _, first, _ in pieces)]
     return [key for _, _, key in sorted(attempts[max(whole)])] if whole else []
-
-
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """An object to write, and those that are of no use once it is stored."""
-
-    key: str
-    data: bytes
-    replaces: tuple[str, ...] = ()
 
 
 class MetricsTable:

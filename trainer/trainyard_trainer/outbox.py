@@ -3,13 +3,22 @@
 import contextlib
 import threading
 from collections import deque
+from dataclasses import dataclass
 
 from trainyard_trainer.errors import TrainyardError
-from trainyard_trainer.metrics_table import Piece
 from trainyard_trainer.storage import Storage
 
 WAITING_BYTES = 64 * 2**20
 """What may wait for a storage that is away; beyond it the oldest are given up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """An object to write, and those that are of no use once it is stored."""
+
+    key: str
+    data: bytes
+    replaces: tuple[str, ...] = ()
 
 
 class Outbox:

@@ -22,7 +22,7 @@ from trainyard_trainer.goodput import (
     read_attempts,
     time_text,
 )
-from trainyard_trainer.metrics_table import Piece
+from trainyard_trainer.outbox import Piece
 from trainyard_trainer.progress import ProgressReport
 from trainyard_trainer.recipe import Recipe
 from trainyard_trainer.storage import Storage

@@ -17,8 +17,8 @@ import numpy as np
 from trainyard_operator.layout import event_file
 from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.events import EventSegment, Histogram
-from trainyard_trainer.metrics_table import MetricsTable, Piece, Rows, read_metrics
-from trainyard_trainer.outbox import Outbox
+from trainyard_trainer.metrics_table import MetricsTable, Rows, read_metrics
+from trainyard_trainer.outbox import Outbox, Piece
 from trainyard_trainer.storage import Storage
 
 SOONEST_SECONDS = 5.0

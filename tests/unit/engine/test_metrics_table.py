@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from trainyard_trainer.files import FileStorage
-from trainyard_trainer.metrics_table import MetricsTable, Piece, Rows, read_metrics
+from trainyard_trainer.metrics_table import MetricsTable, Rows, read_metrics
+from trainyard_trainer.outbox import Piece
 
 
 class Counting(FileStorage):
