@@ -8,10 +8,9 @@ ranks bit by bit, with another number with the same samples in the same steps.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from trainyard_trainer.checkpoint import Checkpointer, Loaded, Need
+from trainyard_trainer.checkpoint import Loaded, Need
 from trainyard_trainer.console import label, log, metric_line, success
 from trainyard_trainer.distributed import World
 from trainyard_trainer.errors import Stopped
@@ -21,28 +20,12 @@ from trainyard_trainer.histograms import histograms_of
 from trainyard_trainer.hot_loop import HotLoop
 from trainyard_trainer.metrics import find_metric, prefixed
 from trainyard_trainer.policy import CheckpointPolicy
-from trainyard_trainer.profiler import Profiler
-from trainyard_trainer.progress import ProgressReport
 from trainyard_trainer.recipe import Gathered, Metric, Recipe, Stage
 from trainyard_trainer.rng import restore_rng
 from trainyard_trainer.run_state import RunState
+from trainyard_trainer.services import Services
 from trainyard_trainer.stage_run import StageBuilder, StageRun, prepare_modules
-from trainyard_trainer.storage import Storage
-from trainyard_trainer.tracking import NoTracker, Tracker
-from trainyard_trainer.watchdog import Watchdog
-
-
-@dataclass(frozen=True, kw_only=True)
-class Services:
-    """What the engine works with."""
-
-    storage: Storage
-    """The run's own."""
-    checkpointer: Checkpointer
-    tracker: Tracker | NoTracker
-    progress: ProgressReport
-    watchdog: Watchdog
-    profiler: Profiler
+from trainyard_trainer.tracking import Tracker
 
 
 class Engine:
@@ -69,15 +52,7 @@ class Engine:
         self._position, self._progress.clock = self._state.position, self._state.clock
         self._interval = policy.interval(time.monotonic())
         self._profiler = services.profiler
-        self._loop = HotLoop(
-            recipe,
-            world,
-            self._state,
-            self._tracker,
-            self._progress,
-            self._watchdog,
-            self._profiler,
-        )
+        self._loop = HotLoop(recipe, world, self._state, services)
         self._unprepared: StageRun | None = None
         """For whose checkpoints there is no room in host memory yet."""
         self._owed = False

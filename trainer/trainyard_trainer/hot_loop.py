@@ -16,37 +16,27 @@ from trainyard_trainer.distributed import World
 from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.gpu_memory import explain_exhaustion
 from trainyard_trainer.metrics import merge_means, prefixed
-from trainyard_trainer.profiler import Profiler
-from trainyard_trainer.progress import ProgressReport
 from trainyard_trainer.recipe import Recipe
 from trainyard_trainer.run_state import RunState
+from trainyard_trainer.services import Services
 from trainyard_trainer.stage_run import StageRun
 from trainyard_trainer.stragglers import Stragglers
-from trainyard_trainer.tracking import NoTracker, Tracker
-from trainyard_trainer.watchdog import Watchdog
 
 READ_SECONDS = 5.0
 """Slow steps: training metrics are read at least this often."""
 
 
 class HotLoop:
-    """One rank's. `wants` says after each step what this rank wants."""
+    """One rank's."""
 
     def __init__(
-        self,
-        recipe: Recipe[Any],
-        world: World,
-        state: RunState,
-        tracker: Tracker | NoTracker,
-        progress: ProgressReport,
-        watchdog: Watchdog,
-        profiler: Profiler,
+        self, recipe: Recipe[Any], world: World, state: RunState, services: Services
     ) -> None:
         self._recipe, self._world, self._state = recipe, world, state
         self._position = state.position
         self._log_every = recipe.config.training.log_every_steps
-        self._tracker, self._progress, self._watchdog = tracker, progress, watchdog
-        self._profiler = profiler
+        self._tracker, self._progress = services.tracker, services.progress
+        self._watchdog, self._profiler = services.watchdog, services.profiler
         self._stragglers = Stragglers(world.rank)
         self.agreement = Agreement(world, self._stragglers)
         self._next_read = 0.0
@@ -62,7 +52,7 @@ class HotLoop:
         """Train from the cursor to the end of the epoch; yields where to stop or to save.
 
         wants: whether this rank would stop, and whether it would save, on which the ranks then
-        agree. must_save: whether all will after this step. Raises Diverged on all ranks together.
+        agree. must_save: whether all save after this step. Raises Diverged on all ranks together.
         """
         position, state, stepper = self._position, self._state, run.stepper
         watchdog, profiler = self._watchdog, self._profiler

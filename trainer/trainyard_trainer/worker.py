@@ -32,7 +32,7 @@ from trainyard_trainer.config import (
 from trainyard_trainer.console import log, say_on_every_rank, set_up_logging, success
 from trainyard_trainer.context import Rank, failure_file, report_file
 from trainyard_trainer.distributed import choose_device, is_peer_failure, join, lost_peer
-from trainyard_trainer.engine import Engine, Services
+from trainyard_trainer.engine import Engine
 from trainyard_trainer.errors import Stopped
 from trainyard_trainer.gpu_memory import explain_exhaustion
 from trainyard_trainer.initial import initial_weights
@@ -44,6 +44,7 @@ from trainyard_trainer.recipe import Recipe, Site
 from trainyard_trainer.record import RunRecord
 from trainyard_trainer.registry import load_recipe
 from trainyard_trainer.sampler import mix
+from trainyard_trainer.services import Services
 from trainyard_trainer.storage import Storage
 from trainyard_trainer.tracking import NoTracker, Tracker
 from trainyard_trainer.watchdog import Watchdog
