@@ -29,7 +29,7 @@ _WAITS = (
     "/torch/cuda/",
     *(
         f"/trainyard_trainer/{name}.py"
-        for name in ("distributed", "gang", "engine", "metrics", "stage_run", "stepper")
+        for name in ("agreement", "distributed", "gang", "metrics", "stage_run", "stepper")
     ),
 )
 """A main thread right here waits for the other ranks, or for a device that does."""

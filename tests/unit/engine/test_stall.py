@@ -6,18 +6,24 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from trainyard_operator.contract import Cause, ExitCode
-from trainyard_trainer.distributed import wait_for_name, wait_for_store
+from trainyard_trainer.agreement import Agreement
+from trainyard_trainer.distributed import World, wait_for_name, wait_for_store
 from trainyard_trainer.errors import PeerLost
+from trainyard_trainer.gang import Gang
 from trainyard_trainer.progress import Pace
+from trainyard_trainer.stragglers import Stragglers
 from trainyard_trainer.watchdog import SLOW_FACTOR, Watchdog
 
 HANGS = """
 import sys, time
 from pathlib import Path
+from trainyard_trainer.stragglers import Stragglers
 from trainyard_trainer.watchdog import Watchdog
 
 def never_returns():
@@ -68,6 +74,7 @@ def test_silent_rank_ends_with_its_stacks_and_its_place(tmp_path: Path) -> None:
 HOLDS = """
 import ctypes, sys, time
 from pathlib import Path
+from trainyard_trainer.stragglers import Stragglers
 from trainyard_trainer.watchdog import Watchdog
 
 dog = Watchdog(0.5, Path(sys.argv[1]), 3)
@@ -153,3 +160,23 @@ def test_pace_leaves_pauses_out() -> None:
     pace.restart(500.0, 80, 10)
     pace.update(501.0, 120, 15)
     assert (pace.samples_per_second, pace.steps_per_second) == (40, 5)
+
+
+def test_rank_that_waits_for_an_answer_of_the_others_is_not_to_blame(tmp_path: Path) -> None:
+    """As in an evaluation, where no gradients are exchanged: another rank has to come to it."""
+    dog, answered, seen = Watchdog(10, tmp_path / "failure", 0), threading.Lock(), []
+    agreement = Agreement(
+        World(rank=0, world_size=1, device=torch.device("cpu"), gang=Gang()), Stragglers(0)
+    )
+    agreement._question = SimpleNamespace(wait=answered.acquire), torch.zeros(1)
+    answered.acquire()
+
+    def look() -> None:
+        seen.append(dog._place())
+        answered.release()
+
+    threading.Timer(0.1, look).start()
+    agreement.settle()
+    [(place, waits)] = seen
+    assert place.startswith("agreement.py:")
+    assert waits
