@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from trainyard_operator.contract import API_VERSION, JOB_KIND
+from trainyard_operator.contract import API_VERSION, JOB_KIND, S3Dialect
 
 MAX_NODES = 1024
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -120,7 +120,7 @@ class Storage(ApiModel):
     """Region of the bucket; unset means the provider's default."""
     credentials_secret_ref: SecretRef | None = None
     """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; unset means the pod's identity."""
-    compat: Literal["aws", "strict", "legacy"] | None = None
+    compat: S3Dialect | None = None
     """Dialect of the server: aws; strict (S3-compatible with conditional writes); legacy (without
     conditional writes and new checksums). Unset: each node finds out before its ranks start."""
 

@@ -1,7 +1,8 @@
 """What operator, trainer and client agree on: names, exit codes, keys, report shapes.
 
 Only the standard library is imported here, so that all three can use it. Every label, environment
-variable, exit code and storage key of Trainyard has its one definition in this module.
+variable, exit code and storage key of Trainyard has its one definition in this module, but for the
+keys of curves and records, which `layout.py` holds.
 """
 
 import dataclasses
@@ -10,12 +11,16 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 API_VERSION: Final = "trainyard.dev/v1alpha1"
 GROUP, VERSION = API_VERSION.split("/")
 JOB_KIND: Final = "TrainingJob"
 JOB_PLURAL = "trainingjobs"
+
+S3Dialect = Literal["aws", "strict", "legacy"]
+"""aws: checksums as botocore sends them, conditional writes and batch deletes. strict: conditional
+writes alone. legacy: none of them."""
 
 CONTAINER = "pytorch"
 """Name of the training container; PyTorchJob tools look for it."""

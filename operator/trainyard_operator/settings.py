@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainyard_operator.api import SecretRef, Storage
+from trainyard_operator.contract import S3Dialect
 from trainyard_operator.desired import Defaults
 
 PREFIX = "TRAINYARD_OPERATOR_"
@@ -33,7 +34,7 @@ class Settings(BaseModel):
     """Region of its bucket; empty means the provider's default."""
     storage_secret: str = ""
     """Secret with its credentials, in each job's namespace; empty means the pod's identity."""
-    storage_compat: Literal["aws", "strict", "legacy"] | None = None
+    storage_compat: S3Dialect | None = None
     """Dialect of its server, as in a job's storage.compat; unset means to find out."""
     progress_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 2.0
     """Shortest time between two progress reports of one job, in seconds."""

@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import Callable
 from uuid import uuid4
 
+from trainyard_operator.contract import S3Dialect
 from trainyard_trainer.storage import Storage
 from trainyard_trainer.storage_errors import ObjectExists, RequestRefused
 
-DIALECTS = {
+DIALECTS: dict[S3Dialect, str] = {
     "aws": "aws: checksums, conditional writes and batch deletes",
     "strict": "strict: conditional writes, no CRC32 checksums or batch deletes",
     "legacy": "legacy: none of conditional writes, CRC32 checksums and batch deletes",
@@ -15,7 +16,7 @@ DIALECTS = {
 """From the most capable to the least, with what each has."""
 
 
-def find_dialect(open_as: Callable[[str], Storage]) -> str:
+def find_dialect(open_as: Callable[[str], Storage]) -> S3Dialect:
     """The most capable dialect in which storage does what it is asked; six requests for aws.
 
     open_as: opens storage in a dialect. Raises what a person must fix, and StorageUnreachable.

@@ -9,14 +9,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 from urllib.parse import unquote, urlsplit
 
+from trainyard_operator.contract import S3Dialect
 from trainyard_trainer.storage_errors import StorageUriInvalid
-
-Compat = Literal["aws", "strict", "legacy"]
-"""aws: checksums as botocore sends them, and batch deletes. strict: neither. legacy: as strict,
-without conditional writes."""
 
 READ_CHUNK_BYTES = 8 * 2**20
 
@@ -153,7 +150,7 @@ def open_storage(
     """
     compat = compat or "aws"
     parts = urlsplit(uri)
-    if parts.query or parts.fragment or compat not in get_args(Compat):
+    if parts.query or parts.fragment or compat not in get_args(S3Dialect):
         raise StorageUriInvalid(uri)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
         from trainyard_trainer.files import FileStorage
