@@ -75,9 +75,11 @@ bench: $(BENCH_READY) ## Ours beside others in one run (20 min; BENCH_FLAGS=--qu
 	$(BENCH)/bin/python tests/bench/run.py $(BENCH_FLAGS)
 
 # What we are compared with; the packages that both environments have cost no second disk space.
+# Without dependencies, for the lock leaves out pynvml: it does no more than to make every start of
+# Python 20 ms slower.
 $(BENCH_READY): requirements-bench.lock pyproject.toml $(READY)
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(BENCH)
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BENCH)/bin/python -r requirements-bench.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --no-deps --python $(BENCH)/bin/python -r requirements-bench.lock
 	@$(BIN)/uv pip install --quiet --python $(BENCH)/bin/python --no-deps --editable .
 	@touch $(BENCH_READY)
 

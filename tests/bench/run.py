@@ -48,8 +48,6 @@ def main() -> int:
         parser.error(f"no benchmark '{min(unknown)}'; there are {', '.join(BENCHMARKS)}")
     if arguments.quick and arguments.write:
         parser.error("--quick measures too little to write down")
-    # What others' packages say about themselves, in every process.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning,ignore::DeprecationWarning")
     sections = []
     for name in arguments.names or BENCHMARKS:
         print(f"{name} ...", file=sys.stderr, flush=True)
