@@ -4,6 +4,8 @@ import boto3
 import pytest
 import torch
 from cluster.s3 import S3
+from faults.s3_actions import refuse_batch_delete, refuse_checksums
+from faults.s3_proxy import S3Proxy
 
 from trainyard_trainer.checkpoint import Checkpointer, Identity, Position, Retention
 from trainyard_trainer.manifest import download, list_manifests, verify
@@ -71,3 +73,15 @@ def test_training_outlives_storage_and_saves_again_once_it_is_back(server, stora
     assert checkpointer.save(Position(step=3), STATE, blocking=True)
     assert checkpointer.warning is None
     assert make_checkpointer(storage, attempt=2).load_latest().manifest.step == 3
+
+
+def test_a_program_of_ones_own_speaks_what_the_server_understands(server):
+    with S3Proxy(server[1]) as proxy:
+        refuse_checksums(proxy)
+        refuse_batch_delete(proxy)
+        place = {"uri": "s3://lung/own", "endpoint": proxy.access.endpoint}
+        first = Checkpointer.open(**place, keep=Retention(last=1))
+        assert first.save(1, STATE, blocking=True)
+        assert first.save(2, STATE, blocking=True)
+        assert (first.kept, first.warning) == (1, None)
+        assert Checkpointer.open(**place).load_latest().manifest.step == 2

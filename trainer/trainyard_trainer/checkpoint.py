@@ -11,6 +11,7 @@ talks to the other ranks over a gloo group of its own. A save that is due meanwh
 all ranks together: training does not wait for storage.
 """
 
+import functools
 import os
 import threading
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard_operator.contract import MODEL_FILE, part_file
+from trainyard_trainer.dialect import find_dialect
 from trainyard_trainer.errors import PeerLost, TrainyardError
 from trainyard_trainer.gang import Gang
 from trainyard_trainer.manifest import Best
@@ -114,11 +116,13 @@ class Checkpointer:
         """For a program of one's own: the checkpoints of one run, at `uri`; all ranks call it.
 
         uri: s3://bucket/prefix or file:///directory, of this run alone. job: its name, in the
-        manifests. endpoint: of an S3 server that is not Amazon's. node_memory: a directory below
-        /dev/shm, for a restart on this machine. The ranks are those of torch.distributed, where
-        it is initialised.
+        manifests. endpoint: of an S3 server that is not Amazon's; what it understands is found
+        out. node_memory: a directory below /dev/shm, for a restart on this machine. The ranks are
+        those of torch.distributed, where it is initialised.
         """
-        storage, gang = open_storage(uri, endpoint=endpoint, region=region), Gang.form()
+        gang = Gang.form()
+        open_as = functools.partial(_open, uri, endpoint, region)
+        storage = open_as(gang.from_first(lambda: find_dialect(open_as)))
         attempt = gang.from_first(lambda: next_attempt(storage))
         identity = Identity(namespace="", job=job, uid=job, attempt=attempt)
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -340,3 +344,7 @@ class _Vote:
     """The step is not stored yet."""
     is_alike: bool
     """What is to be dealt out has the same names and shapes everywhere."""
+
+
+def _open(uri: str, endpoint: str | None, region: str | None, dialect: str) -> Storage:
+    return open_storage(uri, endpoint=endpoint, region=region, compat=dialect)
