@@ -77,7 +77,7 @@ class Env:
     TERMINATION_LOG = "TRAINYARD_TERMINATION_LOG"
     """File that takes the termination summary; /dev/termination-log in a pod."""
     SCRATCH = "TRAINYARD_SCRATCH"
-    """Writable directory of one pod and attempt, gone when it ends."""
+    """Writable directory of one pod, of all its attempts; gone when it ends."""
     IMAGE = "TRAINYARD_IMAGE"
     """Name of the container's image, for result.json, where whoever built it set it."""
     NODE_MEMORY = "TRAINYARD_NODE_MEMORY"

@@ -184,6 +184,9 @@ def _environ(processes: int) -> dict[str, str]:
         # torch.cuda.is_available() would else initialise CUDA, which no fork survives.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
         "OMP_NUM_THREADS": str(share),
+        # torch's store asks a name server about each peer's address, and waits 5 s for an answer
+        # that was lost (github.com/pytorch/pytorch/issues/159007).
+        "RES_OPTIONS": "timeout:1 attempts:3",
         **os.environ,
     }
     environ.pop(Env.ORDER_TOKEN, None)
