@@ -34,7 +34,7 @@ def progress_line(job: Job, now: datetime) -> str:
 
 
 def metrics_line(job: Job) -> str:
-    """`train_loss 0.214  froc_score 0.71 (best 0.73, step 6000)`."""
+    """`train_loss 0.214  froc_score 0.71 (best saved 0.73, step 6000)`."""
     progress, best = job.status.progress, job.status.checkpoints.best
     words = []
     known = progress.metrics if progress else {}
@@ -45,7 +45,7 @@ def metrics_line(job: Job) -> str:
         value = known[name]
         word = f"{name} {number_text(value)}"
         if best and best.metric == name and best.value:
-            word += f" (best {number_text(best.value)}, step {best.step})"
+            word += f" (best saved {number_text(best.value)}, step {best.step})"
         words.append(word)
     return "  ".join(words)
 
@@ -147,6 +147,12 @@ def checkpoint_age(saved: SavedCheckpoint | None, now: datetime) -> str:
     return age_text(saved.time, now) if saved else ""
 
 
+def is_under_way(status: JobStatus) -> bool:
+    """Whether the job runs, and its progress is not that of an earlier attempt."""
+    reported = status.progress.attempt if status.progress else None
+    return status.phase == "Running" and reported in {None, status.attempt}
+
+
 def _progress_words(status: JobStatus, now: datetime) -> list[str]:
     progress = status.progress
     if progress is None or progress.step is None or progress.steps == 0:
@@ -156,9 +162,9 @@ def _progress_words(status: JobStatus, now: datetime) -> list[str]:
         words.append(f"epoch {_of(progress.epoch, progress.epochs)}")
     words.append(f"step {_of(progress.step, progress.steps)}")
     eta = parse_time(progress.estimated_completion_time)
-    if eta and status.phase == "Running":
+    if eta and is_under_way(status):
         words.append(f"ETA {duration_text((eta - now).total_seconds())}")
-    if progress.samples_per_second:
+    if progress.samples_per_second and is_under_way(status):
         words.append(f"{number_text(progress.samples_per_second)} samples/s")
     if reported := parse_time(progress.last_report_time):
         age = (now - reported).total_seconds()

@@ -259,7 +259,7 @@ def _await_agreement(scene: Scene) -> Decision:
 
 def _restart_edited(scene: Scene) -> Decision:
     """The spec changed: stop the gang with a checkpoint, go on with new pods."""
-    told = Told(Line.EDITED, "The spec was edited; going on with new pods from a checkpoint.")
+    told = story.edited(scene.job, scene.status)
     restarts = scene.status.restarts
     scene = scene.update(
         restarts=restarts.model_copy(update={"infrastructure": restarts.infrastructure + 1})

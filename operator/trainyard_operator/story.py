@@ -158,6 +158,16 @@ def replaced(pod: str, *, is_late: bool) -> Told:
     return Told(Line.REPLACED, f"Pod {pod} {what}; going on with new pods.")
 
 
+def edited(job: TrainingJob, status: JobStatus) -> Told:
+    """A gang that runs is replaced; what a recipe has trained is saved before that."""
+    is_saved = bool(job.spec.recipe and status.progress and status.progress.step)
+    if status.checkpoints.latest or is_saved:
+        what = "going on with new pods from the last checkpoint"
+    else:
+        what = "starting again with new pods"
+    return Told(Line.EDITED, f"The spec was edited; {what}.")
+
+
 def last_sentence(failure: FailureStatus, max_restarts: int) -> str:
     """Who failed when no restart was left."""
     return f"{failure.message} No restart left of {max_restarts} (runPolicy.maxRestarts)."

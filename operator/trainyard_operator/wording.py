@@ -3,6 +3,7 @@
 Each says where, what, and what to write instead.
 """
 
+import re
 import signal
 
 from trainyard_operator.api import TrainingJob
@@ -30,6 +31,14 @@ _PULL_FAILURES = (
     (("no space left",), "the node's disk is full"),
 )
 """Words of container runtimes (in small letters), and what they come to."""
+_TORCHRUN = re.compile(
+    r"^((Traceback .*\n|\A.*\n)([ \t].*\n)+)?torch\.distributed\.elastic\.\S*ChildFailedError:.*"
+    r"(\n=+$(\n.*)*?(\n=+$|\Z))?"
+    r"|^.*\btorch/distributed/elastic/.*$",
+    re.MULTILINE,
+)
+"""What torchrun says of a rank that failed: its log, its own traceback (of which the kubelet may
+have cut the beginning), a table in a frame of =."""
 
 
 def cut(text: str, characters: int = LONGEST) -> str:
@@ -161,4 +170,6 @@ def _code(code: int | None) -> str:
 
 
 def _last_words(pod: PodRecord) -> str:
-    return next(reversed(log_tail(pod)), "")
+    """The last line that says something, and that torchrun did not add to a rank's own words."""
+    lines = _TORCHRUN.sub("", "\n".join(log_tail(pod))).splitlines()
+    return next((line for line in reversed(lines) if any(map(str.isalnum, line))), "")

@@ -86,12 +86,11 @@ def sorted_jobs(jobs: list["Job"], column: str) -> list["Job"]:
 def table_row(job: "Job", now: datetime) -> list[str]:
     """All columns, as `kubectl get tj -o wide` has them."""
     from trainyard.quantities import age_text, duration_text, parse_time
-    from trainyard.story import checkpoint_age
+    from trainyard.story import checkpoint_age, is_under_way
 
     status, display = job.status, job.status.display
     progress = status.progress
     eta = parse_time(progress.estimated_completion_time) if progress else None
-    is_running = status.phase == "Running"
     return [
         job.name,
         "Abandoned" if job.is_abandoned else job.phase,
@@ -103,7 +102,7 @@ def table_row(job: "Job", now: datetime) -> list[str]:
         checkpoint_age(status.checkpoints.latest, now),
         age_text(_created(job), now),
         display.reason,
-        duration_text((eta - now).total_seconds()) if eta and is_running else "",
+        duration_text((eta - now).total_seconds()) if eta and is_under_way(status) else "",
         display.best,
         display.node,
     ]

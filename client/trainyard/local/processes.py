@@ -24,7 +24,8 @@ HOST = "localhost"
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 """Loaded here: the child of a fork must not import."""
-_TAIL_BYTES = 2048
+_TAIL_BYTES = TERMINATION_BYTES
+"""Twice what a kubelet keeps: torchrun's own traceback and table fill nearly all of that."""
 
 
 @dataclass(frozen=True, kw_only=True)

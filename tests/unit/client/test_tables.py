@@ -4,7 +4,7 @@ from trainyard.commands.get import COLUMNS, WIDE_COLUMNS, sorted_jobs, table_row
 from trainyard.jobs import Job
 from trainyard.output import render_table
 from trainyard.quantities import duration_text, number_text, size_text
-from trainyard.story import next_command, progress_line, story_lines
+from trainyard.story import metrics_line, next_command, progress_line, story_lines
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -88,6 +88,27 @@ def test_the_progress_line_says_all_that_is_known() -> None:
         "lung-nodules  Running  attempt 2  1 restart  epoch 12/100  step 6120/51000  ETA 22h  "
         "41.3 samples/s"
     )
+
+
+def test_progress_of_an_earlier_attempt_promises_nothing() -> None:
+    job = make_job()
+    progress = job.object["status"]["progress"]
+    running_again = make_job(progress=progress | {"attempt": 1})
+    still_starting = make_job(phase="Starting", progress=progress)
+    assert progress_line(running_again, NOW) == (
+        "lung-nodules  Running  attempt 2  1 restart  epoch 12/100  step 6120/51000"
+    )
+    assert progress_line(still_starting, NOW).endswith("1 restart  epoch 12/100  step 6120/51000")
+    assert table_row(running_again, NOW)[WIDE_COLUMNS.index("ETA")] == ""
+    assert "ETA 22h" in progress_line(make_job(progress=progress | {"attempt": 2}), NOW)
+
+
+def test_the_best_is_that_of_a_checkpoint_which_may_lag_behind_the_newest_value() -> None:
+    best = {"step": 140, "metric": "val_accuracy", "value": "0.9"}
+    job = make_job(
+        progress={"step": 160, "metrics": {"val_accuracy": "0.98333"}}, checkpoints={"best": best}
+    )
+    assert metrics_line(job) == "val_accuracy 0.9833 (best saved 0.9, step 140)"
 
 
 def test_a_story_tells_what_happened_and_how_it_stands() -> None:

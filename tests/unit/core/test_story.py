@@ -3,6 +3,7 @@
 import pytest
 from core_objects import (
     DEFAULTS,
+    RECIPE,
     at,
     exited,
     make_job,
@@ -18,10 +19,18 @@ from trainyard_operator.contract import Cause, Report
 from trainyard_operator.decision import Decision, Event
 from trainyard_operator.observed import Observed
 from trainyard_operator.plan import plan
-from trainyard_operator.status import HistoryEntry, JobStatus, Restarts, SavedCheckpoint
-from trainyard_operator.story import restarts_in_a_row, success_sentence
+from trainyard_operator.status import (
+    Checkpoints,
+    HistoryEntry,
+    JobStatus,
+    Progress,
+    Restarts,
+    SavedCheckpoint,
+)
+from trainyard_operator.story import edited, restarts_in_a_row, success_sentence
 
 JOB = make_job()
+FROM_LAST = "going on with new pods from the last checkpoint"
 OWN = exited(1, summary(1, "rank 1: bad", cause=Cause.USER_EXIT, rank=1))
 STEPS = [
     ("created", {}, (), 0),
@@ -225,6 +234,20 @@ def entry(type_: str, reason: str) -> HistoryEntry:
 def test_restarts_in_a_row_are_those_of_one_cause(reasons, count):
     history = [e for r in reasons for e in (entry("Restarted", r), entry("Running", "Running"))]
     assert restarts_in_a_row(make_status(history=history), Cause.STORAGE) == count
+
+
+@pytest.mark.parametrize(
+    ("job", "known", "what"),
+    [
+        (JOB, {}, "starting again with new pods"),
+        (JOB, {"progress": Progress(step=7)}, "starting again with new pods"),
+        (make_job(**RECIPE), {}, "starting again with new pods"),
+        (make_job(**RECIPE), {"progress": Progress(step=7)}, FROM_LAST),
+        (JOB, {"checkpoints": Checkpoints(latest=SavedCheckpoint(step=6))}, FROM_LAST),
+    ],
+)
+def test_an_edit_goes_on_from_a_checkpoint_where_there_is_one(job, known, what):
+    assert edited(job, make_status(**known)).message == f"The spec was edited; {what}."
 
 
 def test_success_names_the_best_checkpoint():
