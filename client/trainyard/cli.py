@@ -59,7 +59,8 @@ class LazyGroup(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib
 
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            alike = [name for name in COMMANDS if name[0] == args[0][:1]]
+            near = difflib.get_close_matches(args[0], alike, n=1)
             help_text = f"trainyard {near[0]} --help" if near else "trainyard --help"
             raise UsageError(f"there is no command '{args[0]}'", help_text)
         return super().resolve_command(ctx, args)

@@ -137,6 +137,7 @@ class Interrupted(ClientError):
 _FOREIGN: dict[str, type[ClientError]] = {
     "StorageUnreachable": Unreachable,
     "AccessRefused": NotAllowed,
+    "ProfileMissing": NotAllowed,
     "BucketMissing": NotFound,
     "ObjectMissing": NotFound,
     "RegionWrong": Rejected,

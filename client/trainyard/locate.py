@@ -1,12 +1,13 @@
 """Find what a job stored: through the job itself, or in storage alone once the job is gone."""
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainyard.errors import NotAllowed, NotFound
-from trainyard.jobs import Job, find_job, resolve
+from trainyard.jobs import Job, find_job, own_cluster, resolve
 from trainyard.options import Settings, StorageFlags
 from trainyard_operator.contract import LOGS_PREFIX, run_prefix
 
@@ -29,21 +30,28 @@ class StoredRun:
     """The job itself, while it is still there."""
 
 
-def locate(settings: Settings, name: str, flags: StorageFlags) -> StoredRun:
-    """The newest run of that name. Raises NotFound, Unreachable, NotAllowed."""
+def locate(
+    settings: Settings, name: str, flags: StorageFlags, verb: str = "checkpoints"
+) -> StoredRun:
+    """The newest run of that name. Raises NotFound, Unreachable, NotAllowed.
+
+    verb: the command to be named where the job is gone.
+    """
     settings, name, _ = resolve(settings, name)
     if flags.storage:
         where = {"uri": as_uri(flags.storage), "endpoint": flags.endpoint, "region": flags.region}
         return _newest_run(settings, name, where)
     if flags.file:
-        return _newest_run(settings, name, _storage_of_file(flags.file) | _given(flags))
+        return _run_of_file(settings, name, _storage_of_file(flags.file) | _given(flags))
     try:
         return of_job(find_job(settings, name), flags)
-    except NotFound:
+    except NotFound as error:
         folder = Path(LOCAL_FOLDER).absolute()
         if (folder / (settings.namespace or "default") / name).is_dir():
             return _newest_run(settings, name, {"uri": folder.as_uri()})
-        raise
+        raise NotFound(
+            error.message, storage_command(verb, name, _namespace(settings), {})
+        ) from error
 
 
 def of_job(job: Job, flags: StorageFlags | None = None) -> StoredRun:
@@ -56,9 +64,31 @@ def of_job(job: Job, flags: StorageFlags | None = None) -> StoredRun:
     return StoredRun(name=job.name, uid=job.uid, storage=storage, job=job)
 
 
+def storage_command(verb: str, name: str, namespace: str | None, where: dict[str, Any]) -> str:
+    """The command line that reads from storage alone; what is not known is in capitals."""
+    is_known, uri = "uri" in where, where.get("uri") or "URI"
+    words = ["trainyard", verb, name, "--storage", uri]
+    if endpoint := where.get("endpoint") or ("" if is_known else "URL"):
+        words += ["--endpoint", endpoint]
+    if where.get("region"):
+        words += ["--region", where["region"]]
+    if namespace and namespace != "default":
+        words += ["-n", namespace]
+    return " ".join(words)
+
+
 def as_uri(text: str) -> str:
     """A URI as it is, a path as file://."""
     return text if "://" in text else Path(text).expanduser().absolute().as_uri()
+
+
+def _namespace(settings: Settings) -> str | None:
+    """The one that was asked for, else the context's."""
+    from trainyard.cluster import is_configured
+
+    if settings.namespace or not is_configured(settings.context):
+        return settings.namespace
+    return own_cluster(settings).namespace
 
 
 def _given(flags: StorageFlags) -> dict[str, Any]:
@@ -91,6 +121,17 @@ def _newest_run(settings: Settings, name: str, where: dict[str, Any]) -> StoredR
         )
     storage = base.child(run_prefix(namespace, name, uid))
     return StoredRun(name=name, uid=uid, storage=storage)
+
+
+def _run_of_file(settings: Settings, name: str, where: dict[str, Any]) -> StoredRun:
+    """A file goes to the namespace of the context; `trainyard run` knows only the default one."""
+    in_context = dataclasses.replace(settings, namespace=_namespace(settings))
+    try:
+        return _newest_run(in_context, name, where)
+    except NotFound:
+        if in_context.namespace in (settings.namespace, "default"):
+            raise
+    return _newest_run(settings, name, where)
 
 
 def _storage_of_file(file: str) -> dict[str, Any]:

@@ -173,6 +173,11 @@ class LogReader:
                 lines += self._read(found or self._stored(number, stored[number]))
         return [line for line in lines if attempt in (None, line.attempt)]
 
+    @property
+    def has_sources(self) -> bool:
+        """Whether a pod or storage was there to be read."""
+        return bool(self._tails)
+
     def _read(self, tails: dict[tuple[str, int, int], Tail]) -> list[LogLine]:
         lines = []
         for (kind, _, _), tail in tails.items():

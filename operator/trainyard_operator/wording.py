@@ -85,6 +85,8 @@ def image(job: TrainingJob, pod: PodRecord, reason: str, detail: str) -> str:
     named = f"'{job.spec.image}'" if job.spec.image else "the operator's trainer image"
     why = _why_no_image(reason, detail)
     remedy = "Correct spec.image"
+    if not job.spec.image:
+        remedy = "Set spec.image, or trainerImage of the Helm chart"
     if why == "access denied":
         remedy += ", or name a Secret in spec.template.spec.imagePullSecrets"
     return ended(f"Pod {pod.name} cannot pull {named}{_after(why)}. {remedy}")

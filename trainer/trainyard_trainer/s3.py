@@ -13,6 +13,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ProfileNotFound
 
 from trainyard_trainer.s3_errors import ANSWERS, CLIENT_ERRORS, code_of, translate
 from trainyard_trainer.s3_stream import S3Reader, S3Writer, Target, abort_upload
@@ -29,6 +30,7 @@ from trainyard_trainer.storage import (
 from trainyard_trainer.storage_errors import (
     ObjectExists,
     ObjectMissing,
+    ProfileMissing,
     RequestRefused,
     StorageUnreachable,
 )
@@ -69,7 +71,11 @@ class Connection:
         return self._make(_BRIEF)
 
     def _make(self, patience: Patience) -> Any:
-        session, options = boto3.session.Session(), self.options
+        options = self.options
+        try:
+            session = boto3.session.Session()
+        except ProfileNotFound as error:
+            raise ProfileMissing(error.kwargs["profile"]) from error
         return session.client(
             "s3",
             endpoint_url=options.endpoint,

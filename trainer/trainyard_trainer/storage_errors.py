@@ -10,6 +10,7 @@ StorageError(TrainyardError)    1   StorageUnreachable
 |-- StorageUriInvalid          78   the URI cannot be read
 |-- BucketMissing              78   no such bucket
 |-- AccessRefused              78   wrong key, wrong secret, or not allowed
+|-- ProfileMissing             78   AWS_PROFILE names no profile
 `-- RegionWrong                78   the bucket is in another region
 CheckpointError(TrainyardError)78   ConfigurationError: a person must look
 |-- ManifestInvalid            78   a manifest that cannot be trusted
@@ -130,6 +131,17 @@ class AccessRefused(StorageError):
             f"spec.storage.credentialsSecretRef: {where} refused to {operation} ({reason}); "
             "correct the access key, the secret key or their permissions."
         )
+
+
+class ProfileMissing(StorageError):
+    """AWS_PROFILE names what the AWS configuration does not have."""
+
+    exit_code = ExitCode.CONFIGURATION
+    cause = Cause.CONFIGURATION
+
+    def __init__(self, profile: str) -> None:
+        self.profile = profile
+        super().__init__(f"AWS_PROFILE: there is no profile '{profile}'; correct it, or unset it.")
 
 
 class RegionWrong(StorageError):

@@ -22,6 +22,7 @@ def command(settings: Settings, name: str, yes: bool) -> None:
     """Delete a job. What it stored stays: checkpoints, logs and metrics."""
     from trainyard.jobs import find_job
     from trainyard.local.node_memory import remove_node_memory
+    from trainyard.locate import storage_command
 
     job = find_job(settings, name)
     if not yes:
@@ -36,8 +37,10 @@ def command(settings: Settings, name: str, yes: bool) -> None:
             )
         remove_node_memory(job.uid)
         job.local.remove()
-    if uri := (job.spec.get("storage") or {}).get("uri"):
-        note(settings, f"what {job.name} stored stays at {uri}")
+    where = job.spec.get("storage") or {}
+    if uri := where.get("uri"):
+        note(settings, f"what {job.name} stored stays at {uri}; read it with:")
+        note(settings, storage_command("fetch", job.name, job.namespace, where))
     say(job.name)
 
 

@@ -40,7 +40,7 @@ def command(
     from trainyard import checkpoints
     from trainyard.locate import locate
 
-    run = locate(settings, name, take_storage_flags(typed))
+    run = locate(settings, name, take_storage_flags(typed), "fetch")
     target = directory or Path(run.name)
     if what == "logs":
         path = fetch_logs(run, target)

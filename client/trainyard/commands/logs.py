@@ -90,7 +90,7 @@ def _find(settings: Settings, name: str, flags: Any) -> tuple["Job | None", "Sto
     try:
         return find_job(settings, name), None
     except NotFound:
-        return None, locate(settings, name, flags)
+        return None, locate(settings, name, flags, "logs")
 
 
 def _of_failure(name: str, job: "Job | None", query: Query) -> Query:
@@ -128,6 +128,12 @@ def _print_once(
         raise reader.storage_error
     elif job and not job.is_finished:
         note(settings, f"{name} has logged nothing yet; wait with: trainyard logs {name} -f")
+    elif job and job.cluster and not job.spec.get("recipe") and not reader.has_sources:
+        note(
+            settings,
+            f"{name} runs a command, whose output is not kept in storage in this version: "
+            "it was in the pods, and these are gone",
+        )
     else:
         note(settings, f"nothing was logged by that rank; all: trainyard logs {name} --rank all")
 

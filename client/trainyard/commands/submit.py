@@ -39,8 +39,10 @@ def command(settings: Settings, detach: bool, dry_run: bool, replace: bool, **ty
     namespace = settings.namespace or manifest["metadata"].get("namespace")
     cluster = own_cluster(_in_namespace(settings, namespace))
     manifest["metadata"]["namespace"] = cluster.namespace
-    _make_room(settings, cluster, manifest["metadata"]["name"], replace and not dry_run)
+    old = _make_room(settings, cluster, manifest["metadata"]["name"], replace and not dry_run)
     job = send(cluster, manifest, dry_run=dry_run)
+    if old and old.is_finished:
+        _check_edited(old, job)
     if not dry_run:
         remember_last("cluster", job.name, cluster.namespace, settings.context)
     attached = sys.stdout.isatty() and not (detach or dry_run or settings.output)
@@ -64,8 +66,12 @@ def send(cluster: "Cluster", manifest: dict[str, Any], *, dry_run: bool = False)
     return Job(cluster.apply_job(body, dry_run=dry_run), cluster=cluster)
 
 
-def _make_room(settings: Settings, cluster: "Cluster", name: str, replace: bool) -> None:
-    """A finished job never runs again: its name is free only once it is deleted."""
+def _make_room(settings: Settings, cluster: "Cluster", name: str, replace: bool) -> "Job | None":
+    """The job that is to be brought in line, if any.
+
+    A finished job never runs again, unless an edit mends it: its name is free only once it is
+    deleted.
+    """
     import time
 
     from trainyard.jobs import Job
@@ -73,9 +79,9 @@ def _make_room(settings: Settings, cluster: "Cluster", name: str, replace: bool)
     try:
         old = Job(cluster.get_job(name), cluster=cluster)
     except NotFound:
-        return
-    if not old.is_finished or _is_mendable(old):
-        return
+        return None
+    if not old.is_finished or (_is_mendable(old) and not replace):
+        return old
     if not replace:
         raise Rejected(
             f"'{name}' has already {old.phase.lower()}, and a finished job never runs again",
@@ -87,8 +93,19 @@ def _make_room(settings: Settings, cluster: "Cluster", name: str, replace: bool)
         try:
             cluster.get_job(name)
         except NotFound:
-            return
+            break
         time.sleep(0.1)
+    return None
+
+
+def _check_edited(old: "Job", job: "Job") -> None:
+    """Raises Rejected where the file changed nothing of a job that only an edit starts again."""
+    if job.object["metadata"]["generation"] == old.object["metadata"]["generation"]:
+        raise Rejected(
+            f"'{job.name}' has already {old.phase.lower()}, and the file changes nothing of it: "
+            "correct the file",
+            "trainyard submit ... --replace, to run it again as it is",
+        )
 
 
 def _is_mendable(job: "Job") -> bool:

@@ -85,6 +85,7 @@ def test_an_unforeseen_error_shows_no_traceback(trainyard, monkeypatch) -> None:
     ("arguments", "message"),
     [
         (["gte"], "error: there is no command 'gte'\nhelp: trainyard get --help\n"),
+        (["bogus"], "error: there is no command 'bogus'\nhelp: trainyard --help\n"),
         (["run"], "error: missing argument 'FILE|RECIPE'\nhelp: trainyard run --help\n"),
         (
             ["watch", "x", "--timeout", "soon"],

@@ -375,7 +375,7 @@ def test_the_operators_own_image_is_not_blamed_on_the_job():
     assert found is not None
     assert found.message == (
         "Pod nodules-master-0 cannot pull the operator's trainer image: no such image or tag. "
-        "Correct spec.image."
+        "Set spec.image, or trainerImage of the Helm chart."
     )
 
 

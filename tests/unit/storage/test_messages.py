@@ -21,6 +21,11 @@ MESSAGES = [
         "key); correct the access key, the secret key or their permissions.",
     ),
     (
+        errors.ProfileMissing("lab"),
+        78,
+        "AWS_PROFILE: there is no profile 'lab'; correct it, or unset it.",
+    ),
+    (
         errors.StorageUnreachable("https://s3.example", "write", "no connection in 5 s"),
         1,
         "spec.storage: https://s3.example cannot be reached to write (no connection in 5 s); "
