@@ -38,7 +38,14 @@ RESUMING = [
     str(EVERY),
     str(PAUSE_SECONDS),
 ]
-TORCHRUN = ["torchrun", "--nproc-per-node", str(RANKS), "--max-restarts", "1000"]
+TORCHRUN = [
+    "torchrun",
+    "--standalone",
+    "--nproc-per-node",
+    str(RANKS),
+    "--max-restarts",
+    "1000",
+]
 QUIET_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 """Tells nobody, and leaves no token in the home directory."""
 PEERS: dict[str, tuple[str, list[str]]] = {

@@ -57,10 +57,12 @@ def join() -> None:
     """
     environ = os.environ
     address, port = environ["MASTER_ADDR"], int(environ["MASTER_PORT"])
-    size = int(environ["WORLD_SIZE"])
-    store = dist.TCPStore(address, port, size, is_master=False)
+    rank, size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
+    # torchrun serves the store itself, ft_launcher leaves it to rank 0.
+    serves = rank == 0 and environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    store = dist.TCPStore(address, port, size, is_master=serves)
     own = dist.PrefixStore(f"restart-{environ['TORCHELASTIC_RESTART_COUNT']}", store)
-    dist.init_process_group("gloo", store=own, rank=int(environ["RANK"]), world_size=size)
+    dist.init_process_group("gloo", store=own, rank=rank, world_size=size)
 
 
 if __name__ == "__main__":

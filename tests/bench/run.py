@@ -10,6 +10,7 @@ python tests/bench/run.py --check           exit code 1 where a bound is not kep
 import argparse
 import importlib
 import os
+import signal
 import sys
 import time
 import traceback
@@ -48,6 +49,8 @@ def main() -> int:
         parser.error(f"no benchmark '{min(unknown)}'; there are {', '.join(BENCHMARKS)}")
     if arguments.quick and arguments.write:
         parser.error("--quick measures too little to write down")
+    # What was started is ended, however this ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sections = []
     for name in arguments.names or BENCHMARKS:
         print(f"{name} ...", file=sys.stderr, flush=True)
