@@ -57,7 +57,7 @@ manifests: setup ## Generate the CRD from the typed API, manifests/install from 
 test: lint unit slow integration e2e ## Lint, unit, slow, integration and e2e, in this order (20 min cold)
 
 unit: setup ## Unit tests (under 60 s)
-	$(PYTEST) -m "not slow" tests/unit
+	$(PYTEST) -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile tests/unit
 
 slow: setup ## Unit tests that train with several processes (3 min)
 	$(PYTEST) -m slow tests/unit
