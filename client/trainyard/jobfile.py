@@ -37,6 +37,8 @@ class Request:
     nodes: int | None = None
     settings: tuple[tuple[str, Any], ...] = ()
     """More of the job, by dotted path, such as ("spec.storage.uri", ...)."""
+    config_file: Path | None = None
+    """The recipe's configuration alone; it takes the place of what spec.config says."""
     is_local: bool = False
     """Runs on this machine: paths may stand for URIs, and storage has a default."""
 
@@ -54,7 +56,12 @@ def load_job(request: Request) -> JobFile:
     """Read, lay the assignments over, check. Raises UsageError or Rejected."""
     document = _read(request)
     manifest = document.value
-    for text in request.assignments:
+    if request.config_file:
+        found = read_yaml(request.config_file)
+        if not isinstance(found.value, dict):
+            raise Rejected(f"{found.source}: holds no keys and values")
+        _put(manifest, ["spec", "config"], found.value)
+    for text in assignments_in(request.assignments):
         _assign(manifest, text)
     for dotted, value in request.settings:
         _put(manifest, dotted.split("."), value)
@@ -127,6 +134,21 @@ def _as_manifest(document: Located) -> Located:
     raise Rejected(
         f"{document.source}: holds no TrainingJob; it starts with 'apiVersion: {API_VERSION}'"
     )
+
+
+def assignments_in(words: Sequence[str]) -> list[str]:
+    """`--lr 0.01`, `--lr=0.01` and a flag alone, `--pin_memory`, as `key=value`."""
+    found, rest = [], list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            found.append(word)
+        elif "=" in word:
+            found.append(word[2:])
+        else:
+            takes = bool(rest) and not rest[0].startswith("--") and "=" not in rest[0]
+            found.append(f"{word[2:]}={rest.pop(0) if takes else 'true'}")
+    return found
 
 
 def _assign(manifest: dict[str, Any], text: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trainyard_trainer.aliases import Alias, Layer, group_values, read_layer
 from trainyard_trainer.config_errors import model_in, sentence
 from trainyard_trainer.errors import ConfigurationError
 
@@ -187,9 +188,10 @@ class DataConfig(Section):
 class RecipeConfig(Section):
     """What every recipe can be told; a recipe's config.py inherits it as `Config`."""
 
-    # A recipe that accepts older spellings maps them here, dotted key to dotted key; the place to
-    # apply them is `build_config`, on each layer before the merge. No recipe needs it yet.
-    aliases: ClassVar[Mapping[str, str]] = {}
+    aliases: ClassVar[Sequence[Alias]] = ()
+    """Other spellings that are read; see aliases.py."""
+    groups: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
+    """By a dotted key and its value: defaults, by dotted key, that come with that choice."""
 
     training: TrainingConfig = TrainingConfig()
     """How to train."""
@@ -211,17 +213,32 @@ def build_config(
     overrides: "dotted.key=value", the value being YAML. sources: what messages call each layer,
     `spec.config` where there are fewer. Raises ConfigurationError with the first mistake.
     """
-    names = [*sources, *["spec.config"] * (len(layers) - len(sources))]
-    merged = _defaults(cls)
+    read, merged = read_layers(cls, layers, overrides, sources), _defaults(cls)
     origin: dict[tuple[str, ...], str] = {}
-    for name, layer in zip(names, layers, strict=False):
-        _merge(merged, layer, name, origin)
-    for text in overrides:
-        _merge(merged, parse_override(text), "spec.overrides", origin)
+    chosen = group_values(cls.groups, read, cls().model_dump() if cls.groups else {})
+    _merge(merged, chosen, "spec.config", {})
+    for layer in read:
+        _merge(merged, layer.values, layer.source, origin)
     try:
         return cls.model_validate(merged)
     except ValidationError as error:
         raise ConfigurationError(sentence(cls, error, origin)) from None
+
+
+def read_layers(
+    cls: type[RecipeConfig],
+    layers: Sequence[Mapping[str, Any]] = (),
+    overrides: Sequence[str] = (),
+    sources: Sequence[str] = (),
+) -> list[Layer]:
+    """The layers in the recipe's own spelling, with a notice for each other one in them.
+
+    Arguments as for `build_config`. Raises ConfigurationError.
+    """
+    names = [*sources, *["spec.config"] * (len(layers) - len(sources))]
+    named = [*zip(names, layers, strict=False)]
+    named += [("spec.overrides", parse_override(text)) for text in overrides]
+    return [read_layer(cls.aliases, values, name) for name, values in named]
 
 
 def parse_layer(text: str | None, source: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A configuration as YAML, each key below its docstring; `configs/` and the docs come from here."""
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -8,16 +9,32 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from trainyard_trainer.aliases import Alias
 from trainyard_trainer.config_errors import model_in
 
 
-def render_config(cls: type[BaseModel], width: int = 100) -> str:
-    """All keys of a recipe's configuration with their defaults, as commented YAML."""
+def render_config(
+    cls: type[BaseModel], config: BaseModel | None = None, *, width: int = 100
+) -> str:
+    """All keys of a recipe's configuration as commented YAML.
+
+    config: whose values to show; None: the defaults.
+    """
     lines: list[str] = []
     for name, field in cls.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
-        lines += _render(name, field, default, 0, width)
+        value = default if config is None else getattr(config, name)
+        lines += _render(name, field, value, 0, width)
     return "\n".join(lines) + "\n"
+
+
+def render_spellings(aliases: Sequence[Alias], width: int = 100) -> str:
+    """What else a recipe reads, a comment a key; empty where there is nothing else."""
+    lines = []
+    for alias in aliases:
+        text = f"{alias.key} -> {alias.says}"
+        lines += textwrap.wrap(text, width, initial_indent="#   ", subsequent_indent="#     ")
+    return "\n".join(["# Other spellings that are read:", *lines]) + "\n" if lines else ""
 
 
 def _render(name: str, field: FieldInfo, value: Any, indent: int, width: int) -> list[str]:

@@ -28,6 +28,7 @@ from trainyard_trainer.config import (
     build_config,
     config_hash,
     parse_layer,
+    read_layers,
 )
 from trainyard_trainer.console import log, say_on_every_rank, set_up_logging, success
 from trainyard_trainer.context import Rank, failure_file, report_file
@@ -258,12 +259,12 @@ class RankRun:
 def merged_config(rank: Rank, cls: type[RecipeConfig]) -> RecipeConfig:
     """Defaults, spec.configFrom, spec.config and spec.overrides. Raises ConfigurationError."""
     run = rank.run
-    return build_config(
-        cls,
-        [parse_layer(run.config_from, "spec.configFrom"), run.request.config],
-        run.request.overrides,
-        ["spec.configFrom", "spec.config"],
-    )
+    layers = [parse_layer(run.config_from, "spec.configFrom"), run.request.config]
+    sources = ["spec.configFrom", "spec.config"]
+    for layer in read_layers(cls, layers, run.request.overrides, sources):
+        for notice in layer.notices:
+            log.info("%s", notice)
+    return build_config(cls, layers, run.request.overrides, sources)
 
 
 def set_up_torch(rank: Rank, training: TrainingConfig) -> None:

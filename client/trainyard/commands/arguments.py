@@ -1,6 +1,7 @@
 """Arguments and options that several commands share."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -36,8 +37,19 @@ def target_argument() -> Decorator:
 
 
 def assignments_argument() -> Decorator:
-    """key=value, any number of them."""
+    """key=value, any number of them; after `--`, also as --key value."""
     return click.argument("assignments", metavar="[key=value]...", nargs=-1)
+
+
+def config_file_option() -> Decorator:
+    """A file that holds the recipe's configuration alone."""
+    return click.option(
+        "--config",
+        "config_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="The recipe's configuration, such as one copied from a guide; key=value beats it.",
+    )
 
 
 def storage_options(*, short_file: bool = True) -> Decorator:

@@ -4,7 +4,11 @@ from typing import Any
 
 import click
 
-from trainyard.commands.arguments import assignments_argument, target_argument
+from trainyard.commands.arguments import (
+    assignments_argument,
+    config_file_option,
+    target_argument,
+)
 from trainyard.options import Settings, Verb
 from trainyard.output import note, render_document, say
 
@@ -17,32 +21,47 @@ def command() -> None:
 @command.command("show", cls=Verb)
 @target_argument()
 @assignments_argument()
+@config_file_option()
 @click.pass_obj
 def show(settings: Settings, **typed: Any) -> None:
-    """Print everything that a recipe will be told, defaults included."""
-    import dataclasses
-
+    """Print everything that a recipe will be told, defaults included, with what each key means."""
     from trainyard.errors import UsageError
     from trainyard.jobfile import Request, load_job
-    from trainyard_trainer import config, registry
+    from trainyard_trainer import config, config_text, registry
 
-    job = load_job(Request(**typed)).job
-    if job.spec.recipe is None:
+    spec = load_job(Request(**typed)).job.spec
+    if spec.recipe is None:
         raise UsageError("the job runs a command, which has no configuration here")
-    found = registry.config_class(job.spec.recipe)
-    built = config.build_config(found, [job.spec.config or {}], job.spec.overrides or [])
-    if not settings.is_structured:
-        settings = dataclasses.replace(settings, output="yaml")
-    say(render_document(settings, built.model_dump(mode="json")))
+    found = registry.config_class(spec.recipe)
+    built = config.build_config(found, [spec.config or {}], spec.overrides or [])
+    if settings.is_structured:
+        say(render_document(settings, built.model_dump(mode="json")))
+        return
+    spellings = config_text.render_spellings(found.aliases)
+    say((config_text.render_config(found, built) + spellings).rstrip())
 
 
 @command.command("check", cls=Verb)
 @target_argument()
 @assignments_argument()
+@config_file_option()
 @click.pass_obj
 def check(settings: Settings, **typed: Any) -> None:
-    """Check a job as `submit` would, without a cluster. Exit code 5 if it is invalid."""
+    """Check a job as `submit` would, without a cluster. Exit code 5 if it is invalid.
+
+    Says how keys were read that are not in the recipe's own spelling.
+
+    \b
+    trainyard config check job.yaml
+    trainyard config check classification --config guide.yaml fold=1
+    """
     from trainyard.jobfile import Request, load_job
+    from trainyard_trainer import config, registry
 
     job = load_job(Request(**typed)).job
+    if job.spec.recipe in registry.recipe_names():
+        found = registry.config_class(job.spec.recipe)
+        layers = config.read_layers(found, [job.spec.config or {}], job.spec.overrides or [])
+        for notice in (notice for layer in layers for notice in layer.notices):
+            say(notice)
     note(settings, f"{typed['target']}: job '{job.metadata.name}' is valid")

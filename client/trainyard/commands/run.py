@@ -7,7 +7,11 @@ from uuid import uuid4
 
 import click
 
-from trainyard.commands.arguments import assignments_argument, target_argument
+from trainyard.commands.arguments import (
+    assignments_argument,
+    config_file_option,
+    target_argument,
+)
 from trainyard.errors import Exit, Interrupted, Rejected
 from trainyard.options import Settings, Verb
 from trainyard.output import note, render_document, say
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 @click.command("run", cls=Verb)
 @target_argument()
 @assignments_argument()
+@config_file_option()
 @click.option("--name", help="Name of the job, instead of the file's.")
 @click.option("--nodes", type=int, help="Number of nodes: processes started here.")
 @click.option("--dataset", metavar="PATH|URI", help="Data to train on, instead of the file's.")
@@ -40,6 +45,7 @@ def command(settings: Settings, fresh: bool, dry_run: bool, **typed: Any) -> int
     trainyard run job.yaml
     trainyard run job.yaml training.epochs=3 spec.nodes=2
     trainyard run classification --dataset ./photos --nodes 2
+    trainyard run classification --config guide.yaml -- --fold 0 --lr 0.01
     """
     from trainyard.jobfile import load_job
     from trainyard.state import remember_last
@@ -73,6 +79,7 @@ def _request(typed: dict[str, Any]) -> Any:
     return Request(
         target=typed["target"],
         assignments=typed["assignments"],
+        config_file=typed["config_file"],
         name=typed["name"],
         nodes=typed["nodes"],
         settings=tuple(given),
@@ -84,9 +91,11 @@ def _typed_again(typed: dict[str, Any]) -> str:
     """What to type after `trainyard run` to go on with the same job."""
     import shlex
 
-    names = ("name", "nodes", "dataset", "storage", "endpoint")
-    options = [word for name in names if typed[name] for word in (f"--{name}", str(typed[name]))]
-    return shlex.join([typed["target"], *typed["assignments"], *options])
+    names = ("name", "nodes", "dataset", "storage", "endpoint", "config_file")
+    given = [(name.removesuffix("_file"), str(typed[name])) for name in names if typed[name]]
+    options = [word for name, value in given for word in (f"--{name}", value)]
+    flags = ["--"] if any(word.startswith("-") for word in typed["assignments"]) else []
+    return shlex.join([typed["target"], *options, *flags, *typed["assignments"]])
 
 
 def _local_job(settings: Settings, job_file: "JobFile", target: str, fresh: bool) -> "LocalJob":

@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trainyard.commands.arguments import assignments_argument, target_argument
+from trainyard.commands.arguments import (
+    assignments_argument,
+    config_file_option,
+    target_argument,
+)
 from trainyard.errors import NotFound, Rejected
 from trainyard.options import Settings, Verb
 from trainyard.output import note, render_document, say
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 @click.command("submit", cls=Verb)
 @target_argument()
 @assignments_argument()
+@config_file_option()
 @click.option("--name", help="Name of the job, instead of the file's.")
 @click.option("--nodes", type=int, help="Number of nodes.")
 @click.option("--detach", is_flag=True, help="Do not watch; print the name.")
