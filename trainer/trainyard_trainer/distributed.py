@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from trainyard_trainer.context import Rank
 from trainyard_trainer.errors import ConfigurationError, PeerLost
@@ -69,6 +70,12 @@ class World:
         values: list[Any] | None = [None] * self.world_size if self.is_first else None
         dist.gather_object(value, values, dst=0, group=self.side)
         return values or []
+
+    def add_up_first(self, numbers: Tensor) -> Tensor:
+        """The sum of all ranks' tensors on rank 0, in place; elsewhere of no use. On the CPU."""
+        if self.side is not None:
+            dist.reduce(numbers, dst=0, group=self.side)
+        return numbers
 
     def from_first(self, value: _T) -> _T:
         """Rank 0's value on every rank."""

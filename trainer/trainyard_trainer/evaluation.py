@@ -10,6 +10,7 @@ from torch import Tensor
 from trainyard_trainer.distributed import World
 from trainyard_trainer.loader import Fetch, evaluation_batches
 from trainyard_trainer.recipe import Data, Gathered, Modules, Recipe, Samples
+from trainyard_trainer.reduction import Column, Joined, Outputs, require_same, unpack
 from trainyard_trainer.sampler import evaluation_share
 
 
@@ -20,6 +21,8 @@ class Evaluator:
         """batch_size: of one rank. dtype: of autocast, None for float32."""
         self._recipe, self._world, self._batch_size = recipe, world, batch_size
         self._dtype = dtype
+        self._agreed: dict[str, list[Column]] = {}
+        """By split."""
 
     def run(
         self, split: str, data: Data, modules: Modules, between: Callable[[], bool]
@@ -34,33 +37,55 @@ class Evaluator:
         rounds = -(-most // self._batch_size)
         fetch = Fetch(samples, data, 0, training=False)
         workers = self._recipe.config.training.num_workers
-        batches = evaluation_batches(fetch, share, self._batch_size, workers, self._world.device)
-        collected: dict[str, list[Any]] = {}
+        # A rank without samples reads one to learn what the others send.
+        read = share or range(min(1, len(samples)))
+        batches = evaluation_batches(fetch, read, self._batch_size, workers, self._world.device)
+        outputs = Outputs()
         with evaluation_mode(modules), torch.no_grad(), self._autocast():
             for _ in range(rounds):
                 if between():
                     return None
                 batch = next(batches, None)
                 if batch is not None:
-                    _collect(collected, self._recipe.evaluate_batch(modules, batch))
-        return self._finish(split, len(samples), collected)
+                    outputs.add(self._recipe.evaluate_batch(modules, batch))
+        return self._finish(split, len(samples), outputs.join(len(share)))
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
             self._world.device.type, dtype=self._dtype, enabled=self._dtype is not None
         )
 
-    def _finish(
-        self, split: str, size: int, collected: dict[str, list[Any]]
-    ) -> tuple[Gathered, dict[str, float]]:
-        mine = {name: _join(parts) for name, parts in collected.items()}
-        ranks = self._world.gather_first(mine)
-        gathered = interleave(ranks, size) if self._world.is_first else {}
+    def _finish(self, split: str, size: int, mine: Joined) -> tuple[Gathered, dict[str, float]]:
+        gathered = self._reduce(split, size, mine)
         metrics: dict[str, float] = {}
         if self._world.is_first:
             computed = self._recipe.compute_metrics(split, gathered)
             metrics = {name: float(value) for name, value in computed.items()}
+        # All take rank 0's: on another kind of processor the last digit could differ.
         return gathered, self._world.from_first(metrics)
+
+    def _reduce(self, split: str, size: int, mine: Joined) -> dict[str, Any]:
+        """Outputs of the whole split on rank 0, nothing elsewhere."""
+        world = self._world
+        self._agree(split, mine.columns)
+        gathered: dict[str, Any] = {}
+        packed = mine.pack(evaluation_share(size, world.rank, world.world_size), size)
+        if packed.numel():
+            packed = world.add_up_first(packed)
+        if world.is_first:
+            gathered = dict(unpack(mine.columns, packed, size))
+        if mine.objects:
+            gathered |= interleave(world.gather_first(mine.objects), size)
+        return gathered
+
+    def _agree(self, split: str, columns: list[Column]) -> None:
+        """Ranks compare notes the first time; then each sees to it that nothing changes."""
+        if split in self._agreed:
+            require_same(columns, self._agreed[split], "an earlier evaluation had")
+            return
+        for rank, theirs in enumerate(self._world.gather(columns)):
+            require_same(columns, theirs, f"rank {rank} had")
+        self._agreed[split] = columns
 
 
 def samples_of(data: Data, split: str) -> Samples:
@@ -99,15 +124,3 @@ def interleave(ranks: Sequence[Mapping[str, Any]], size: int) -> dict[str, Any]:
                 rows[rank :: len(ranks)] = part
             joined[name] = rows
     return joined
-
-
-def _collect(collected: dict[str, list[Any]], outputs: Mapping[str, Any]) -> None:
-    for name, value in outputs.items():
-        kept = value.detach().cpu() if isinstance(value, Tensor) else list(value)
-        collected.setdefault(name, []).append(kept)
-
-
-def _join(parts: list[Any]) -> Any:
-    if isinstance(parts[0], Tensor):
-        return torch.cat(parts)
-    return [row for part in parts for row in part]

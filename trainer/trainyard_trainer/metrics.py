@@ -1,8 +1,29 @@
-"""Averages of training metrics that cost the step next to nothing, and how numbers are written."""
+"""What a recipe's metrics are made of, and averages that cost a step next to nothing.
+
+A recipe's `evaluate_batch` returns outputs by name, and `compute_metrics` gets them for the whole
+split. There are three kinds:
+
+    return {
+        "loss": loss,                                   # a row a sample: tensor (B,) or (B, ...)
+        "confusion": Counts(confusion_matrix(...)),     # whole numbers, added up over the split
+        "name": names,                                  # a list of B objects of any kind
+    }
+
+1. **Counts** come as one int64 tensor of the same shape: true and false positives, confusion
+   matrices, bins of a histogram. What they cost does not grow with the split.
+2. **Rows** of at most 256 bytes come as one tensor (N, ...) in the order of the split. Take them
+   for sums of floats, such as a loss or a Dice score by sample: added up in the order of samples,
+   they are the same to the bit on any number of ranks, which partial sums of ranks are not.
+3. **Lists**, and rows that are larger, are collected by rank 0 as objects.
+
+Counts and rows of all ranks take one reduction together (`reduction.py`). Their names, types and
+shapes are the same for every batch; a list may hold what varies.
+"""
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -10,6 +31,22 @@ from torch import Tensor
 
 Sums = dict[str, tuple[float, int]]
 """By name: a sum over samples, and their number."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Whole numbers of one batch, to be added up over all batches and ranks."""
+
+    value: Tensor
+    """Of integers or booleans, of the same shape for each batch."""
+
+    def __post_init__(self) -> None:
+        """Raises TypeError for floats: their sum would depend on the number of ranks."""
+        if self.value.is_floating_point() or self.value.is_complex():
+            raise TypeError(
+                f"Counts: takes whole numbers, not {self.value.dtype}; return floats by sample, "
+                "as a tensor (B, ...)."
+            )
 
 
 class NotFinite(NamedTuple):

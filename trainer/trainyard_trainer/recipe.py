@@ -29,7 +29,7 @@ Batch = Any
 Modules = Mapping[str, nn.Module]
 """The recipe's modules by name, as the engine wrapped them: call these, not the originals."""
 Gathered = Mapping[str, Any]
-"""Per-sample outputs of a split, in its order: tensors (N, ...) on the CPU, or lists."""
+"""Outputs of a split: tensors (N, ...) or lists in its order, and sums of `Counts`; on the CPU."""
 
 
 class Loss(NamedTuple):
@@ -216,7 +216,10 @@ class Recipe(ABC, Generic[ConfigT]):
 
     @abstractmethod
     def evaluate_batch(self, modules: Modules, batch: Batch) -> Mapping[str, Any]:
-        """Per-sample outputs under names of your choice: tensors (B, ...) or lists of B objects."""
+        """Outputs under names of your choice: tensors (B, ...), lists of B objects, `Counts`.
+
+        See metrics.py for what each costs.
+        """
 
     @abstractmethod
     def compute_metrics(self, split: str, gathered: Gathered) -> dict[str, float]:

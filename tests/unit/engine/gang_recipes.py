@@ -1,17 +1,21 @@
 """Recipes for gangs, loaded in the process that ranks are forked from."""
 
 import json
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from unit.engine.tiny import Points, Tiny
+from unit.engine.tiny import TEST, VALIDATION, Points, Tiny
 
 from trainyard_trainer import stragglers
+from trainyard_trainer.metrics import Counts
 from trainyard_trainer.recipe import Batch, Data, Gathered, Loss, Modules, Sink, Stage
 from trainyard_trainer.registry import recipe
 
@@ -70,11 +74,16 @@ class Evaluated(Tiny):
         buffers = [b.double().sum() for m in modules.values() for b in m.buffers()]
         found["buffers"] = torch.stack(buffers).sum().repeat(len(batch[2]))
         found["name"] = [f"sample {index}" for index in batch[2].tolist()]
+        found["picture"] = batch[0].repeat(1, 9)  # Of 288 bytes: too large for a slot.
+        found["counts"] = Counts(torch.bincount(batch[1], minlength=2))
         return found
 
     def compute_metrics(self, split: str, gathered: Gathered) -> dict[str, float]:
         assert gathered["name"] == [f"sample {index}" for index in gathered["index"].tolist()]
         assert len(set(gathered["buffers"].tolist())) == 1
+        points = Points(*{"validation": (VALIDATION, 2), "test": (TEST, 3)}[split])
+        assert gathered["counts"].tolist() == np.bincount(points.labels, minlength=2).tolist()
+        assert torch.equal(gathered["picture"][:, :8], torch.tensor(points.points).float())
         return super().compute_metrics(split, gathered)
 
     def finish(
@@ -82,6 +91,30 @@ class Evaluated(Tiny):
     ) -> None:
         losses = {split: one["loss"].tolist() for split, one in gathered.items()}
         sink.text("losses.json", json.dumps(losses))
+
+
+@recipe("gang-reduced")
+class Reduced(Tiny):
+    """Leaves which collectives each evaluation takes."""
+
+    def begin_stage(self, stage: Stage, data: Data) -> None:
+        self.calls: list[str] = []
+        for name in ("reduce", "gather_object", "all_gather_object"):
+            setattr(dist, name, partial(self._count, name, getattr(dist, name)))
+
+    def _count(self, name: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():  # Not the checkpoint's.
+            self.calls.append(name)
+        return call(*given, **named)
+
+    def evaluate_batch(self, modules: Modules, batch: Batch) -> Mapping[str, Any]:
+        self.calls.clear()
+        return super().evaluate_batch(modules, batch)
+
+    def report(
+        self, split: str, gathered: Gathered, metrics: Mapping[str, float], sink: Sink
+    ) -> None:
+        sink.text(f"calls-{self.position.epoch}.json", json.dumps(self.calls))
 
 
 @recipe("gang-noting")

@@ -159,6 +159,16 @@ def test_gang_evaluates_sample_by_sample_what_one_rank_does(tmp_path: Path, node
         assert losses == pytest.approx(alone[split], rel=1e-4), split
 
 
+def test_evaluation_takes_one_reduction_once_ranks_have_compared_notes(tmp_path: Path) -> None:
+    options = ["training.epochs=2", "training.batch_size=16", "training.evaluation_batch_size=16"]
+    common = {"recipe": "gang-reduced", "module": RECIPES, "overrides": options}
+    codes, log = run_gangs(tmp_path, [common | {"place": "a", "nodes": 2}])
+    assert codes == [[0, 0]], log
+    storage = storage_of(tiny_rank(tmp_path / "a"))
+    calls = [json.loads(storage.read(f"calls-{epoch}.json")) for epoch in range(2)]
+    assert calls == [["all_gather_object", "reduce"], ["reduce"]]
+
+
 def test_gang_that_grows_and_shrinks_sees_each_sample_once_an_epoch(tmp_path: Path) -> None:
     common = {"place": "a", "recipe": "gang-noting", "module": RECIPES}
     codes, log = run_gangs(
