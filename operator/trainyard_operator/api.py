@@ -255,7 +255,7 @@ class Scheduling(ApiModel):
     priority_class_name: Annotated[str, Field(max_length=253)] | None = None
     """Priority class of the pods."""
     avoid_failed_nodes: bool = True
-    """Keep new attempts off nodes that broke two attempts of this job."""
+    """Keep new attempts off nodes that broke two attempts of this job, while there are others."""
 
 
 Anything = Annotated[

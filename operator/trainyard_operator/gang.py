@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from trainyard_operator import inplace
+from trainyard_operator import avoidance, inplace
 from trainyard_operator.deadlines import ABANDONED
 from trainyard_operator.decision import Action, Create, DeletePod
 from trainyard_operator.desired import build_pod, build_service, node_name
@@ -19,8 +19,9 @@ def create_missing(scene: Scene) -> tuple[Action, ...]:
     if scene.strays or not missing:
         return ()
     job, attempt = scene.job, scene.status.attempt
-    pods = (Create(build_pod(job, attempt, index, scene.defaults)) for index in missing)
-    return (Create(build_service(job)), *pods)
+    pods = (build_pod(job, attempt, index, scene.defaults) for index in missing)
+    distant = (Create(avoidance.build_distant(pod, scene)) for pod in pods)
+    return (Create(build_service(job)), *distant)
 
 
 def missing_nodes(scene: Scene) -> list[int]:

@@ -6,13 +6,12 @@ launcher whose ranks failed waits a while for an order, and then ends as they di
 
 from datetime import datetime, timedelta
 
-from trainyard_operator import story
+from trainyard_operator import avoidance, headway, story
 from trainyard_operator.contract import MASTER_PORT, STANDBY_SECONDS, USER_CAUSES, Cause, Order
 from trainyard_operator.decision import OrderAttempt
 from trainyard_operator.desired import node_name
 from trainyard_operator.observed import PodRecord, parse_time
 from trainyard_operator.scene import Scene
-from trainyard_operator.status import JobStatus
 
 PATIENCE = timedelta(seconds=STANDBY_SECONDS / 3)
 """How long launchers may take to agree to an order, before the gang gets new pods."""
@@ -27,22 +26,16 @@ _CAUSES = USER_CAUSES | {Cause.PEER_LOST}
 def is_possible(scene: Scene, cause: Cause) -> bool:
     """Whether the attempt that failed may be followed by one in the same pods.
 
-    Not twice for nothing: an attempt that began in place and trained no step, or that lost a peer
-    as the one before it did, is followed by new pods.
+    Not twice for nothing: an attempt that began in place and took no new step, or that lost a peer
+    as the one before it did, is followed by new pods. So is one on a node that is to be avoided.
     """
     if scene.job.spec.recipe is None or cause not in _CAUSES or not _is_whole(scene):
         return False
+    if avoidance.must_move(scene):
+        return False
     if cause not in USER_CAUSES and story.restarts_in_a_row(scene.status, cause):
         return False
-    return not scene.is_in_place or has_trained(scene.status)
-
-
-def has_trained(status: JobStatus) -> bool:
-    """Whether the newest attempt is known to have gone beyond the step that it began from."""
-    progress = status.progress
-    if progress is None or progress.attempt != status.attempt or progress.step is None:
-        return False
-    return progress.step > (progress.resumed_step or 0)
+    return not scene.is_in_place or headway.has_moved(scene.status)
 
 
 def orders(scene: Scene) -> tuple[OrderAttempt, ...]:

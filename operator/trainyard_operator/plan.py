@@ -16,7 +16,7 @@ and the pods alone: a pass that was cut off in between is made good by the next 
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from trainyard_operator import deadlines, gang, inplace, story, verdict
+from trainyard_operator import avoidance, deadlines, gang, headway, inplace, story, verdict
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import (
     FATAL_CAUSES,
@@ -39,7 +39,7 @@ from trainyard_operator.progress import (
     with_report,
 )
 from trainyard_operator.scene import Scene
-from trainyard_operator.status import FINISHED, FailureStatus, JobStatus, Location, Phase
+from trainyard_operator.status import FINISHED, FailureStatus, Headway, JobStatus, Location, Phase
 from trainyard_operator.story import Line, Told
 
 MENDABLE = frozenset({Cause.CONFIGURATION, Cause.IMAGE_PULL, Cause.STARTUP_DEADLINE})
@@ -188,40 +188,60 @@ def _keep_starting(scene: Scene) -> Decision:
     deadline = deadlines.startup_deadline(scene, problem)
     if deadline and scene.now >= deadline:
         return _fail(scene, story.startup_failure(scene.job, scene.status.attempt, problem))
+    gives_way = avoidance.gives_way_at(scene, problem)
+    if problem and gives_way and scene.now >= gives_way:
+        return _stop_insisting(scene, problem)
     told = story.waiting(scene.job, problem) if problem else None
     retry = scene.now + RETRY if error else None
     return _decide(
         scene.update(phase="Starting"),
         told,
         gang.create_missing(scene) + gang.tend(scene),
-        earliest(forced_at(scene.observed.pods, scene.now), deadline, retry),
+        earliest(forced_at(scene.observed.pods, scene.now), deadline, retry, gives_way),
     )
+
+
+def _stop_insisting(scene: Scene, problem: verdict.Problem) -> Decision:
+    """No place is free but on nodes that broke attempts: better there than nowhere."""
+    told = Told(Line.LAST_RESORT, avoidance.given_up(scene, problem))
+    return _make_way(scene.update(avoidance="Preferred"), told, timedelta(0))
 
 
 def _end_attempt(scene: Scene, failure: FailureStatus) -> Decision:
     """One pod failed, so the gang does: another attempt, or the end of the job."""
-    policy, restarts = scene.job.spec.run_policy, scene.status.restarts
     cause = Cause(failure.cause)
-    if cause in FATAL_CAUSES:
-        return _fail(scene, failure)
-    if cause in USER_CAUSES and restarts.user >= policy.max_restarts:
-        return _fail(scene, failure, story.last_sentence(failure, policy.max_restarts))
-    counted = restarts.model_copy(
-        update={"user": restarts.user + 1}
-        if cause in USER_CAUSES
-        else {"infrastructure": restarts.infrastructure + 1}
-    )
+    if why := _why_no_more(scene, failure, cause):
+        return _fail(scene, failure, why)
+    before, restarts = scene.status, scene.status.restarts
+    kind = "user" if cause in USER_CAUSES else "infrastructure"
+    restarts = restarts.model_copy(update={kind: getattr(restarts, kind) + 1})
+    scene = scene.update(node_faults=avoidance.with_fault(before, failure))
     in_place = inplace.is_possible(scene, cause)
+    most = scene.job.spec.run_policy.max_restarts
+    sentence = story.restart_sentence(failure, restarts, most, in_place=in_place)
     told = Told(
         Line.RESTARTED,
-        story.restart_sentence(failure, counted, policy.max_restarts, in_place=in_place),
+        sentence + avoidance.news(before, scene),
         reason=cause,
-        lost_steps=lost_steps(scene.status),
+        lost_steps=lost_steps(before),
         attempt=failure.attempt,
     )
     pause = deadlines.backoff(scene, cause)
-    scene = scene.update(phase="Restarting", failure=failure, restarts=counted)
+    known = headway.after_restart(scene, cause)
+    scene = scene.update(phase="Restarting", failure=failure, restarts=restarts, headway=known)
     return _begin_in_place(scene, told) if in_place else _make_way(scene, told, pause)
+
+
+def _why_no_more(scene: Scene, failure: FailureStatus, cause: Cause) -> str:
+    """Why no attempt follows the one that failed; empty if one does."""
+    if cause in FATAL_CAUSES:
+        return failure.message
+    most = scene.job.spec.run_policy.max_restarts
+    if cause in USER_CAUSES and scene.status.restarts.user >= most:
+        return story.last_sentence(failure, most)
+    if headway.is_spent(scene, cause):
+        return story.idle_sentence(failure, scene.status.headway or Headway())
+    return ""
 
 
 def _make_way(scene: Scene, told: Told, pause: timedelta) -> Decision:

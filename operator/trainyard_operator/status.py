@@ -11,6 +11,8 @@ from trainyard_operator.contract import now_text
 Phase = Literal["Pending", "Suspended", "Starting", "Running", "Restarting", "Succeeded", "Failed"]
 FINISHED: frozenset[Phase] = frozenset({"Succeeded", "Failed"})
 HISTORY_LENGTH = 50
+NODE_FAULTS = 32
+"""Of so many nodes it is remembered how many attempts they broke."""
 STORAGE_DEGRADED = "StorageDegraded"
 """Type of the condition that says whether checkpoints can be saved; absent if they always could."""
 
@@ -48,6 +50,28 @@ class Restarts(StatusModel):
     """After the program's own failures; bounded by maxRestarts."""
     infrastructure: int = 0
     """After faults of nodes, network or storage, and after edits of the spec."""
+
+
+class Headway(StatusModel):
+    """How far the job had come when an attempt last ended, and since when it stands still."""
+
+    step: int = 0
+    """Highest step that an attempt reported."""
+    saved_step: int = 0
+    """Highest step that a checkpoint holds."""
+    idle_restarts: int = 0
+    """Restarts since there was last a new step; after three in vain the job ends."""
+
+
+class NodeFault(StatusModel):
+    """A node on which attempts of this job failed."""
+
+    node: Annotated[str, Field(max_length=253)]
+    """Its name."""
+    attempts: int
+    """How many attempts it broke; from two on it is avoided."""
+    last_attempt: int
+    """The newest of them."""
 
 
 class NodeCounts(StatusModel):
@@ -227,6 +251,13 @@ class JobStatus(StatusModel):
     """When the next attempt may begin."""
     restarts: Restarts = Restarts()
     """Attempts that were followed by another one."""
+    headway: Headway | None = None
+    """How far the job has come, and how many restarts brought nothing."""
+    node_faults: Annotated[list[NodeFault], Field(max_length=NODE_FAULTS)] = []
+    """Nodes that broke attempts, the newest last."""
+    avoidance: Literal["Required", "Preferred"] | None = None
+    """How pods keep off nodes that broke two attempts. Preferred once they found no place
+    otherwise; unset means Required."""
     start_time: Time | None = None
     """When the first attempt began."""
     completion_time: Time | None = None

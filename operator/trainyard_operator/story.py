@@ -15,6 +15,7 @@ from trainyard_operator.status import (
     STORAGE_DEGRADED,
     Condition,
     FailureStatus,
+    Headway,
     HistoryEntry,
     JobStatus,
     Restarts,
@@ -37,6 +38,7 @@ class Line(Enum):
     RUNNING = ("Normal", "Running")
     RESTARTED = ("Warning", "Restarted")
     REPLACED = ("Warning", "Replaced")
+    LAST_RESORT = ("Warning", "LastResort")
     STORAGE_DEGRADED = ("Warning", STORAGE_DEGRADED)
     STORAGE_RECOVERED = ("Normal", "StorageRecovered")
     WARNED = ("Warning", "TrainerWarning")
@@ -57,7 +59,14 @@ class Line(Enum):
 
 
 _ABOUT_RUNNING = frozenset(
-    {Line.STARTING, Line.WAITING, Line.RUNNING, Line.RESTARTED, Line.REPLACED}
+    {
+        Line.STARTING,
+        Line.WAITING,
+        Line.RUNNING,
+        Line.RESTARTED,
+        Line.REPLACED,
+        Line.LAST_RESORT,
+    }
 )
 
 
@@ -171,6 +180,14 @@ def edited(job: TrainingJob, status: JobStatus) -> Told:
 def last_sentence(failure: FailureStatus, max_restarts: int) -> str:
     """Who failed when no restart was left."""
     return f"{failure.message} No restart left of {max_restarts} (runPolicy.maxRestarts)."
+
+
+def idle_sentence(failure: FailureStatus, headway: Headway) -> str:
+    """Who failed when restarts had long brought nothing new."""
+    return (
+        f"{failure.message} {headway.idle_restarts} restarts in a row brought no step beyond "
+        f"{headway.step}; mend the cause, then create the job anew."
+    )
 
 
 def restarts_in_a_row(status: JobStatus, cause: Cause) -> int:

@@ -1,0 +1,57 @@
+"""Whether a job gets anywhere: restarts that bring no new step must not go on for ever.
+
+A step is new if no attempt before took it, or if a checkpoint holds it that none held before. What
+never reports a step, a plain program, cannot be judged by steps: maxRestarts alone bounds it.
+"""
+
+from trainyard_operator.contract import USER_CAUSES, Cause
+from trainyard_operator.scene import Scene
+from trainyard_operator.status import Headway, JobStatus
+
+PATIENCE = 3
+"""Restarts in a row without a new step before the job ends."""
+
+_COUNTED = USER_CAUSES | {Cause.PEER_LOST}
+"""Other causes are somebody else's doing, which may end by itself: storage that is away, nodes
+that are lost, pods that are evicted, preempted or deleted."""
+
+
+def has_moved(status: JobStatus) -> bool:
+    """Whether the newest attempt took a step, or saved one, that is new."""
+    known, progress = status.headway or Headway(), status.progress
+    if _saved(status) > known.saved_step:
+        return True
+    if progress is None or progress.attempt != status.attempt or progress.step is None:
+        return False
+    return progress.step > max(known.step, progress.resumed_step or 0)
+
+
+def is_spent(scene: Scene, cause: Cause) -> bool:
+    """Whether the newest attempt, which ended by this cause, had better be the last."""
+    if cause not in _COUNTED or not _is_judged(scene) or has_moved(scene.status):
+        return False
+    return scene.status.headway is not None and scene.status.headway.idle_restarts >= PATIENCE
+
+
+def after_restart(scene: Scene, cause: Cause) -> Headway | None:
+    """The headway once the newest attempt, which ended by this cause, is followed by another."""
+    status, known = scene.status, scene.status.headway or Headway()
+    if not _is_judged(scene):
+        return status.headway
+    since = 0 if has_moved(status) else known.idle_restarts
+    step = status.progress.step if status.progress else None
+    return Headway(
+        step=max(known.step, step or 0),
+        saved_step=max(known.saved_step, _saved(status)),
+        idle_restarts=since + (cause in _COUNTED),
+    )
+
+
+def _is_judged(scene: Scene) -> bool:
+    progress = scene.status.progress
+    reports = progress is not None and progress.step is not None
+    return scene.job.spec.recipe is not None or reports
+
+
+def _saved(status: JobStatus) -> int:
+    return status.checkpoints.latest.step if status.checkpoints.latest else 0
