@@ -92,8 +92,10 @@ MASTER_PORT = 23456
 """Rendezvous port of torch.distributed, PyTorchJob's default."""
 PROGRESS_PATH = "/progress"
 STANDBY_PATH = "/standby"
-"""GET: a Standby as JSON, or 204 while ranks run. `?wait=<seconds>` answers later, but at once when
-the launcher begins to stand by."""
+"""GET with the headers of `bearer`: a Standby as JSON, 204 while ranks run, or 403 for a wrong
+token. `?wait=<seconds>` answers later, but at once when the launcher begins to stand by."""
+STANDBY_WAIT_SECONDS = 20
+"""The longest `wait`; a connection without traffic is cut by many networks."""
 ORDER_PATH = "/order"
 """POST: an Order as JSON. 202: taken; 403: the wrong token; 409: not the attempt that is next."""
 STANDBY_SECONDS = 30
@@ -149,6 +151,11 @@ USER_CAUSES = frozenset({Cause.USER_EXIT, Cause.OUT_OF_MEMORY, Cause.STALLED})
 
 FATAL_CAUSES = frozenset({Cause.CONFIGURATION, Cause.STARTUP_DEADLINE, Cause.DEADLINE})
 """These end the job at once."""
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header that shows a gang's order token."""
+    return {"Authorization": f"Bearer {token}"}
 
 
 def run_prefix(namespace: str, job: str, uid: str) -> str:

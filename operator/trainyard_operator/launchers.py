@@ -11,7 +11,14 @@ from datetime import UTC, datetime
 
 import aiohttp
 
-from trainyard_operator.contract import ORDER_PATH, PROGRESS_PORT, STANDBY_PATH, Standby
+from trainyard_operator.contract import (
+    ORDER_PATH,
+    PROGRESS_PORT,
+    STANDBY_PATH,
+    STANDBY_WAIT_SECONDS,
+    Standby,
+    bearer,
+)
 from trainyard_operator.decision import OrderAttempt
 from trainyard_operator.errors import LauncherError
 from trainyard_operator.metrics import ORDERS
@@ -19,10 +26,8 @@ from trainyard_operator.observed import PodRecord, StandingBy, standing_by
 from trainyard_operator.podhttp import UNREACHED, read_body, url_of
 from trainyard_operator.reflector import Key, Reflector
 
-WAIT_SECONDS = 20
-"""How long a launcher may keep a question; a connection without traffic is cut by many networks."""
 ANSWER_SECONDS = 5.0
-"""How much longer than that its answer may take."""
+"""How much longer than a question may be kept its answer may take."""
 ORDER_SECONDS = 2.0
 LOOK_SECONDS = 0.5
 """Between two looks at which pods there are, and two questions to one that stands by."""
@@ -116,15 +121,17 @@ class Launchers:
                 failures = 0
                 self._note(key, pod.uid, heard)
                 # One that does not wait for news must not be asked all the time.
-                pause = 0 if clock() - asked > WAIT_SECONDS / 2 else LOOK_SECONDS
+                pause = 0 if clock() - asked > STANDBY_WAIT_SECONDS / 2 else LOOK_SECONDS
             await asyncio.sleep(pause)
 
     async def _ask(self, pod: PodRecord) -> StandingBy | None:
         """Raises ValueError where the answer is none."""
-        url = url_of(pod.ip or "", self.port, f"{STANDBY_PATH}?wait={WAIT_SECONDS}")
+        url = url_of(pod.ip or "", self.port, f"{STANDBY_PATH}?wait={STANDBY_WAIT_SECONDS}")
         async with (
-            asyncio.timeout(WAIT_SECONDS + ANSWER_SECONDS),
-            self._http().get(url, allow_redirects=False) as response,
+            asyncio.timeout(STANDBY_WAIT_SECONDS + ANSWER_SECONDS),
+            self._http().get(
+                url, headers=bearer(pod.order_token), allow_redirects=False
+            ) as response,
         ):
             if response.status == 204:
                 return None

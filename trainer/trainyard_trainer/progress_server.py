@@ -17,14 +17,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from trainyard_operator.contract import ORDER_PATH, PROGRESS_PATH, STANDBY_PATH, Report
+from trainyard_operator.contract import (
+    ORDER_PATH,
+    PROGRESS_PATH,
+    STANDBY_PATH,
+    STANDBY_WAIT_SECONDS,
+    Report,
+)
 from trainyard_trainer.context import RunContext, report_file
 from trainyard_trainer.standby import OrderDesk, parse_order
 
 ORDER_BYTES = 4096
 """An order is far smaller."""
-WAIT_SECONDS = 60
-"""The longest that one request may wait."""
 
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -175,8 +179,11 @@ class _Handler(BaseHTTPRequestHandler):
             seconds = float(parse_qs(query).get("wait", ["0"])[-1])
         except ValueError:
             seconds = math.nan
-        if not 0 <= seconds <= WAIT_SECONDS:
-            self._refuse(400, f"wait: expected 0 to {WAIT_SECONDS} seconds")
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not self.server.desk.knows(token):
+            self._refuse(403, "the token is not this gang's")
+        elif not 0 <= seconds <= STANDBY_WAIT_SECONDS:
+            self._refuse(400, f"wait: expected 0 to {STANDBY_WAIT_SECONDS} seconds")
         elif standby := self.server.desk.standby(seconds):
             self._answer(200, standby.to_json())
         else:

@@ -43,10 +43,15 @@ class OrderDesk:
         """Whether an order waits."""
         return self._waiting is not None
 
+    def knows(self, token: str) -> bool:
+        """Whether this is the gang's token."""
+        own = self._token
+        return own is not None and hmac.compare_digest(token.encode(), own.encode())
+
     def hand_in(self, order: Order) -> tuple[HTTPStatus, str]:
         """The answer to whoever sent it, with the reason."""
         with self._changed:
-            if not hmac.compare_digest(order.token.encode(), (self._token or "").encode()):
+            if not self.knows(order.token):
                 return HTTPStatus.FORBIDDEN, "the token is not this gang's"
             if not self._is_open:
                 return HTTPStatus.CONFLICT, "this launcher is about to end"

@@ -4,11 +4,17 @@ import contextlib
 import http.client
 from datetime import datetime
 
-from trainyard_operator.contract import ORDER_PATH, STANDBY_PATH, Order, Standby
+from trainyard_operator.contract import (
+    ORDER_PATH,
+    STANDBY_PATH,
+    STANDBY_WAIT_SECONDS,
+    Order,
+    Standby,
+    bearer,
+)
 from trainyard_operator.observed import StandingBy, standing_by
 
 HOST = "127.0.0.1"
-WAIT_SECONDS = 30
 ANSWER_SECONDS = 2.0
 _UNREACHED = (OSError, ValueError, http.client.HTTPException)
 
@@ -17,8 +23,9 @@ class LauncherLine:
     """A question that is always open, without a thread: where `ask` is true, `fileno` becomes
     readable as soon as the launcher stands by."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, port: int, token: str) -> None:
+        """token: of the gang; without the right one nothing is told."""
+        self._port, self._token = port, token
         self._question: http.client.HTTPConnection | None = None
 
     def fileno(self) -> int:
@@ -30,7 +37,11 @@ class LauncherLine:
         if self._question is None:
             connection = http.client.HTTPConnection(HOST, self._port, timeout=ANSWER_SECONDS)
             try:
-                connection.request("GET", f"{STANDBY_PATH}?wait={WAIT_SECONDS}")
+                connection.request(
+                    "GET",
+                    f"{STANDBY_PATH}?wait={STANDBY_WAIT_SECONDS}",
+                    headers=bearer(self._token),
+                )
             except _UNREACHED:
                 connection.close()
                 return False

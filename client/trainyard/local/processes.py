@@ -199,7 +199,7 @@ def start_process(manifest: dict[str, Any], launch: Launch, now: datetime) -> Pr
         created=now,
         directory=launch.directory,
         termination_log=launch.termination_log,
-        line=LauncherLine(launch.progress_port),
+        line=LauncherLine(launch.progress_port, order_token(manifest["spec"])),
     )
     pod._oom_kills = oom_kills()
     try:

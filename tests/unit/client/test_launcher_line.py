@@ -33,7 +33,7 @@ def desk() -> OrderDesk:
 @pytest.fixture
 def line(tmp_path: Path, desk: OrderDesk) -> Iterator[LauncherLine]:
     server = ProgressServer(make_run(tmp_path), 0, desk)
-    line = LauncherLine(server.address[1])
+    line = LauncherLine(server.address[1], TOKEN)
     yield line
     line.close()
     server.close()
@@ -66,7 +66,7 @@ def test_order_is_taken_and_may_be_given_again(line: LauncherLine, desk: OrderDe
 def test_launcher_that_does_not_serve_is_no_error() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        line = LauncherLine(unused.getsockname()[1])
+        line = LauncherLine(unused.getsockname()[1], TOKEN)
         assert not line.ask()
         assert line.hear(NOW) is None
         assert not line.order(ORDER)
@@ -74,7 +74,7 @@ def test_launcher_that_does_not_serve_is_no_error() -> None:
 
 def test_launcher_that_is_gone_says_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        line = LauncherLine(server.getsockname()[1])
+        line = LauncherLine(server.getsockname()[1], TOKEN)
         assert line.ask()
         server.accept()[0].close()
         assert select.select([line], [], [], 5)[0] == [line]

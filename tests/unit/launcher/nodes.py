@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard_operator.contract import ORDER_PATH, STANDBY_PATH, Env, Order, Standby
+from trainyard_operator.contract import (
+    ORDER_PATH,
+    STANDBY_PATH,
+    STANDBY_WAIT_SECONDS,
+    Env,
+    Order,
+    Standby,
+    bearer,
+)
 from trainyard_trainer.context import RunContext
 
 Launch = Callable[[str, dict[str, str]], "subprocess.Popen[str]"]
@@ -56,6 +64,7 @@ class Planner:
     """What a planner does to one launcher over HTTP."""
 
     port: int
+    token: str = TOKEN
 
     def environ(self, folder: Path, *, ranks: int = 2) -> dict[str, str]:
         """Of a launcher that takes this planner's orders."""
@@ -64,9 +73,9 @@ class Planner:
 
     def request(self, method: str, path: str, body: str | None = None) -> tuple[int, str]:
         """Status and body of the answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, bearer(self.token))
             response = connection.getresponse()
             return response.status, response.read().decode()
         finally:
@@ -76,14 +85,19 @@ class Planner:
         """Wait for it; the launcher may still be about to serve."""
         deadline = time.monotonic() + wait_seconds
         while True:
+            left = max(0.0, deadline - time.monotonic())
+            path = f"{STANDBY_PATH}?wait={min(left, STANDBY_WAIT_SECONDS):g}"
             try:
-                status, body = self.request("GET", f"{STANDBY_PATH}?wait={wait_seconds:g}")
+                status, body = self.request("GET", path)
             except ConnectionRefusedError:
-                if time.monotonic() > deadline:
+                if not left:
                     raise
                 time.sleep(0.01)
             else:
-                return Standby.from_json(body) if status == 200 else None
+                if status == 200:
+                    return Standby.from_json(body)
+                if not left:
+                    return None
 
     def order(self, attempt: int, *, token: str = TOKEN, master_port: int = 23999) -> int:
         """Status of the answer."""

@@ -122,10 +122,25 @@ def test_standby_comes_to_who_waits_for_it(server: ProgressServer, desk: OrderDe
     assert (status, Standby.from_json(body)) == (200, STANDBY)
 
 
-@pytest.mark.parametrize("wait", ["-1", "61", "nan", "soon"])
+@pytest.mark.parametrize("wait", ["-1", "21", "nan", "soon"])
 def test_time_to_wait_has_limits(server: ProgressServer, wait: str) -> None:
     status, body = get(server, f"/standby?wait={wait}")
-    assert (status, json.loads(body)) == (400, {"error": "wait: expected 0 to 60 seconds"})
+    assert (status, json.loads(body)) == (400, {"error": "wait: expected 0 to 20 seconds"})
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "ü"])
+def test_standby_is_told_only_to_who_has_the_token(
+    server: ProgressServer, desk: OrderDesk, token: str
+) -> None:
+    desk.stand_by(STANDBY)
+    status, body = Planner(server.address[1], token).request("GET", "/standby")
+    assert (status, json.loads(body)) == (403, {"error": "the token is not this gang's"})
+
+
+def test_launcher_without_a_token_tells_nobody(run: RunContext) -> None:
+    closed = ProgressServer(run, 0, OrderDesk(2, None, wake=lambda: None))
+    assert Planner(closed.address[1], "").request("GET", "/standby")[0] == 403
+    closed.close()
 
 
 def test_node_that_is_not_the_first_has_no_progress(run: RunContext, desk: OrderDesk) -> None:

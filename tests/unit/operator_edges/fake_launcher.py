@@ -36,6 +36,8 @@ class FakeLauncher:
 
     async def on_standby(self, request: web.Request) -> web.Response:
         self.asked += 1
+        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return web.Response(status=403)
         await self._answer_perhaps()
         if self.standby is None and not self.body:
             try:
