@@ -4,6 +4,10 @@ from trainyard_operator.contract import TENSORBOARD_PREFIX
 
 ATTEMPTS_PREFIX = "attempts"
 METRICS_PREFIX = "metrics"
+PICTURES_PREFIX = "pictures"
+REPORTS_PREFIX = "reports"
+PAGE_FILE = "report.html"
+"""What a person opens first once the run has ended: configuration, metrics, curves, pictures."""
 
 
 def event_file(attempt: int, sequence: int) -> str:
@@ -31,3 +35,8 @@ def stall_file(attempt: int, rank: int) -> str:
 def metrics_piece(attempt: int, first: int, last: int) -> str:
     """Rows of an attempt's flushes `first` to `last`."""
     return f"{METRICS_PREFIX}/a{attempt}/{first:06d}-{last:06d}.csv"
+
+
+def picture_file(name: str) -> str:
+    """A picture of an evaluation; name: such as `val/roc`."""
+    return f"{PICTURES_PREFIX}/{name}.png"

@@ -249,6 +249,8 @@ class Engine:
         if isinstance(self._tracker, Tracker):
             self._tracker.step = self._position.step
             self._recipe.report("validation", gathered, metrics, self._tracker)
+            shown = self._recipe.pictures("validation", gathered, metrics)
+            self._tracker.show_pictures("val", shown)
         return prefixed("val", metrics)
 
     def _between(self) -> bool:
@@ -326,6 +328,10 @@ class Engine:
             finals[split], metrics = found
             log.info(metric_line(PREFIXES[split], metrics))
             outcome.metrics |= prefixed(PREFIXES[split], metrics)
+            if isinstance(self._tracker, Tracker):
+                self._tracker.step = self._position.step
+                shown = self._recipe.pictures(split, finals[split], metrics)
+                self._tracker.show_pictures(f"{PREFIXES[split]}_best", shown)
         self._state.clock.stop()
         outcome.seconds = self._state.clock.seconds
         self._progress.note(outcome.metrics)

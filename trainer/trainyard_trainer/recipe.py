@@ -2,8 +2,8 @@
 
 The engine calls, in this order: `build_modules`, `stages`; then for every stage `build_data`,
 `begin_stage`, `build_optimizers`, and `losses` for every (micro-)batch; at evaluations
-`evaluate_batch`, `compute_metrics` and `report`. It owns devices, ranks, precision, accumulation,
-clipping, schedules, EMA, early stopping, checkpoints and all files.
+`evaluate_batch`, `compute_metrics`, `report` and `pictures`. It owns devices, ranks, precision,
+accumulation, clipping, schedules, EMA, early stopping, checkpoints and all files.
 """
 
 import math
@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from trainyard_trainer.config import RecipeConfig
 from trainyard_trainer.optimizers import build_optimizer
+from trainyard_trainer.pictures import Picture
 from trainyard_trainer.schedule import Schedule, build_schedule
 
 ConfigT = TypeVar("ConfigT", bound=RecipeConfig)
@@ -178,6 +179,9 @@ class Sink(Protocol):
     def image(self, tag: str, image: Any) -> None:
         """A picture in TensorBoard: uint8 or float in 0..1, (H, W) or (H, W, 3)."""
 
+    def picture(self, name: str, picture: Picture) -> None:
+        """In TensorBoard, in storage as `pictures/<name>.png`, and in the run's report."""
+
     def scalars(self, values: Mapping[str, float]) -> None:
         """Curves in TensorBoard."""
 
@@ -263,6 +267,20 @@ class Recipe(ABC, Generic[ConfigT]):
             )
             for name in optimizers
         }
+
+    def pictures(
+        self, split: str, gathered: Gathered, metrics: Mapping[str, float]
+    ) -> Mapping[str, Picture]:
+        """Hook after every evaluation and for each final split, on rank 0: figures by name.
+
+        They are drawn later, beside training: leave what they hold as it is.
+        """
+        return {}
+
+    def notes(self) -> Mapping[str, str]:
+        """Hook at the end, on rank 0: what the report tells beside the metrics, by what it is
+        about, such as how many unreadable files were skipped."""
+        return {}
 
     def report(
         self, split: str, gathered: Gathered, metrics: Mapping[str, float], sink: Sink

@@ -26,6 +26,7 @@ from trainyard_trainer.outbox import Piece
 from trainyard_trainer.progress import ProgressReport
 from trainyard_trainer.recipe import Recipe
 from trainyard_trainer.storage import Storage
+from trainyard_trainer.synthetic import read_mark
 
 LOOK_UP_SECONDS = 30.0
 """How long result.json waits for git and for the data set to be counted, if they take so long."""
@@ -96,6 +97,7 @@ class RunRecord:
             "step": outcome.step,
             "best_step": outcome.best_step,
             "metrics": dict(sorted(outcome.metrics.items())),
+            "notes": dict(self._recipe.notes()),
             "splits": self._splits(outcome),
             "checkpoints": {"latest": report.latest, "best": report.best, "kept": report.kept},
             "world_size": run.world_size,
@@ -160,5 +162,7 @@ class RunRecord:
         }
         folder = self._recipe.site.data_path
         found = provenance.fingerprint(folder) if folder else {}
+        if folder and (mark := read_mark(folder)):
+            found["synthetic"] = mark
         uri = self._run.request.dataset_uri
         self._found["data"] = {"uri": uri, "path": str(folder) if folder else None, **found}

@@ -1,9 +1,10 @@
 """Find recipes by name.
 
 A recipe is a package with two modules: `config.py`, free of torch, holding the class `Config`; and
-`recipe.py`, holding a Recipe under `@recipe("its-name")`. Ours are the folders of
-`trainyard_trainer/recipes`, dashes written as underscores; others come from installed packages,
-through the entry point group `trainyard.recipes` (name to package).
+`recipe.py`, holding a Recipe under `@recipe("its-name")`. It may have `synth.py`, whose
+`main([directory, "--seed", ...])` writes stand-in data in the layout of the real one. Ours are the
+folders of `trainyard_trainer/recipes`, dashes written as underscores; others come from installed
+packages, through the entry point group `trainyard.recipes` (name to package).
 """
 
 import importlib
@@ -48,14 +49,14 @@ def config_class(name: str) -> type[RecipeConfig]:
     """What a recipe can be told; imports no torch. Raises ConfigurationError if it is unknown."""
     if name in _registered:
         return _registered[name].config_class
-    found: type[RecipeConfig] = importlib.import_module(f"{_package(name)}.config").Config
+    found: type[RecipeConfig] = importlib.import_module(f"{recipe_package(name)}.config").Config
     return found
 
 
 def load_recipe(name: str) -> "type[Recipe[Any]]":
     """The recipe's class. Raises ConfigurationError if it is unknown."""
     if name not in _registered:
-        package = _package(name)
+        package = recipe_package(name)
         importlib.import_module(f"{package}.recipe")
         if name not in _registered:
             raise ConfigurationError(
@@ -65,7 +66,8 @@ def load_recipe(name: str) -> "type[Recipe[Any]]":
     return _registered[name]
 
 
-def _package(name: str) -> str:
+def recipe_package(name: str) -> str:
+    """Where a recipe's modules lie. Raises ConfigurationError if it is unknown."""
     packages = _packages()
     if name not in packages:
         known = sorted({*packages, *_registered})

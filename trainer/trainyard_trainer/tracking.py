@@ -14,11 +14,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from trainyard_operator.layout import event_file
+from trainyard_operator.layout import event_file, picture_file
 from trainyard_trainer.errors import TrainyardError
-from trainyard_trainer.events import EventSegment, Histogram
+from trainyard_trainer.events import EventSegment, Histogram, encode_png
 from trainyard_trainer.metrics_table import MetricsTable, Rows, read_metrics
 from trainyard_trainer.outbox import Outbox, Piece
+from trainyard_trainer.pictures import Picture
 from trainyard_trainer.storage import Storage
 
 SOONEST_SECONDS = 5.0
@@ -45,7 +46,7 @@ class _Shown(NamedTuple):
 
     at: float
     step: int
-    kind: Literal["scalars", "image", "histogram", "text"]
+    kind: Literal["scalars", "image", "histogram", "text", "picture"]
     tag: str
     content: Any
 
@@ -76,6 +77,8 @@ class Tracker:
         self._thread = threading.Thread(target=self._flush_often, name="tracking", daemon=True)
         self.step = 0
         """Where pictures and the like are shown; `add` moves it."""
+        self.gallery: dict[str, bytes] = {}
+        """The newest picture of each name as PNG, once it is drawn."""
         self.before_flush: Callable[[], Piece | None] = lambda: None
         """Gives one more object for each flush."""
 
@@ -122,6 +125,15 @@ class Tracker:
     def note(self, tag: str, markdown: str) -> None:
         """A text on TensorBoard's page alone."""
         self._show("text", tag, markdown)
+
+    def picture(self, name: str, picture: Picture) -> None:
+        """recipe.Sink."""
+        self._show("picture", name, picture)
+
+    def show_pictures(self, folder: str, pictures: Mapping[str, Picture]) -> None:
+        """All of an evaluation's. folder: such as `val`."""
+        for name, picture in pictures.items():
+            self.picture(f"{folder}/{name}", picture)
 
     def text(self, name: str, text: str) -> None:
         """recipe.Sink."""
@@ -180,6 +192,17 @@ class Tracker:
             log.warning("%d objects of curves and reports were given up.", self._outbox.lost)
             self._outbox.lost = 0
 
+    def _draw(self, entry: _Shown) -> _Shown:
+        """A picture as an image. Raises ValueError: what draws it is not ours."""
+        try:
+            pixels = entry.content.render()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"picture '{entry.tag}' cannot be drawn ({reason})") from error
+        self.gallery[entry.tag] = data = encode_png(pixels)
+        self.file(picture_file(entry.tag), data)
+        return entry._replace(kind="image", content=pixels)
+
     def _take_over(self) -> None:
         """Nothing is written before it is known what earlier attempts wrote."""
         if self._has_begun:
@@ -207,6 +230,8 @@ class Tracker:
             try:
                 if isinstance(entry, _Row):
                     self._table.add(*entry)
+                elif entry.kind == "picture":
+                    entry = self._draw(entry)
                 if self._tensorboard:
                     _write(entry, segment)
             except (TypeError, ValueError, struct.error) as error:

@@ -4,6 +4,7 @@ What a rank raises becomes its exit code in `rank_process`; here errors get thei
 """
 
 import contextlib
+import json
 import os
 import platform
 import random
@@ -19,7 +20,7 @@ import torch
 import yaml
 
 from trainyard_operator.contract import RESULT_FILE
-from trainyard_operator.layout import stall_file
+from trainyard_operator.layout import PAGE_FILE, stall_file
 from trainyard_trainer.cgroup import processors
 from trainyard_trainer.checkpoint import Best, Checkpointer, Identity, NodeMemory, Retention
 from trainyard_trainer.config import (
@@ -37,6 +38,7 @@ from trainyard_trainer.engine import Engine
 from trainyard_trainer.errors import Stopped
 from trainyard_trainer.gpu_memory import explain_exhaustion
 from trainyard_trainer.initial import initial_weights
+from trainyard_trainer.metrics_table import Rows, read_metrics
 from trainyard_trainer.policy import CheckpointPolicy
 from trainyard_trainer.profiler import Profiler
 from trainyard_trainer.progress import ProgressReport
@@ -44,6 +46,7 @@ from trainyard_trainer.provenance import device_name
 from trainyard_trainer.recipe import Recipe, Site
 from trainyard_trainer.record import RunRecord
 from trainyard_trainer.registry import load_recipe
+from trainyard_trainer.report_page import build_page
 from trainyard_trainer.sampler import mix
 from trainyard_trainer.services import Services
 from trainyard_trainer.storage import Storage
@@ -177,10 +180,21 @@ class RankRun:
         self._record.end("done")
         if self._world.is_first:
             self._tracker.close()
-            self._storage.write(RESULT_FILE, self._record.result(outcome))
+            result = self._record.result(outcome)
+            self._store_page(result)
+            self._storage.write(RESULT_FILE, result)
             success("Finished at step %d: %s", outcome.step, self._storage.uri_of(RESULT_FILE))
         self._leave()
         say_on_every_rank("Rank %d is done at step %d", world.rank, outcome.step)
+
+    def _store_page(self, result: bytes) -> None:
+        """The report for people; a run that lacks it has ended well all the same."""
+        try:
+            rows = read_metrics(self._storage) or Rows()
+            page = build_page(json.loads(result), rows, getattr(self._tracker, "gallery", {}))
+            self._storage.write(PAGE_FILE, page.encode())
+        except Exception as error:
+            log.warning("There is no %s: %s: %s", PAGE_FILE, type(error).__name__, error)
 
     def _leave(self) -> None:
         """With the others, in good order; without the last barrier gloo may abort."""

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 @click.option("-d", "--directory", type=click.Path(path_type=Path), help="Default: the job's name.")
 @click.option(
     "--what",
-    type=click.Choice(["weights", "all", "logs", "metrics"]),
+    type=click.Choice(["weights", "all", "logs", "metrics", "report"]),
     default="weights",
     show_default=True,
-    help="all: also optimizers and the like, to go on training.",
+    help="all: also optimizers and the like, to go on training. report: report.html, and the "
+    "pictures and reports of evaluations.",
 )
 @storage_options()
 @click.pass_obj
@@ -46,6 +47,8 @@ def command(
         path = fetch_logs(run, target)
     elif what == "metrics":
         path = fetch_metrics(run, target)
+    elif what == "report":
+        path = fetch_report(run, target)
     else:
         meter = Meter(settings)
         try:
@@ -130,3 +133,22 @@ def fetch_metrics(run: "StoredRun", directory: Path) -> Path:
     if run.storage.exists(RESULT_FILE):
         (directory / RESULT_FILE).write_bytes(run.storage.read(RESULT_FILE))
     return directory / METRICS_FILE
+
+
+def fetch_report(run: "StoredRun", directory: Path) -> Path:
+    """report.html, which is there once the run has ended well; pictures and reports at any time."""
+    from trainyard_operator.layout import PAGE_FILE, PICTURES_PREFIX, REPORTS_PREFIX
+
+    keys = [
+        entry.key
+        for prefix in (PICTURES_PREFIX, REPORTS_PREFIX)
+        for entry in run.storage.list(f"{prefix}/")
+    ]
+    has_page = run.storage.exists(PAGE_FILE)
+    for key in [*keys, PAGE_FILE] if has_page else keys:
+        path = directory / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(run.storage.read(key))
+    if not keys and not has_page:
+        raise NotFound(f"'{run.name}' has stored no report yet", f"trainyard get {run.name}")
+    return directory / PAGE_FILE if has_page else directory

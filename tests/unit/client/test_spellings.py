@@ -34,3 +34,18 @@ def test_config_show_comments_every_key(trainyard) -> None:
     shown = trainyard("config", "show", "classification", "training.epochs=3")
     assert shown.code == 0
     assert "  # Passes over the training data.\n  epochs: 3\n" in shown.out
+
+
+def test_synth_writes_marked_data_in_the_recipes_layout(trainyard, tmp_path: Path) -> None:
+    ran = trainyard("synth", "classification", "--out", "shapes", "--seed", "3")
+    assert ran.code == 0
+    assert '"seed": 3' in Path("shapes/SYNTHETIC.json").read_text()
+    assert Path("shapes/splits/fold_0_train.txt").is_file()
+
+
+def test_synth_of_an_unknown_recipe_names_the_nearest(trainyard) -> None:
+    ran = trainyard("synth", "clasification", "--out", "x")
+    assert (ran.code, ran.err) == (
+        5,
+        "error: spec.recipe: unknown recipe 'clasification'; did you mean 'classification'?\n",
+    )

@@ -200,3 +200,14 @@ def test_metrics_are_fetched_while_the_run_still_writes_pieces(
     rows = (place / ran.out.strip()).read_text().splitlines()
     assert rows[0] == header
     assert [row.split(",")[0:4:3] for row in rows[1:]] == [["0", "2"], ["1", "2"], ["2", "2"]]
+
+
+def test_fetch_report_brings_the_page_and_the_pictures(trainyard, storage: Storage) -> None:
+    ran = trainyard("fetch", "digits", "--storage", "bucket", "--what", "report")
+    assert (ran.code, ran.err.splitlines()[0]) == (3, "error: 'digits' has stored no report yet")
+    storage.write("pictures/val/roc.png", b"png")
+    storage.write("report.html", b"<!doctype html>")
+    ran = trainyard("fetch", "digits", "--storage", "bucket", "--what", "report")
+    assert ran.out == "digits/report.html\n"
+    assert Path("digits/pictures/val/roc.png").read_bytes() == b"png"
+    assert Path("digits/report.html").read_bytes() == b"<!doctype html>"

@@ -1,5 +1,6 @@
 import csv
 import io
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 from trainyard_trainer.console import metric_line
 from trainyard_trainer.events import EventSegment, Histogram, encode_png
 from trainyard_trainer.files import FileStorage
+from trainyard_trainer.pictures import Drawing, Image
 from trainyard_trainer.storage_errors import StorageUnreachable
 from trainyard_trainer.tracking import Tracker
 
@@ -87,6 +89,36 @@ def test_picture_is_a_png() -> None:
     assert np.array_equal(
         np.asarray(image.open(io.BytesIO(encode_png(pixels[:, :, 0])))), pixels[:, :, 0]
     )
+
+
+def test_pictures_go_to_tensorboard_to_storage_and_to_the_gallery(tmp_path: Path) -> None:
+    storage = FileStorage(tmp_path / "store")
+    with tracking(storage) as tracker:
+        tracker.step = 7
+        tracker.show_pictures("val", {"ramp": Image(pixels=np.linspace(0, 1, 12).reshape(3, 4))})
+    assert stored(storage).count("pictures/val/ramp.png") == 1
+    assert tracker.gallery == {"val/ramp": storage.read("pictures/val/ramp.png")}
+    (shown,) = read_events(tmp_path / "store/tensorboard").Images("val/ramp")
+    assert (shown.step, shown.height, shown.width) == (7, 3, 4)
+
+
+def test_picture_that_cannot_be_drawn_costs_nothing_but_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("trainyard"), "propagate", True)
+
+    def fail(figure: object) -> None:
+        raise RuntimeError("no ink")
+
+    storage = FileStorage(tmp_path / "store")
+    with tracking(storage) as tracker:
+        tracker.picture("val/broken", Drawing(draw=fail))
+        tracker.add(1, 0, "train", {"loss": 1.0})
+    assert [row["loss"] for row in table(storage)] == ["1"]
+    assert caplog.messages == [
+        "What was recorded at step 0 cannot be shown: picture 'val/broken' cannot be drawn "
+        "(RuntimeError: no ink)"
+    ]
 
 
 def test_segments_are_uploaded_once_under_names_of_their_own(tmp_path: Path) -> None:

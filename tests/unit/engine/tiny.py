@@ -18,6 +18,7 @@ from trainyard_operator.contract import RunRequest
 from trainyard_trainer.config import RecipeConfig
 from trainyard_trainer.context import Rank, RunContext, StorageLocation
 from trainyard_trainer.manifest import Manifest, list_manifests
+from trainyard_trainer.pictures import Image, Picture
 from trainyard_trainer.recipe import (
     Batch,
     Data,
@@ -56,6 +57,8 @@ class Config(RecipeConfig):
     """The only rank that is told to stop; None: all are."""
     nan_at: int | None = None
     """The step whose loss is not a number."""
+    show: bool = False
+    """Whether it has pictures and notes."""
     pause: float = 0.0
     """Seconds before each step, for who has to watch."""
 
@@ -133,6 +136,14 @@ class Tiny(Recipe[Config]):
             "loss": gathered["loss"].double().mean().item(),
             "accuracy": gathered["right"].double().mean().item(),
         }
+
+    def pictures(
+        self, split: str, gathered: Gathered, metrics: Mapping[str, float]
+    ) -> Mapping[str, Picture]:
+        return {"points": Image(pixels=gathered["right"][None].float())} if self.config.show else {}
+
+    def notes(self) -> Mapping[str, str]:
+        return {"left out": "3 points"} if self.config.show else {}
 
     def finish(
         self, gathered: Mapping[str, Gathered], metrics: Mapping[str, float], sink: Sink

@@ -6,7 +6,6 @@ Scores on it show that the plumbing works, and nothing else.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,11 +17,11 @@ from trainyard_trainer.recipes.classification.splits import (
     partition_folds,
     write_index_files,
 )
+from trainyard_trainer.synthetic import write_mark
 
 VERSION = 1
 """Goes up whenever the same seed gives other pixels."""
 SHAPES = ("disc", "frame", "triangle")
-MARK_FILE = "SYNTHETIC.json"
 
 
 def write_shapes(
@@ -40,8 +39,7 @@ def write_shapes(
             paths.append(path)
     labels = [path.split("/")[0] for path in paths]
     write_index_files(directory, paths, partition_folds(labels, folds, test_share=0.15, seed=seed))
-    mark = {"generator": __name__, "version": VERSION, "seed": seed}
-    (directory / MARK_FILE).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
+    write_mark(directory, __name__, VERSION, seed)
 
 
 def draw_shape(shape: str, size: int, rng: np.random.Generator) -> Image.Image:
