@@ -29,6 +29,7 @@ from trainyard_operator.contract import (
 from trainyard_operator.deadlines import RETRY, earliest, forced_at
 from trainyard_operator.decision import Action, Decision, DeleteJob
 from trainyard_operator.desired import Defaults, run_uri, spec_hash, storage_of
+from trainyard_operator.goodput import with_goodput
 from trainyard_operator.notices import take_notice
 from trainyard_operator.observed import Observed, parse_time
 from trainyard_operator.progress import (
@@ -294,7 +295,9 @@ def _succeed(scene: Scene) -> Decision:
 
 def _fail(scene: Scene, failure: FailureStatus, message: str = "") -> Decision:
     scene = scene.update(phase="Failed", failure=failure, completion_time=now_text(scene.now))
-    return _finish(scene, Told(Line.FAILED, message or failure.message, reason=failure.cause))
+    lost = lost_steps(scene.status)
+    told = Told(Line.FAILED, message or failure.message, reason=failure.cause, lost_steps=lost)
+    return _finish(scene, told)
 
 
 def _finish(scene: Scene, told: Told) -> Decision:
@@ -338,6 +341,7 @@ def _decide(
     nodes = count_nodes(pods if scene.is_live else (), job.spec.nodes)
     scene = scene.update(observed_generation=job.metadata.generation, nodes=nodes)
     status, events = story.tell(job, scene.status, told, scene.now)
+    status = with_goodput(job, status, scene.status, scene.now, told.lost_steps if told else None)
     status, warnings = take_notice(job, status, scene.observed.report, scene.now)
     events += warnings
     display = build_display(status, story.reason_of(status), pods)

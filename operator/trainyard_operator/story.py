@@ -261,7 +261,8 @@ def _wording(job: TrainingJob, status: JobStatus, told: Told) -> str:
     nodes, ranks = job.spec.nodes, job.spec.nodes * job.spec.ranks_per_node
     gang = f"{_count(nodes, 'node')}, {_count(ranks, 'rank')}"
     latest = status.checkpoints.latest
-    origin = f" from step {latest.step}" if latest else ""
+    # What it really goes on from is for its ranks to find out: they verify checkpoints.
+    origin = f", last saved at step {latest.step}" if latest else ""
     if told.line is Line.STARTING:
         return f"Starting attempt {status.attempt}{origin}: {gang}."
     if told.line is Line.RUNNING:
