@@ -198,6 +198,10 @@ class RecipeConfig(Section):
     data: DataConfig = DataConfig()
     """What to train on."""
 
+    def checkpoint_policy(self) -> Mapping[str, Any]:
+        """What a guide's keys say of checkpoints, spelt as spec.checkpoint, which it overrules."""
+        return {}
+
 
 ConfigT = TypeVar("ConfigT", bound=RecipeConfig)
 

@@ -134,7 +134,8 @@ class RankRun:
         seed_all(mix(training.seed, 0))
         self.recipe: Recipe[Any] = recipe_class(self.config, self._site(device))
         best = self.recipe.best
-        self._policy = CheckpointPolicy.parse(run.request.checkpoint, best)
+        policy = {**run.request.checkpoint, **self.config.checkpoint_policy()}
+        self._policy = CheckpointPolicy.parse(policy, best)
         self._checkpointer = self._make_checkpointer()
         self._progress = ProgressReport(
             report_file(run.scratch) if rank.is_first else None, run.attempt, self._checkpointer

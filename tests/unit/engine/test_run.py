@@ -86,6 +86,18 @@ def test_best_is_kept_under_the_name_that_the_job_gives_it(tmp_path: Path) -> No
     assert float(best["value"]) == pytest.approx(result_of(rank)["metrics"]["val_accuracy"], 1e-5)
 
 
+def test_the_configurations_word_on_checkpoints_beats_the_jobs(tmp_path: Path) -> None:
+    saving = {"everyEpochs": 1, "keepLast": 99, "async": False}
+    steps = {}
+    for keep in (None, 1):
+        rank = tiny_rank(tmp_path / str(keep), config={"keep_last": keep}, checkpoint=saving)
+        train(rank)
+        best = result_of(rank)["best_step"]
+        steps[keep] = [m.step for m in manifests_of(rank) if m.step != best]
+    assert len(steps[None]) == 2
+    assert steps[1] in ([], [18])
+
+
 def test_report_is_complete_at_the_end(tmp_path: Path) -> None:
     rank = tiny_rank(tmp_path)
     train(rank)

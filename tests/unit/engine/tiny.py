@@ -59,8 +59,13 @@ class Config(RecipeConfig):
     """The step whose loss is not a number."""
     show: bool = False
     """Whether it has pictures and notes."""
+    keep_last: int | None = None
+    """A guide's word for spec.checkpoint.keepLast."""
     pause: float = 0.0
     """Seconds before each step, for who has to watch."""
+
+    def checkpoint_policy(self) -> dict[str, Any]:
+        return {} if self.keep_last is None else {"keepLast": self.keep_last}
 
 
 class Points:
