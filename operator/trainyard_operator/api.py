@@ -80,7 +80,7 @@ class Elastic(ApiModel):
     min_nodes: Annotated[int, Field(ge=1, le=MAX_NODES)]
     """Fewest nodes that an attempt may run with."""
     max_nodes: Annotated[int, Field(ge=1, le=MAX_NODES)]
-    """Most nodes that an attempt may run with."""
+    """Most nodes that `nodes` may ask for; no attempt has more than `nodes`."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -321,7 +321,8 @@ class JobSpec(ApiModel):
     resources: Resources = Resources()
     """Compute resources of each pod."""
     elastic: Elastic | None = None
-    """Let the number of nodes follow what the cluster has; unset means it is fixed."""
+    """Go on with fewer nodes where the cluster has no room for `nodes` of them, and with all of
+    them once it has; the batch of a recipe's step stays the same. Unset: the number is fixed."""
     template: Anything | None = None
     """Overlay of the pod template: strategic merge, containers by name (the trainer's is
     pytorch)."""

@@ -16,7 +16,16 @@ and the pods alone: a pass that was cut off in between is made good by the next 
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from trainyard_operator import avoidance, deadlines, gang, headway, inplace, story, verdict
+from trainyard_operator import (
+    avoidance,
+    deadlines,
+    elastic,
+    gang,
+    headway,
+    inplace,
+    story,
+    verdict,
+)
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import (
     FATAL_CAUSES,
@@ -29,6 +38,7 @@ from trainyard_operator.contract import (
 from trainyard_operator.deadlines import RETRY, earliest, forced_at
 from trainyard_operator.decision import Action, Decision, DeleteJob
 from trainyard_operator.desired import Defaults, run_uri, spec_hash, storage_of
+from trainyard_operator.goodput import with_goodput
 from trainyard_operator.notices import take_notice
 from trainyard_operator.observed import Observed, parse_time
 from trainyard_operator.progress import (
@@ -50,7 +60,15 @@ def plan(
     job: TrainingJob, status: JobStatus, observed: Observed, now: datetime, defaults: Defaults
 ) -> Decision:
     """The next decision. Settled: the same input gives no action and the same status."""
-    scene = Scene(job=job, status=status, observed=observed, now=now, defaults=defaults)
+    wanted, job = job.spec.nodes, elastic.resized(job, status)
+    scene = Scene(
+        job=job,
+        status=status,
+        observed=observed,
+        now=now,
+        defaults=defaults,
+        wanted_nodes=wanted,
+    )
     if job.metadata.deletion_timestamp:
         return Decision(status=status)
     if status.phase in FINISHED:
@@ -176,9 +194,13 @@ def _has_succeeded(scene: Scene) -> bool:
 
 
 def _keep_running(scene: Scene) -> Decision:
+    widens, lingers = elastic.widens_at(scene), verdict.lingers_until(scene.pods)
+    if widens and scene.now >= widens and scene.status.phase == "Running" and not lingers:
+        return _resize(elastic.widen(scene), story.widened(scene.wanted_nodes))
     told = None if scene.status.phase == "Running" else Told(Line.RUNNING, "")
-    wake_at = earliest(forced_at(scene.observed.pods, scene.now), verdict.lingers_until(scene.pods))
-    return _decide(scene.update(phase="Running"), told, gang.tend(scene), wake_at)
+    wake_at = earliest(forced_at(scene.observed.pods, scene.now), lingers, widens)
+    scene = elastic.settled(scene).update(phase="Running")
+    return _decide(scene, told, gang.tend(scene), wake_at)
 
 
 def _keep_starting(scene: Scene) -> Decision:
@@ -191,13 +213,17 @@ def _keep_starting(scene: Scene) -> Decision:
     gives_way = avoidance.gives_way_at(scene, problem)
     if problem and gives_way and scene.now >= gives_way:
         return _stop_insisting(scene, problem)
+    narrows = elastic.narrows_at(scene)
+    if narrows and scene.now >= narrows:
+        narrow = elastic.narrow(scene)
+        return _resize(narrow, story.narrowed(scene.job.spec.nodes, narrow.status))
     told = story.waiting(scene.job, problem) if problem else None
     retry = scene.now + RETRY if error else None
     return _decide(
         scene.update(phase="Starting"),
         told,
         gang.create_missing(scene) + gang.tend(scene),
-        earliest(forced_at(scene.observed.pods, scene.now), deadline, retry, gives_way),
+        earliest(forced_at(scene.observed.pods, scene.now), deadline, retry, gives_way, narrows),
     )
 
 
@@ -251,6 +277,15 @@ def _make_way(scene: Scene, told: Told, pause: timedelta) -> Decision:
     return _decide(scene, told, gang.clear(scene), due)
 
 
+def _resize(scene: Scene, told: Told) -> Decision:
+    """The next attempt has another number of nodes."""
+    restarts = scene.status.restarts
+    scene = scene.update(
+        restarts=restarts.model_copy(update={"infrastructure": restarts.infrastructure + 1})
+    )
+    return _make_way(scene, told, timedelta(0))
+
+
 def _begin_in_place(scene: Scene, told: Told) -> Decision:
     """The next attempt, in the pods that are there."""
     scene = scene.update(
@@ -294,7 +329,9 @@ def _succeed(scene: Scene) -> Decision:
 
 def _fail(scene: Scene, failure: FailureStatus, message: str = "") -> Decision:
     scene = scene.update(phase="Failed", failure=failure, completion_time=now_text(scene.now))
-    return _finish(scene, Told(Line.FAILED, message or failure.message, reason=failure.cause))
+    lost = lost_steps(scene.status)
+    told = Told(Line.FAILED, message or failure.message, reason=failure.cause, lost_steps=lost)
+    return _finish(scene, told)
 
 
 def _finish(scene: Scene, told: Told) -> Decision:
@@ -338,6 +375,7 @@ def _decide(
     nodes = count_nodes(pods if scene.is_live else (), job.spec.nodes)
     scene = scene.update(observed_generation=job.metadata.generation, nodes=nodes)
     status, events = story.tell(job, scene.status, told, scene.now)
+    status = with_goodput(job, status, scene.status, scene.now, told.lost_steps if told else None)
     status, warnings = take_notice(job, status, scene.observed.report, scene.now)
     events += warnings
     display = build_display(status, story.reason_of(status), pods)

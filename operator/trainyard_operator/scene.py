@@ -19,6 +19,8 @@ class Scene:
     observed: Observed
     now: datetime
     defaults: Defaults
+    wanted_nodes: int
+    """What the spec asks for; `job` says what the newest attempt is to have."""
 
     @property
     def pods(self) -> tuple[PodRecord, ...]:

@@ -163,6 +163,17 @@ class Goodput(StatusModel):
     """Productive seconds in those since the first start, as decimal text."""
 
 
+class ElasticStatus(StatusModel):
+    """How many nodes a job with spec.elastic has now; absent while it has all of them."""
+
+    nodes: int
+    """Nodes of the newest attempt, or of the next one."""
+    since: Time
+    """When that was decided."""
+    tries: int = 0
+    """How often all nodes were tried again in vain, or are being tried."""
+
+
 class Location(StatusModel):
     """A place in storage."""
 
@@ -249,6 +260,8 @@ class JobStatus(StatusModel):
     """When the newest attempt began."""
     next_attempt_time: Time | None = None
     """When the next attempt may begin."""
+    elastic: ElasticStatus | None = None
+    """How many nodes the job has now, where spec.elastic lets it have fewer than spec.nodes."""
     restarts: Restarts = Restarts()
     """Attempts that were followed by another one."""
     headway: Headway | None = None

@@ -43,6 +43,8 @@ class Line(Enum):
     STORAGE_RECOVERED = ("Normal", "StorageRecovered")
     WARNED = ("Warning", "TrainerWarning")
     EDITED = ("Normal", "Edited")
+    NARROWED = ("Warning", "Narrowed")
+    WIDENED = ("Normal", "Widened")
     SUSPENDED = ("Normal", "Suspended")
     SUCCEEDED = ("Normal", "Succeeded")
     FAILED = ("Warning", "Failed")
@@ -66,6 +68,8 @@ _ABOUT_RUNNING = frozenset(
         Line.RESTARTED,
         Line.REPLACED,
         Line.LAST_RESORT,
+        Line.NARROWED,
+        Line.WIDENED,
     }
 )
 
@@ -95,7 +99,6 @@ def refusal(job: TrainingJob, storage: Storage | None) -> str:
         )
     absent = {
         "backend 'kubeflow'": spec.backend == "kubeflow",
-        "elastic": spec.elastic is not None,
         f"scheduling.gang '{spec.scheduling.gang}'": spec.scheduling.gang != "none",
         "scheduling.queue": bool(spec.scheduling.queue),
     }
@@ -165,6 +168,18 @@ def replaced(pod: str, *, is_late: bool) -> Told:
     """An attempt that could not begin in place."""
     what = "did not answer the order to restart in place" if is_late else "is not there any more"
     return Told(Line.REPLACED, f"Pod {pod} {what}; going on with new pods.")
+
+
+def narrowed(nodes: int, status: JobStatus) -> Told:
+    """An attempt found no room for all of its pods."""
+    fewer = status.elastic.nodes if status.elastic else nodes
+    message = f"No room for all of {_count(nodes, 'node')}; going on with {fewer} (spec.elastic)."
+    return Told(Line.NARROWED, message)
+
+
+def widened(nodes: int) -> Told:
+    """A gang that does with fewer nodes is stopped, to see whether there is room for all."""
+    return Told(Line.WIDENED, f"Trying {_count(nodes, 'node')} again, from a new checkpoint.")
 
 
 def edited(job: TrainingJob, status: JobStatus) -> Told:
@@ -261,7 +276,8 @@ def _wording(job: TrainingJob, status: JobStatus, told: Told) -> str:
     nodes, ranks = job.spec.nodes, job.spec.nodes * job.spec.ranks_per_node
     gang = f"{_count(nodes, 'node')}, {_count(ranks, 'rank')}"
     latest = status.checkpoints.latest
-    origin = f" from step {latest.step}" if latest else ""
+    # What it really goes on from is for its ranks to find out: they verify checkpoints.
+    origin = f", last saved at step {latest.step}" if latest else ""
     if told.line is Line.STARTING:
         return f"Starting attempt {status.attempt}{origin}: {gang}."
     if told.line is Line.RUNNING:

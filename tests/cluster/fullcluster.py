@@ -66,11 +66,11 @@ def pid(daemon: str) -> int:
 def kubeconfig() -> Path:
     """The administrator's. Raises ClusterError if there is no cluster."""
     _read_record()
-    return _control_plane().kubeconfig("admin")
+    return control_plane().kubeconfig("admin")
 
 
 def api_server() -> str:
-    return _control_plane().server
+    return control_plane().server
 
 
 def s3_access() -> S3Access:
@@ -108,9 +108,13 @@ def start_node(name: str) -> None:
     if not any(daemon.startswith(f"{name}-") for daemon in dead_daemons()):
         network.set_cable(node.node, "up")
         return
-    record = _read_record()
     node.clear()
-    daemons = [node.start_containerd(), *node.start_kubelet(_control_plane())]
+    replace_daemons([node.start_containerd(), *node.start_kubelet(control_plane())])
+
+
+def replace_daemons(daemons: Sequence[Daemon]) -> None:
+    """Daemons that were started anew take the place of those of the same names."""
+    record = _read_record()
     record["pids"] |= {daemon.name: daemon.process.pid for daemon in daemons}
     _write_record(record)
 
@@ -148,22 +152,22 @@ def _start() -> None:
     with step("S3"):
         access, s3 = _start_s3(system)
     with step("etcd, API server, controllers"):
-        control_plane = _control_plane(system)
-        control_plane.start()
+        plane = control_plane(system)
+        plane.start()
         for name in ("kube-proxy", *(node.name for node in NODES)):
             is_node = name != "kube-proxy"
             user = f"system:node:{name}" if is_node else f"system:{name}"
-            control_plane.authority.issue(name, user, "system:nodes" if is_node else "")
+            plane.authority.issue(name, user, "system:nodes" if is_node else "")
     with step("DNS"):
-        dns = start_dns(control_plane, HOST_ADDRESS, state_directory(), system)
+        dns = start_dns(plane, HOST_ADDRESS, state_directory(), system)
     with step("images"):
         for each in imports:
             if each.wait() != 0:
                 raise ClusterError("an image cannot be loaded: the lines above say why")
-    daemons += [s3, dns, *control_plane.daemons]
+    daemons += [s3, dns, *plane.daemons]
     with step("kubelets"):
         for node in runtimes:
-            daemons += node.start_kubelet(control_plane)
+            daemons += node.start_kubelet(plane)
         binaries().mkdir()
         (binaries() / "kubectl").symlink_to(component("kubectl"))
         _write_record(
@@ -179,7 +183,8 @@ def _start_s3(cgroups: Sequence[Path]) -> tuple[S3Access, Daemon]:
     return access, server.daemon
 
 
-def _control_plane(cgroups: Sequence[Path] = ()) -> ControlPlane:
+def control_plane(cgroups: Sequence[Path] = ()) -> ControlPlane:
+    """To reach its API server; `start` is for `up` alone."""
     return ControlPlane(
         state_directory() / "control-plane",
         controllers=True,
@@ -196,7 +201,7 @@ def _ready() -> set[str]:
     """The names of the nodes that are Ready."""
     condition = '{range .status.conditions[?(@.type=="Ready")]}{.status}{end}'
     path = f'jsonpath={{range .items[*]}}{{.metadata.name}}={condition}{{"\\n"}}{{end}}'
-    admin = _control_plane().kubeconfig("admin")
+    admin = control_plane().kubeconfig("admin")
     command: Command = [component("kubectl"), f"--kubeconfig={admin}", "get", "nodes"]
     lines = run([*command, f"--output={path}"], check=False).split()
     return {name for name, _, status in (line.partition("=") for line in lines) if status == "True"}

@@ -36,7 +36,8 @@ def test_job_resumes_from_its_last_checkpoint_and_tells_of_both_attempts(
     resumed = next(
         e["message"] for e in status["history"] if e["type"] == "Starting" and e["attempt"] == 2
     )
-    assert "from step" in resumed
+    assert "last saved at step" in resumed
     saved = before["checkpoints"]["latest"]["step"]
-    assert int(resumed.split("from step ")[1].split(":")[0]) >= saved > 0
+    assert int(resumed.split("at step ")[1].split(":")[0]) >= saved > 0
+    assert status["progress"]["resumedStep"] >= saved
     assert float(status["progress"]["metrics"]["test_accuracy"]) >= 0.96

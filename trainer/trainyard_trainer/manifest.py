@@ -12,7 +12,7 @@ exists exactly when its manifest does. `storage` is always that of one run, the 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -171,14 +171,18 @@ class Listing:
     rejected: tuple[Rejected, ...] = ()
 
 
-def list_manifests(storage: Storage) -> Listing:
-    """Read every manifest of the run; parts are not looked at (see `verify`)."""
+def list_manifests(storage: Storage, known: Mapping[str, Manifest] | None = None) -> Listing:
+    """Every manifest of the run; parts are not looked at (see `verify`).
+
+    known: by key, those that were read before and need not be read again: they never change.
+    """
     valid, rejected = [], []
     for entry in storage.list(f"{CHECKPOINTS_PREFIX}/"):
         if not entry.key.endswith("/" + MANIFEST_FILE):
             continue
         try:
-            valid.append(read_manifest(storage, entry.key))
+            had = known.get(entry.key) if known else None
+            valid.append(had or read_manifest(storage, entry.key))
         except ManifestInvalid as error:
             rejected.append(Rejected(error.key, str(error)))
         except ObjectMissing:

@@ -24,6 +24,7 @@ from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.gang import Gang
 from trainyard_trainer.manifest import (
     Best,
+    Listing,
     Manifest,
     Part,
     list_manifests,
@@ -89,6 +90,8 @@ class Uploader:
     ) -> None:
         self._storage, self._identity, self._gang, self._keep = storage, identity, gang, keep
         self._memory = memory
+        self._known: dict[str, Manifest] = {}
+        """Rank 0: the manifests in storage, by key; all are read once, when the run is taken up."""
         self._failed_step: int | None = None
         self._is_untidy = True
         """An earlier attempt, or a failed save of this one, may have left parts."""
@@ -143,7 +146,7 @@ class Uploader:
     def summarize(self) -> tuple[Saved | None, int | None]:
         """The best checkpoint and how many there are; nothing is known while storage is away."""
         try:
-            manifests = list_manifests(self._storage).valid
+            manifests = self._list().valid
         except StorageError:
             return None, None
         return self._pick_best(manifests), len(manifests)
@@ -168,6 +171,7 @@ class Uploader:
             self.remembered = None
         if again and self._gang.is_first:
             # The answer to the last manifest write may have been lost: parts change now.
+            self._known.pop(f"{prefix}/{MANIFEST_FILE}", None)
             self._storage.delete([f"{prefix}/{MANIFEST_FILE}"])
         if self._memory is not None and self._has_room(self._memory, upload, prefix):
             with suppress(StorageError):
@@ -223,6 +227,7 @@ class Uploader:
         """Rank 0 only: what is written here, in this order, makes the checkpoint exist."""
         self._check_sizes(manifest)
         self._storage.write(manifest.key, manifest.to_json(), if_absent=True)
+        self._known[manifest.key] = manifest
         warning = None
         try:
             self._storage.write(LATEST_FILE, _hint(manifest))
@@ -230,7 +235,7 @@ class Uploader:
         except TrainyardError as error:
             # The checkpoint is complete; the next save tidies up.
             warning = f"Old checkpoints were not deleted: {error}"
-            kept = list(list_manifests(self._storage).valid)
+            kept = list(self._list().valid)
         best = self._pick_best(kept)
         return Outcome(self.describe(manifest), best, len(kept), warning)
 
@@ -256,7 +261,7 @@ class Uploader:
     def _retain(self) -> list[Manifest]:
         """Delete what need not be kept; returns what is left."""
         attempt = self._identity.attempt
-        listing = list_manifests(self._storage)
+        listing = self._list()
         resumed = self.resumed.prefix if self.resumed else None
         doomed = plan_retention(listing.valid, self._keep, attempt=attempt, resumed=resumed)
         apply_retention(self._storage, doomed)
@@ -266,6 +271,11 @@ class Uploader:
             apply_sweep(self._storage, plan_sweep(keys, attempt=attempt))
             self._is_untidy = False
         return [manifest for manifest in listing.valid if manifest not in doomed]
+
+    def _list(self) -> Listing:
+        listing = list_manifests(self._storage, self._known)
+        self._known = {manifest.key: manifest for manifest in listing.valid}
+        return listing
 
     def _pick_best(self, manifests: Sequence[Manifest]) -> Saved | None:
         best = self._keep.best

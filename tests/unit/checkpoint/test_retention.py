@@ -159,3 +159,52 @@ def test_a_listing_that_lags_costs_no_checkpoint(make_checkpointer, save, storag
     save(make_checkpointer(attempt=2, storage=Lagging()), 2)
     assert [m.step for m in list_manifests(storage).valid] == [2, 1]
     assert storage.exists(f"{place(1, 1)}/model.pt")
+
+
+class ReadsNoted:
+    """A storage that writes down which manifests are read."""
+
+    def __init__(self, storage):
+        self._storage, self.read_keys = storage, []
+
+    def __getattr__(self, name):
+        return getattr(self._storage, name)
+
+    def read(self, key):
+        if key.endswith("/manifest.json"):
+            self.read_keys.append(key)
+        return self._storage.read(key)
+
+
+def test_a_save_reads_no_manifest_again(make_checkpointer, save, storage):
+    noted = ReadsNoted(storage)
+    checkpointer = make_checkpointer(storage=noted, keep=Retention(last=3))
+    for step in range(1, 6):
+        save(checkpointer, step)
+    assert noted.read_keys == []
+    assert [m.step for m in list_manifests(storage).valid] == [5, 4, 3]
+
+
+def test_what_came_from_elsewhere_is_read_and_then_known(make_checkpointer, save, storage):
+    save(make_checkpointer(attempt=1), 1)
+    noted = ReadsNoted(storage)
+    resumed = make_checkpointer(attempt=2, storage=noted, keep=Retention(last=2))
+    resumed.load_latest()
+    noted.read_keys.clear()
+    save(resumed, 2)
+    assert noted.read_keys == []
+    save(make_checkpointer(attempt=3), 9)
+    save(resumed, 3)
+    assert noted.read_keys == [f"{place(9, 3)}/manifest.json"]
+    assert resumed.kept == 4  # A newer attempt is there: this one deletes nothing.
+
+
+def test_next_attempt_sees_what_was_altered_meanwhile(make_checkpointer, save, storage):
+    checkpointer = make_checkpointer()
+    save(checkpointer, 1)
+    save(checkpointer, 2)
+    key = f"{place(2, 1)}/manifest.json"
+    storage.write(key, storage.read(key).replace(b'"epoch":1', b'"epoch":7'))
+    loaded = make_checkpointer(attempt=2).load_latest()
+    assert loaded.manifest.step == 1
+    assert "differs from its own digest" in loaded.warning

@@ -4,6 +4,7 @@ TRAINYARD_EXAMPLES sets the number of histories (default 30; 10,000 for a long r
 """
 
 import os
+from dataclasses import replace
 from datetime import timedelta
 
 from core_cluster import Cluster
@@ -217,6 +218,23 @@ class Histories(RuleBasedStateMachine):
             self.cluster.job = job.model_copy(update={"spec": spec, "metadata": metadata})
 
 
+class HistoriesOfElasticJobs(Histories):
+    """The same, of a job that goes on with fewer nodes."""
+
+    program = {"elastic": {"minNodes": 1, "maxNodes": 3}}
+
+    @rule(index=st.integers(0, 2))
+    def no_node_has_room_for_a_pod(self, index: int) -> None:
+        pod = self.cluster.pods.get(self._name(index) or "")
+        if pod and pod.node is None:
+            self.cluster.pods[pod.name] = replace(pod, unschedulable="no room")
+
+    @invariant()
+    def never_fewer_nodes_than_the_least(self) -> None:
+        elastic = self.cluster.status.elastic
+        assert elastic is None or elastic.nodes >= 1
+
+
 class HistoriesInPlace(Histories):
     """The same, of a recipe: launchers stand by and take orders."""
 
@@ -243,10 +261,13 @@ class HistoriesInPlace(Histories):
 
 
 TestHistories = Histories.TestCase
+TestHistoriesOfElasticJobs = HistoriesOfElasticJobs.TestCase
 TestHistoriesInPlace = HistoriesInPlace.TestCase
-TestHistories.settings = TestHistoriesInPlace.settings = settings(
-    max_examples=int(os.environ.get("TRAINYARD_EXAMPLES", "30")),
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
+TestHistories.settings = TestHistoriesOfElasticJobs.settings = TestHistoriesInPlace.settings = (
+    settings(
+        max_examples=int(os.environ.get("TRAINYARD_EXAMPLES", "30")),
+        stateful_step_count=25,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
 )

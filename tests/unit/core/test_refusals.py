@@ -21,10 +21,6 @@ REFUSALS = {
         make_job(backend="kubeflow"),
         "spec.backend 'kubeflow' is not in this version; drop the field.",
     ),
-    "elastic": (
-        make_job(elastic={"minNodes": 1, "maxNodes": 4}),
-        "spec.elastic is not in this version; drop the field.",
-    ),
     "gang": (
         make_job(scheduling={"gang": "volcano"}),
         "spec.scheduling.gang 'volcano' is not in this version; drop the field.",

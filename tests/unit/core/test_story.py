@@ -196,7 +196,9 @@ def test_the_story_carries_steps_and_what_was_lost():
     status = plan(JOB, make_status(), observed, at(9), DEFAULTS).status
     assert (status.history[-1].step, status.history[-1].lost_steps) == (6213, 213)
     again = plan(JOB, status, Observed(), at(20), DEFAULTS)
-    assert again.events[0].message == "Starting attempt 2 from step 6000: 2 nodes, 2 ranks."
+    assert again.events[0].message == (
+        "Starting attempt 2, last saved at step 6000: 2 nodes, 2 ranks."
+    )
 
 
 def test_history_keeps_the_newest_fifty_entries():

@@ -1,0 +1,117 @@
+"""The operator's own pods: killed, scaled, and one of two cut off from the API server."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import requests
+from chaos.nodes import victims
+from cluster import fullcluster
+from cluster.controlplane import ControlPlane
+from cluster.network import HOST_ADDRESS
+from cluster.process import run
+from demo.install import NAMESPACE
+from integration.api_server import MERGE_PATCH, ApiServer
+
+DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/trainyard-operator"
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+READY_SECONDS = 60
+
+
+def kill() -> None:
+    """SIGKILL to all, and their pods are deleted by force: a new one comes at once, where a
+    container that died would wait for the kubelet's back-off."""
+    for pid in victims.operators():
+        os.kill(pid, signal.SIGKILL)
+    api = _api()
+    for pod in _pods(api):
+        path = f"{PODS}/{pod['metadata']['name']}"
+        api.send("DELETE", path, {"gracePeriodSeconds": 0})
+
+
+@contextmanager
+def none() -> Iterator[None]:
+    """No operator for as long as the block lasts."""
+    api = _api()
+    before = api.must("GET", DEPLOYMENT)["spec"]["replicas"]
+    _set(api, 0)
+    kill()
+    _wait(lambda: not _pods(api), "no operator")
+    try:
+        yield
+    finally:
+        _set(api, before)
+
+
+def wait_until_ready(count: int | None = None) -> None:
+    """Until all operators that should be there are ready."""
+    api = _api()
+
+    def question() -> bool:
+        found = api.must("GET", DEPLOYMENT)
+        wanted = found["spec"]["replicas"] if count is None else count
+        return bool(found["status"].get("readyReplicas", 0) >= wanted)
+
+    _wait(question, "operator ready")
+
+
+@contextmanager
+def two() -> Iterator[None]:
+    """At least two operators for as long as the block lasts."""
+    api = _api()
+    before = api.must("GET", DEPLOYMENT)["spec"]["replicas"]
+    if before < 2:
+        _set(api, 2)
+    wait_until_ready(2)
+    try:
+        yield
+    finally:
+        if before < 2:
+            _set(api, before)
+        wait_until_ready()
+
+
+@contextmanager
+def partitioned_leader() -> Iterator[None]:
+    """The operator that leads runs on and reaches pods, but not the API server."""
+    api = _api()
+    leases = api.must("GET", LEASES)["items"]
+    holder = next((lease["spec"].get("holderIdentity", "") for lease in leases), "")
+    pods = sorted(_pods(api), key=lambda pod: pod["metadata"]["name"] not in holder)
+    address, node = pods[0]["status"]["podIP"], pods[0]["spec"]["nodeName"]
+    space = fullcluster.runtime(node).node.namespace_path
+    rule = ["FORWARD", "-s", address, "-d", HOST_ADDRESS]
+    rule += ["-p", "tcp", "--dport", str(fullcluster.API_PORT), "-j", "DROP"]
+    run(["nsenter", f"--net={space}", "iptables", "-I", *rule])
+    try:
+        yield
+    finally:
+        run(["nsenter", f"--net={space}", "iptables", "-D", *rule])
+
+
+def _api() -> ApiServer:
+    plane: ControlPlane = fullcluster.control_plane()
+    return ApiServer(plane)
+
+
+def _set(api: ApiServer, replicas: int) -> None:
+    api.must("PATCH", DEPLOYMENT, {"spec": {"replicas": replicas}}, headers=MERGE_PATCH)
+
+
+def _pods(api: ApiServer) -> list[dict[str, Any]]:
+    found = api.must("GET", PODS)["items"]
+    return [pod for pod in found if "operator" in pod["metadata"]["name"]]
+
+
+def _wait(question: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(requests.RequestException, AssertionError):
+            if question():
+                return
+        time.sleep(0.2)
+    raise AssertionError(f"not {what} after {READY_SECONDS} s")

@@ -1,0 +1,152 @@
+"""Jobs under one kind of fault, again and again, beside one that was left alone."""
+
+import random
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from chaos import compare
+from chaos.nodes.arena import Arena, Mark
+from chaos.nodes.faults import Fault, struck
+from chaos.nodes.nodes import SPREAD
+from cluster import fullcluster
+from cluster.namespace import prepare_namespace
+from demo.jobs import BUCKET, cluster_template, digits_job
+from integration.api_server import ApiServer, Namespace
+
+from trainyard_operator.contract import run_prefix
+from trainyard_trainer.storage import Storage, open_storage
+
+RANKS = 2
+EPOCHS = 60
+STEPS_BETWEEN = 20
+"""That far an attempt has to come before the next fault."""
+LAST_SHARE = 0.85
+"""Beyond this share of its steps a job is left to its end, and the next fault meets another."""
+END_SECONDS = 240
+RESOURCES = {"limits": {"memory": "2Gi"}, "requests": {"cpu": "100m"}}
+
+
+@dataclass(frozen=True)
+class Blow:
+    """One fault and what it cost."""
+
+    seconds: float
+    """To the next trained step."""
+    repeated: int
+    """Steps that were trained before and had to be trained again, as far as reports knew."""
+
+
+@dataclass
+class Verdict:
+    """All blows of one kind, and what differs from the run that was left alone."""
+
+    fault: str
+    blows: list[Blow] = field(default_factory=list)
+    jobs: int = 0
+    found: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Court:
+    """Runs jobs in one namespace of the test cluster."""
+
+    dataset: str
+    seed: int = 1
+    calm: str = ""
+    """Where the run lies that was left alone; empty before it was."""
+
+    def __post_init__(self) -> None:
+        name = f"chaos-{uuid.uuid4().hex[:6]}"
+        prepare_namespace(name)
+        namespace = Namespace(ApiServer(fullcluster.control_plane()), name)
+        self.endpoint = fullcluster.s3_access().endpoint
+        self.arena = Arena(namespace, self.make_job, random.Random(self.seed))
+
+    def close(self) -> None:
+        """Everything in the cluster goes; what lies in S3 stays."""
+        space = self.arena.namespace
+        space.api.must("DELETE", f"/api/v1/namespaces/{space.name}")
+
+    def make_job(self, name: str, **spec: Any) -> dict[str, Any]:
+        """The job that all trials run, with a fault's own fields of the spec."""
+        template = cluster_template()
+        template["spec"]["affinity"] = SPREAD
+        policy = {"maxRestarts": 1000} | spec.pop("runPolicy", {})
+        storage = {
+            "uri": f"s3://{BUCKET}/chaos",
+            "endpoint": self.endpoint,
+            "credentialsSecretRef": {"name": "s3-credentials"},
+        }
+        fields = {
+            "storage": storage,
+            "dataset": {"uri": self.dataset, "mountPath": "/data"},
+            "template": template,
+            "resources": RESOURCES,
+            "checkpoint": {"everySteps": 50, "keepLast": 3},
+            "runPolicy": policy,
+        }
+        job = digits_job(**fields | spec)
+        job["metadata"] = {"name": name, "namespace": self.arena.namespace.name}
+        job["spec"]["config"]["training"] |= {"epochs": EPOCHS, "seed": self.seed}
+        return job
+
+    def leave_alone(self) -> float:
+        """Run the job that the others are compared with; returns its seconds."""
+        began = time.monotonic()
+        self.arena.submit("calm")
+        self.finish()
+        self.calm = self.place()
+        return time.monotonic() - began
+
+    def judge(self, fault: Fault, times: int) -> Verdict:
+        """The fault so many times, in as many jobs as that takes."""
+        verdict = Verdict(fault.name)
+        while len(verdict.blows) < times:
+            verdict.jobs += 1
+            self.arena.submit(f"{fault.name[:40]}-{verdict.jobs}", **fault.spec)
+            while len(verdict.blows) < times:
+                if not self.arena.wait_until_trained(STEPS_BETWEEN, LAST_SHARE):
+                    break
+                verdict.blows.append(self.blow(fault, verdict))
+            self.finish()
+            verdict.found += self.differences(fault)
+            self.arena.namespace.delete(self.arena.name)
+        return verdict
+
+    def blow(self, fault: Fault, verdict: Verdict) -> Blow:
+        """One fault, until the job has trained again and the cluster is whole."""
+        mark = self.arena.mark()
+        with struck(fault, self.arena):
+            mark = Mark() if fault.makes_anew else mark
+            seconds, report = self.arena.next_step(mark, same_attempt=fault.same_attempt)
+        if fault.same_attempt:
+            return Blow(seconds, 0)
+        resumed = report.get("resumed_step") or 0
+        if resumed < mark.saved:
+            verdict.found.append(f"resumed from step {resumed}, step {mark.saved} was saved")
+        return Blow(seconds, max(mark.step - resumed, 0))
+
+    def finish(self) -> None:
+        """Until the job has succeeded."""
+        self.arena.wait(lambda: self.arena.status().get("phase") == "Succeeded", "Succeeded", 0.5)
+
+    def differences(self, fault: Fault) -> list[str]:
+        """What the job's storage and status do not have in common with the calm run."""
+        stores = (self.open(self.calm), self.open(self.place()))
+        found = compare.differences(*stores, RANKS)
+        status = self.arena.status()
+        reasons = {e["reason"] for e in status["history"] if e["type"] in {"Restarted", "Edited"}}
+        if strange := reasons - fault.causes:
+            found.append(f"history: restarted for {', '.join(sorted(strange))}")
+        return [f"{self.arena.name}: {line}" for line in found]
+
+    def place(self) -> str:
+        """Where the arena's job keeps its run."""
+        meta = self.arena.namespace.job(self.arena.name)["metadata"]
+        return f"s3://{BUCKET}/chaos/{run_prefix(meta['namespace'], meta['name'], meta['uid'])}"
+
+    def open(self, uri: str) -> Storage:
+        """A run's storage."""
+        return open_storage(uri, endpoint=self.endpoint)

@@ -1,0 +1,84 @@
+"""`make chaos-cluster`: every fault on the two-node cluster, again and again, while a job trains.
+
+    python tests/chaos/on_nodes.py [--faults rank-killed ...] [--times 5] [--results FILE]
+
+It prints a row a fault. With --results every blow is kept in a file, so that a long run can be made
+in pieces; --page writes the table of all of them.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from chaos.nodes import table
+from chaos.nodes.faults import FAULTS
+from chaos.nodes.table import Results
+from chaos.nodes.trial import Court
+from cluster import fullcluster
+from demo.cluster import use_cluster
+from demo.install import install
+from demo.jobs import BUCKET, s3_client, upload_folder
+
+from trainyard_trainer.digits import write_digits
+
+DATA = "datasets/chaos-digits"
+TIMES = 5
+
+
+def main() -> int:
+    """Returns the exit code: 1 where anything was lost or differs."""
+    arguments = parse()
+    results = Results.read(arguments.results)
+    if arguments.faults:
+        judge(arguments.faults, arguments.times, results)
+    if arguments.page:
+        arguments.page.write_text(table.build_page(results, FAULTS, arguments.machine))
+    return 1 if results.is_any_different() else 0
+
+
+def judge(faults: list[str], times: int, results: Results) -> None:
+    """Each fault so many times."""
+    use_cluster()
+    install()
+    upload_data(fullcluster.s3_access().endpoint)
+    court = Court(dataset=f"s3://{BUCKET}/{DATA}", calm=results.calm)
+    try:
+        if not court.calm:
+            print(f"left alone: {court.leave_alone():.0f} s, {court.calm}", flush=True)
+            results.keep_calm(court.calm)
+        for name in faults:
+            verdict = court.judge(FAULTS[name], times)
+            results.add(verdict)
+            print(table.row_of(verdict), *verdict.found, sep="\n    ", flush=True)
+    finally:
+        court.close()
+
+
+def upload_data(endpoint: str) -> None:
+    """The digits, unless they are there."""
+    client = s3_client(endpoint)
+    is_made = BUCKET in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+    prefix = {"Bucket": BUCKET, "Prefix": f"{DATA}/", "MaxKeys": 1}
+    if is_made and client.list_objects_v2(**prefix)["KeyCount"]:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_digits(Path(folder))
+        upload_folder(endpoint, Path(folder), DATA)
+
+
+def parse() -> argparse.Namespace:
+    """What was typed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--faults", nargs="*", default=list(FAULTS), choices=list(FAULTS))
+    parser.add_argument("--times", type=int, default=TIMES, help=f"of each fault ({TIMES})")
+    parser.add_argument("--results", type=Path, help="a file that keeps what was found")
+    parser.add_argument("--page", type=Path, help="write the table of all that was found")
+    parser.add_argument("--machine", default="", help="words on the machine and the date, for it")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
