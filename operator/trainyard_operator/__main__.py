@@ -3,29 +3,37 @@
 import asyncio
 import dataclasses
 import logging
+import math
 import os
 import secrets
 import signal
+import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from trainyard_operator import metrics
+from prometheus_client import REGISTRY
+
+from trainyard_operator import health, metrics
 from trainyard_operator.collector import Collector
-from trainyard_operator.errors import KubeError, LoginError, NotFound
+from trainyard_operator.errors import KubeError, LeaseLost, LoginError, NotFound
 from trainyard_operator.handlers import build_registry, watch_jobs
-from trainyard_operator.health import Health
+from trainyard_operator.health import Check, Health, Pulse
+from trainyard_operator.jobmetrics import JobMetrics
 from trainyard_operator.jobstore import JobStore, key_of, relist
-from trainyard_operator.kube import Kube, connect
+from trainyard_operator.kube import Kube, connect, own_namespace
 from trainyard_operator.launchers import Launchers
+from trainyard_operator.leader import Leader
 from trainyard_operator.reconciler import Reconciler
 from trainyard_operator.reflector import Key, Reflector
 from trainyard_operator.settings import Settings, SettingsError, read_settings
 from trainyard_operator.status import FINISHED
 from trainyard_operator.workqueue import WorkQueue
 
-COUNT_SECONDS = 10.0
 RETRY_SECONDS = 5.0
+TICK_SECONDS = 5.0
+LATE_LIST_SECONDS = 60.0
+"""A watch that is behind for so long is made good by a list, again after each such time."""
 _log = logging.getLogger("trainyard_operator")
 
 
@@ -33,12 +41,21 @@ class Operator:
     """The loops of one process and what they share."""
 
     def __init__(self, kube: Kube, settings: Settings) -> None:
-        self.kube, self.settings = kube, settings
+        self.settings = settings
+        self.leader = build_leader(kube, settings)
+        if self.leader:
+            kube = dataclasses.replace(kube, seconds_to_act=self.leader.seconds_to_act)
+        self.kube = kube
         self.queue: WorkQueue[Key] = WorkQueue(clock=asyncio.get_running_loop().time)
-        self.jobs = JobStore()
-        self.reflector = Reflector(kube, settings.scopes, on_change=self.queue.add)
-        self.collector = Collector(self.jobs, self.reflector, settings, on_report=self.queue.add)
-        self.launchers = Launchers(self.reflector, on_change=self.queue.add)
+        self.jobs = JobStore(scopes=settings.scopes)
+        self.reflector = Reflector(kube, settings.scopes, on_change=self.look_at)
+        pulses = {name: Pulse() for name in ("reports", "launchers", "lists")}
+        self.collector = Collector(
+            self.jobs, self.reflector, settings, self.look_at, beat=pulses["reports"].beat
+        )
+        self.launchers = Launchers(
+            self.reflector, on_change=self.look_at, beat=pulses["launchers"].beat
+        )
         self.reconciler = Reconciler(
             kube,
             self.jobs,
@@ -49,47 +66,62 @@ class Operator:
             dataclasses.replace(settings.defaults, secret=secrets.token_hex()),
         )
         self.listed, self.watching = asyncio.Event(), asyncio.Event()
-        self.stopped = asyncio.Event()
-        self.health = Health(
-            missing=self.missing,
-            watch_silence=self.reflector.silence,
-            oldest_job=self.queue.oldest_seconds,
-        )
+        self.leading, self.stopped = asyncio.Event(), asyncio.Event()
+        self.lists = pulses["lists"]
+        self.health = Health(missing=self.missing, checks=build_checks(self, pulses))
 
     async def run(self) -> None:
-        """Until a signal comes. Raises RuntimeError if a loop ends, which none ever does."""
+        """Until a signal comes. Raises LeaseLost, or RuntimeError if a loop ends, which none ever
+        does."""
         port = self.settings.health_port
         server = await self.health.serve(port) if port else None
-        loops = [
-            self.reflector.run(),
-            self.collector.run(),
-            self.launchers.run(),
-            self.count(),
-            self.keep_listed(),
-        ]
+        REGISTRY.register(series := JobMetrics(self.jobs_told))
         try:
-            await _until_one_ends([*loops, self.work(), self.watch()], self.wait_for_signal())
+            await _until_one_ends(
+                [self.keep_listed(), self.watch(), self.lead()], self.wait_for_signal()
+            )
         finally:
+            REGISTRY.unregister(series)
+            if self.leader:
+                await self.leader.release()
             if server:
                 await server.cleanup()
             await self.kube.close()
 
+    async def lead(self) -> None:
+        """Wait to become the leader, then act for ever. Raises LeaseLost."""
+        keep = []
+        if self.leader:
+            await self.leader.campaign()
+            keep = [self.leader.keep()]
+        self.leading.set()
+        metrics.LEADER.set(1)
+        acting = [self.reflector.run(), self.collector.run(), self.launchers.run(), self.work()]
+        await _until_one_ends([*keep, *acting])
+
     def missing(self) -> list[str]:
-        """What has to happen before decisions are made."""
+        """What has to happen before the operator is ready; a replica that waits to lead is."""
         steps = {
             "jobs are not listed yet": self.listed,
-            "pods are not listed yet": self.reflector.synced,
             "jobs are not watched yet": self.watching,
         }
+        if self.leading.is_set():
+            steps["pods are not listed yet"] = self.reflector.synced
         return [text for text, event in steps.items() if not event.is_set()]
+
+    def jobs_told(self) -> dict[Key, dict[str, Any]]:
+        """Of which jobs this replica has metrics: two that tell of one would count it twice."""
+        return self.jobs.jobs if self.leading.is_set() else {}
+
+    def look_at(self, key: Key) -> None:
+        """Soon; a replica that does not lead will look at every job once it does."""
+        if self.leading.is_set():
+            self.queue.add(key)
 
     def job_changed(self, type_: str, job: dict[str, Any]) -> None:
         """The watch tells of a job."""
-        if type_ == "DELETED":
-            self.jobs.remove(job)
-            self.queue.add(key_of(job))
-        elif self.jobs.put(job):
-            self.queue.add(key_of(job))
+        if self.jobs.hear(type_, job):
+            self.look_at(key_of(job))
 
     async def watch(self) -> None:
         """kopf's part. It looks for the resource once, so this waits until there is one."""
@@ -108,32 +140,102 @@ class Operator:
             asyncio.get_running_loop().add_signal_handler(number, self.stopped.set)
 
     async def work(self) -> None:
-        """Nothing is decided before the pods are known."""
+        """Nothing is decided before jobs and pods are known as they are since this one leads."""
         await self.reflector.synced.wait()
+        await self.list_jobs_until_answered()
+        for key in self.jobs.jobs:
+            self.queue.add(key)
         await self.queue.run(self.reconciler.work, self.settings.workers)
 
     async def keep_listed(self) -> None:
         """List the jobs at the start and now and then; look again at all that are not done."""
         while True:
+            await self.list_jobs_until_answered()
+            self.listed.set()
+            for key in [key for key, job in self.jobs.jobs.items() if _is_open(job)]:
+                self.look_at(key)
+            await self.until_next_list()
+
+    async def until_next_list(self) -> None:
+        """Sooner where the watch is behind."""
+        passed = 0.0
+        while passed < self.settings.resync_seconds:
+            self.lists.beat()
+            await asyncio.sleep(TICK_SECONDS)
+            passed += TICK_SECONDS
+            if min(passed, self.jobs.lag.seconds()) >= LATE_LIST_SECONDS:
+                return
+
+    async def list_jobs_until_answered(self) -> None:
+        """Make good what the watch missed."""
+        while True:
+            self.lists.beat()
             try:
-                changed = await relist(self.jobs, self.kube, self.settings.scopes)
+                changed = await relist(self.jobs, self.kube)
             except KubeError as error:
                 hint = " Is manifests/crd applied?" if isinstance(error, NotFound) else ""
                 _log.warning("TrainingJobs cannot be listed: %s.%s", error.message, hint)
                 await asyncio.sleep(RETRY_SECONDS)
-                continue
-            self.listed.set()
-            for key in {*changed, *(k for k, job in self.jobs.jobs.items() if _is_open(job))}:
-                self.queue.add(key)
-            await asyncio.sleep(self.settings.resync_seconds)
+            else:
+                break
+        for key in changed:
+            self.look_at(key)
 
-    async def count(self) -> None:
-        """Keep the number of jobs by phase."""
-        while True:
-            metrics.JOBS.clear()
-            for phase, count in self.jobs.phases().items():
-                metrics.JOBS.labels(phase=phase).set(count)
-            await asyncio.sleep(COUNT_SECONDS)
+    def seconds_behind(self) -> float:
+        """How long the watch of jobs is behind; it need not be ahead of an API server that is
+        away."""
+        return min(self.jobs.lag.seconds(), self.kube.clock() - self.kube.trouble_at)
+
+    def overdue_seconds(self) -> float:
+        """How long a replica that led goes on without the right to act."""
+        has_right = self.kube.seconds_to_act() > 0 or not self.leading.is_set()
+        return 0.0 if has_right else math.inf
+
+
+def build_checks(operator: Operator, pulses: dict[str, Pulse]) -> tuple[Check, ...]:
+    """What must not get stuck."""
+    return (
+        Check(
+            "the watch of pods has been silent for {seconds}",
+            operator.reflector.silence,
+            health.SILENT_WATCH_SECONDS,
+        ),
+        Check(
+            "the watch of jobs has been behind for {seconds}",
+            operator.seconds_behind,
+            health.LATE_WATCH_SECONDS,
+        ),
+        Check(
+            "a job has been waiting for {seconds}",
+            operator.queue.oldest_seconds,
+            health.STUCK_QUEUE_SECONDS,
+        ),
+        Check(
+            "progress has not been asked for since {seconds}",
+            pulses["reports"].seconds,
+            health.STUCK_LOOP_SECONDS,
+        ),
+        Check(
+            "launchers have not been looked after since {seconds}",
+            pulses["launchers"].seconds,
+            health.STUCK_LOOP_SECONDS,
+        ),
+        Check(
+            "jobs have not been listed for {seconds}",
+            pulses["lists"].seconds,
+            health.STUCK_QUEUE_SECONDS,
+        ),
+        Check("the Lease is lost", operator.overdue_seconds, health.STUCK_LOOP_SECONDS),
+    )
+
+
+def build_leader(kube: Kube, settings: Settings) -> Leader | None:
+    """None where no Lease is used. It has requests of its own, which no others hold up."""
+    namespace = settings.lease_namespace or own_namespace()
+    if not (namespace and settings.lease_name):
+        return None
+    identity = settings.identity or f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    return Leader(Kube(kube.client), namespace, settings.lease_name, identity)
 
 
 def _is_open(job: dict[str, Any]) -> bool:
@@ -141,15 +243,17 @@ def _is_open(job: dict[str, Any]) -> bool:
 
 
 async def _until_one_ends(
-    endless: list[Coroutine[Any, Any, None]], end: Coroutine[Any, Any, None]
+    endless: Sequence[Coroutine[Any, Any, None]], end: Coroutine[Any, Any, None] | None = None
 ) -> None:
     """Run all until one ends. Raises what it raised, or RuntimeError if it was endless."""
-    ending = asyncio.ensure_future(end)
-    tasks = [asyncio.ensure_future(each) for each in endless] + [ending]
-    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
+    ending = asyncio.ensure_future(end) if end else None
+    tasks = [asyncio.ensure_future(each) for each in endless] + ([ending] if ending else [])
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
     if ending not in done:
@@ -173,6 +277,9 @@ def main() -> int:
         asyncio.run(_run(settings))
     except LoginError as error:
         _log.error("%s", error)
+        return 1
+    except LeaseLost as error:
+        _log.error("%s; this process ends, and another replica leads.", error)
         return 1
     return 0
 

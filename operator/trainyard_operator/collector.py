@@ -40,6 +40,8 @@ class Collector:
     on_report: Callable[[Key], None]
     reports: dict[str, Report] = field(default_factory=dict)
     port: int = PROGRESS_PORT
+    beat: Callable[[], None] = lambda: None
+    """Called at each turn."""
 
     async def run(self) -> None:
         """Ask for ever, evenly over time: a report may cost a write of the status."""
@@ -49,10 +51,12 @@ class Collector:
             asyncio.TaskGroup() as group,
         ):
             while True:
+                self.beat()
                 targets = self.targets()
                 self.forget_absent()
                 period = self.period(len(targets))
                 for target in targets:
+                    self.beat()
                     group.create_task(self.ask(session, target))
                     await asyncio.sleep(period / len(targets))
                 if not targets:

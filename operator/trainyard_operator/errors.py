@@ -3,6 +3,7 @@
 OperatorError
 |-- LoginError          there are no credentials
 |-- LauncherError       a pod's launcher did not take an order
+|-- LeaseLost           this replica led, and must not act any more
 `-- KubeError           the API server did not do what was asked
     |-- NotFound        404
     |-- AlreadyExists   409 on create
@@ -10,6 +11,7 @@ OperatorError
     |-- Expired         410: a watch or a list has to begin anew
     |-- Refused         400, 403, 422: it will not do better next time
     |-- Occupied        the name of a child is taken by an object of somebody else
+    |-- NotLeading      nothing was sent, since this replica does not lead
     `-- Unreachable     no answer, or 429 and 5xx: try again
         `-- Unauthorized    401: the credentials have expired
 """
@@ -29,6 +31,10 @@ class LauncherError(OperatorError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+
+class LeaseLost(OperatorError):
+    """This replica led, and must not act any more."""
 
 
 class KubeError(OperatorError):
@@ -64,6 +70,10 @@ class Refused(KubeError):
 
 class Occupied(KubeError):
     """The name of a child is taken by an object of somebody else."""
+
+
+class NotLeading(KubeError):
+    """Nothing was sent, since this replica does not lead."""
 
 
 class Unreachable(KubeError):

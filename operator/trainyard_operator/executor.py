@@ -51,7 +51,7 @@ async def execute(
 ) -> Outcome:
     """Carry out all actions and tell the events. Raises nothing that a retry would mend."""
     actions = decision.actions
-    orders = [launchers.order(a) for a in actions if isinstance(a, OrderAttempt)]
+    orders = [_order(kube, launchers, a) for a in actions if isinstance(a, OrderAttempt)]
     deletions = [_delete(kube, job, a) for a in actions if isinstance(a, DeletePod | DeleteJob)]
     events = [_tell(kube, job, event) for event in decision.events]
     creations = _create_gang(kube, job, [a for a in actions if isinstance(a, Create)])
@@ -88,6 +88,13 @@ async def _errors_of(
         if result is not None and not isinstance(result, KubeError | LauncherError):
             raise result
     return [result for result in results if isinstance(result, KubeError | LauncherError)]
+
+
+async def _order(kube: Kube, launchers: Launchers, action: OrderAttempt) -> None:
+    """Raises LauncherError, also where this replica must not act any more."""
+    if kube.seconds_to_act() <= 0:
+        raise LauncherError(f"pod {action.name} got no order, since this replica does not lead")
+    await launchers.order(action)
 
 
 async def _delete(kube: Kube, job: TrainingJob, action: DeletePod | DeleteJob) -> None:

@@ -1,5 +1,6 @@
 """/healthz, /readyz and /metrics: they fail when a loop is stuck, not only when the process is."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,7 +10,41 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 SILENT_WATCH_SECONDS = 240.0
 """A watch hears a bookmark each minute or is taken up again, so this one hangs. An API server
 that is away is no reason to start the operator again: its watch keeps trying."""
+LATE_WATCH_SECONDS = 240.0
+"""What a list or an answer to our own write shows, the watch should have told seconds later."""
 STUCK_QUEUE_SECONDS = 300.0
+STUCK_LOOP_SECONDS = 60.0
+"""Of a loop that turns at least each other second."""
+READY_SHARE = 0.5
+"""An operator stops being ready at this share of what has it started again."""
+
+
+@dataclass
+class Pulse:
+    """When a loop last turned."""
+
+    clock: Callable[[], float] = time.monotonic
+    at: float | None = None
+
+    def beat(self) -> None:
+        """It turns."""
+        self.at = self.clock()
+
+    def seconds(self) -> float:
+        """Since then; 0 for a loop that has not begun."""
+        return 0.0 if self.at is None else self.clock() - self.at
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must not take long."""
+
+    sentence: str
+    """With {seconds}."""
+    seconds: Callable[[], float]
+    """For how long it has been so."""
+    limit: float
+    """From when on it is stuck."""
 
 
 @dataclass(frozen=True)
@@ -18,18 +53,18 @@ class Health:
 
     missing: Callable[[], list[str]]
     """What has to happen before the operator is ready."""
-    watch_silence: Callable[[], float]
-    """Seconds since the pod watch was last active."""
-    oldest_job: Callable[[], float]
-    """Seconds that a job has been waiting or worked on."""
+    checks: tuple[Check, ...]
 
-    def problem(self) -> str:
-        """Why the operator should be started again; empty if it is well."""
-        if self.watch_silence() > SILENT_WATCH_SECONDS:
-            return f"the watch of pods has been silent for {self.watch_silence():.0f} s"
-        if self.oldest_job() > STUCK_QUEUE_SECONDS:
-            return f"a job has been waiting for {self.oldest_job():.0f} s"
+    def problem(self, share: float = 1.0) -> str:
+        """What is stuck, at a share of the limits; empty if nothing is."""
+        for check in self.checks:
+            if (seconds := check.seconds()) > check.limit * share:
+                return check.sentence.format(seconds=f"{seconds:.0f} s")
         return ""
+
+    def unready(self) -> str:
+        """Why the operator is not ready; empty if it is."""
+        return ", ".join(self.missing()) or self.problem(READY_SHARE)
 
     async def serve(self, port: int) -> web.AppRunner:
         """Serve on all addresses; the caller cleans the runner up."""
@@ -47,12 +82,14 @@ class Health:
         return runner
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        problem = self.problem()
-        return web.Response(text=problem or "ok", status=503 if problem else 200)
+        return _answer(self.problem())
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        missing = ", ".join(self.missing())
-        return web.Response(text=missing or "ok", status=503 if missing else 200)
+        return _answer(self.unready())
+
+
+def _answer(trouble: str) -> web.Response:
+    return web.Response(text=trouble or "ok", status=503 if trouble else 200)
 
 
 async def _metrics(_: web.Request) -> web.Response:

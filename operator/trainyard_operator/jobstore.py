@@ -1,10 +1,10 @@
 """The TrainingJobs as last seen: by the watch, by a list, or by the answer to our own write."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from trainyard_operator.kube import JOBS, Kube
+from trainyard_operator.lag import WatchLag
 from trainyard_operator.reflector import Key, Scope
 
 
@@ -13,6 +13,9 @@ class JobStore:
     """Raw objects by namespace and name."""
 
     jobs: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    scopes: tuple[Scope, ...] = (None,)
+    """What is watched, each by a watch of its own."""
+    lag: WatchLag = field(default_factory=WatchLag)
 
     def get(self, key: Key) -> dict[str, Any] | None:
         """The newest known version."""
@@ -27,11 +30,25 @@ class JobStore:
         anew, and the operator has to, as everything that watches.)
         """
         key = key_of(job)
+        self.lag.expect(self.scope_of(job), _version(job))
         known = self.jobs.get(key)
         if known is not None and _version(job) <= _version(known):
             return False
         self.jobs[key] = _slim(job)
         return True
+
+    def hear(self, type_: str, job: dict[str, Any]) -> bool:
+        """The watch tells of it; returns whether it was news."""
+        self.lag.hear(self.scope_of(job), _version(job))
+        if type_ == "DELETED":
+            self.remove(job)
+            return True
+        return self.put(job)
+
+    def scope_of(self, job: dict[str, Any]) -> Scope:
+        """Whose watch tells of it."""
+        namespace = job["metadata"]["namespace"]
+        return namespace if namespace in self.scopes else None
 
     def remove(self, job: dict[str, Any]) -> None:
         """Forget this very object; a namesake made since then stays."""
@@ -52,25 +69,22 @@ class JobStore:
             del self.jobs[key]
         return gone
 
-    def phases(self) -> Counter[str]:
-        """How many jobs are in each phase."""
-        return Counter(
-            (job.get("status") or {}).get("phase") or "New" for job in self.jobs.values()
-        )
 
-
-async def relist(store: JobStore, kube: Kube, scopes: tuple[Scope, ...]) -> list[Key]:
+async def relist(store: JobStore, kube: Kube) -> list[Key]:
     """Make good what the watch missed; returns the keys that changed.
 
     kopf reports no deletion that happened while it was not watching. Raises KubeError.
     """
     before, listed, changed = store.uids(), set(), []
-    for scope in scopes:
+    for scope in store.scopes:
+        newest = 0
         async for items, _ in kube.list_chunks(JOBS, scope):
             for job in items:
                 listed.add(job["metadata"]["uid"])
+                newest = max(newest, _version(job))
                 if store.put(job):
                     changed.append(key_of(job))
+        store.lag.settle(scope, newest)
     return changed + store.drop_absent(before, listed)
 
 

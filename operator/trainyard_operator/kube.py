@@ -5,8 +5,10 @@ Its typed classes validate every object and take 105 MB; the two calls used here
 
 import asyncio
 import json
+import math
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from trainyard_operator.contract import API_VERSION, JOB_PLURAL
-from trainyard_operator.errors import KubeError, LoginError, Unreachable, error_of
+from trainyard_operator.errors import KubeError, LoginError, NotLeading, Unreachable, error_of
 from trainyard_operator.metrics import API_REQUESTS
 
 REQUESTS_AT_ONCE = 32
@@ -51,6 +53,7 @@ class Collection:
 PODS = Collection("v1", "pods")
 SERVICES = Collection("v1", "services")
 EVENTS = Collection("v1", "events")
+LEASES = Collection("coordination.k8s.io/v1", "leases")
 JOBS = Collection(API_VERSION, JOB_PLURAL)
 COLLECTIONS = {"Pod": PODS, "Service": SERVICES}
 
@@ -61,6 +64,11 @@ class Kube:
 
     client: ApiClient
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
+    seconds_to_act: Callable[[], float] = lambda: math.inf
+    """How much longer anything may be changed; a request that takes longer is given up."""
+    clock: Callable[[], float] = time.monotonic
+    trouble_at: float = -math.inf
+    """When the API server last did not answer."""
 
     async def list_chunks(
         self, collection: Collection, namespace: str | None, selector: str = ""
@@ -108,7 +116,7 @@ class Kube:
                     raise _error_of(500, event["object"])
                 yield event
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise _unreachable("GET", f"the watch of {collection.plural}", error) from error
+            raise self._unreachable("GET", f"the watch of {collection.plural}", error) from error
         finally:
             response.close()
 
@@ -120,6 +128,12 @@ class Kube:
         """Raises AlreadyExists, or Refused, which an unknown field is too."""
         path = collection.path(body["metadata"]["namespace"])
         return await self._call("POST", path, query=[("fieldValidation", "Strict")], body=body)
+
+    async def replace(self, collection: Collection, body: Object) -> Object:
+        """Raises Conflict unless its resourceVersion is the stored one's."""
+        metadata = body["metadata"]
+        path = collection.path(metadata["namespace"], metadata["name"])
+        return await self._call("PUT", path, body=body)
 
     async def patch_status(
         self, collection: Collection, namespace: str, name: str, patch: Object
@@ -155,13 +169,17 @@ class Kube:
         body: Object | None = None,
     ) -> Object:
         async with self.slots:
-            bound = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS, sock_connect=CONNECT_SECONDS)
+            left = math.inf if method == "GET" else self.seconds_to_act()
+            if left <= 0:
+                raise NotLeading(0, f"{method} {path}: not sent, since this replica does not lead")
+            seconds = min(left, TIMEOUT_SECONDS)
+            bound = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
             response = await self._send(method, path, query or [], body, bound)
             try:
                 await self._check(response, method)
                 result: Object = await response.json()
             except (aiohttp.ClientError, TimeoutError) as error:
-                raise _unreachable(method, path, error) from error
+                raise self._unreachable(method, path, error) from error
             return result
 
     async def _check(self, response: aiohttp.ClientResponse, method: str) -> None:
@@ -177,6 +195,11 @@ class Kube:
         except ValueError:
             status = {"message": text[:500]}
         raise _error_of(response.status, status)
+
+    def _unreachable(self, method: str, what: str, error: Exception) -> Unreachable:
+        API_REQUESTS.labels(verb=method, code="none").inc()
+        self.trouble_at = self.clock()
+        return Unreachable(0, f"{method} {what}: {str(error) or type(error).__name__}")
 
     async def _send(
         self,
@@ -199,9 +222,15 @@ class Kube:
         try:
             answer = await self.client.call_api(*request, _request_timeout=bound)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(method, path, error) from error
+            raise self._unreachable(method, path, error) from error
         response: aiohttp.ClientResponse = answer.response
         return response
+
+
+def own_namespace() -> str:
+    """The namespace of the pod that this runs in; empty outside of a cluster."""
+    path = SERVICE_ACCOUNT / "namespace"
+    return path.read_text().strip() if _is_in_cluster() and path.is_file() else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,8 +288,3 @@ def _is_in_cluster() -> bool:
 def _error_of(code: int, status: Object) -> KubeError:
     code = status.get("code") or code
     return error_of(code, status.get("reason") or "", status.get("message") or "")
-
-
-def _unreachable(method: str, what: str, error: Exception) -> Unreachable:
-    API_REQUESTS.labels(verb=method, code="none").inc()
-    return Unreachable(0, f"{method} {what}: {str(error) or type(error).__name__}")

@@ -47,6 +47,8 @@ class Launchers:
     standing: dict[str, StandingBy] = field(default_factory=dict)
     taken: dict[str, int] = field(default_factory=dict)
     """The newest attempt that each agreed to begin."""
+    beat: Callable[[], None] = lambda: None
+    """Called at each turn."""
     _polls: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _session: aiohttp.ClientSession | None = None
 
@@ -59,6 +61,7 @@ class Launchers:
         """Listen for ever."""
         try:
             while True:
+                self.beat()
                 self.listen()
                 await asyncio.sleep(LOOK_SECONDS)
         finally:

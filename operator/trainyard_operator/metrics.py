@@ -1,4 +1,7 @@
-"""Prometheus metrics of the operator; every label has a bounded set of values."""
+"""Prometheus metrics of the operator; every label has a bounded set of values.
+
+docs/metrics.md lists them; those of jobs are in `jobmetrics`.
+"""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -11,6 +14,6 @@ QUEUE_DEPTH = Gauge("trainyard_queue_depth", "Jobs that wait to be looked at.")
 QUEUE_SECONDS = Histogram("trainyard_queue_seconds", "Time that a job waited to be looked at.")
 WATCH_RESTARTS = Counter("trainyard_watch_restarts_total", "Watches begun anew.", ["resource"])
 ATTEMPTS = Counter("trainyard_attempts_failed_total", "Attempts that failed.", ["cause"])
-JOBS = Gauge("trainyard_jobs", "TrainingJobs by phase.", ["phase"])
+LEADER = Gauge("trainyard_leader", "Whether this replica acts: 1, or 0 for one that waits.")
 ORDERS = Counter("trainyard_orders_total", "Orders given to launchers.", ["outcome"])
 REPORTS = Counter("trainyard_reports_total", "Progress reports asked for.", ["outcome"])

@@ -46,6 +46,14 @@ class Settings(BaseModel):
     """Jobs that are looked at at the same time."""
     health_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """Port of /healthz, /readyz and /metrics; 0 serves nothing."""
+    lease_name: str = "trainyard-operator"
+    """Lease by which replicas agree on the one that acts; empty: none is used, and only one
+    replica may run."""
+    lease_namespace: str = ""
+    """Namespace of the Lease; empty: the pod's own, and outside of a cluster no Lease is used."""
+    identity: str = ""
+    """Name of this replica in the Lease, which no two may share; empty: the host's and a random
+    part."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level of log lines."""
 

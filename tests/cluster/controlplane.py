@@ -30,6 +30,7 @@ class ControlPlane:
 
     directory: data, certificates and logs; by default a temporary one that `stop` removes.
     controllers: also kube-controller-manager and kube-scheduler.
+    api_server_flags: further ones, such as --audit-log-path=FILE.
     outlive: go on when the thread that called `start` ends; else they die with it.
     """
 
@@ -41,6 +42,7 @@ class ControlPlane:
     service_range: str = "10.77.128.0/20"
     service_address: str = "10.77.128.1"
     cgroups: Sequence[Path] = ()
+    api_server_flags: Sequence[str] = ()
     daemons: list[Daemon] = field(default_factory=list, init=False)
     _temporary: bool = field(default=False, init=False)
 
@@ -159,6 +161,7 @@ class ControlPlane:
             f"--disable-admission-plugins={'' if self.controllers else 'ServiceAccount'}",
             "--allow-privileged=true",
             "--profiling=false",
+            *self.api_server_flags,
         )
 
     def _start_controllers(self) -> None:

@@ -64,6 +64,6 @@ def of_kind(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
 
 
 def environment_of(deployment: dict[str, Any]) -> dict[str, str]:
-    """Of the operator's container."""
+    """Of the operator's container, as far as it is known before there is a pod."""
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    return {item["name"]: item["value"] for item in container["env"]}
+    return {item["name"]: item["value"] for item in container["env"] if "value" in item}

@@ -58,9 +58,12 @@ def test_one_namespace_needs_no_right_beyond_it(helm: Helm) -> None:
     scope = {"watchNamespace": "research", "aggregateRoles.enabled": False, "crds.enabled": False}
     objects = helm.render(**scope)
     assert [(item["kind"], item["metadata"]["namespace"]) for item in objects] == [
+        ("PodDisruptionBudget", "trainyard-system"),
         ("ServiceAccount", "trainyard-system"),
         ("Role", "research"),
+        ("Role", "trainyard-system"),
         ("RoleBinding", "research"),
+        ("RoleBinding", "trainyard-system"),
         ("Deployment", "trainyard-system"),
     ]
     assert environment_of(objects[-1])["TRAINYARD_OPERATOR_NAMESPACES"] == "research"
@@ -69,7 +72,7 @@ def test_one_namespace_needs_no_right_beyond_it(helm: Helm) -> None:
 def test_each_right_of_the_operator_has_its_reason() -> None:
     lines = (CHECKOUT / "manifests" / "install" / "operator.yaml").read_text().splitlines()
     rules = [index for index, line in enumerate(lines) if "- apiGroups:" in line]
-    assert len(rules) == 8
+    assert len(rules) == 10
     assert [lines[index] for index in rules if not lines[index - 1].startswith("  # ")] == []
 
 
@@ -124,6 +127,21 @@ def test_flags_of_the_operator_can_be_given(helm: Helm) -> None:
 )
 def test_schema_refuses(helm: Helm, values: dict[str, Any], sentence: str) -> None:
     assert helm.refusal(**values) == f"{BAD_VALUES}{sentence}\n\n"
+
+
+def test_one_replica_may_be_drained_and_uses_the_lease_all_the_same(helm: Helm) -> None:
+    objects = helm.render(replicas=1)
+    assert "PodDisruptionBudget" not in {item["kind"] for item in objects}
+    assert of_kind(objects, "Deployment")["spec"]["replicas"] == 1
+    assert environment_of(of_kind(objects, "Deployment"))["TRAINYARD_OPERATOR_LEASE_NAME"]
+
+
+def test_replicas_of_one_release_share_a_lease_that_no_other_has(helm: Helm) -> None:
+    text = helm.must("template", "second", CHART, "--namespace=research")
+    objects = [item for item in yaml.safe_load_all(text) if item]
+    name = environment_of(of_kind(objects, "Deployment"))["TRAINYARD_OPERATOR_LEASE_NAME"]
+    rights = next(o for o in objects if o["kind"] == "Role")
+    assert rights["rules"][1]["resourceNames"] == [name] == ["second-operator"]
 
 
 def test_chart_can_be_part_of_another(helm: Helm, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import yaml
 from trainyard_operator.crd import build_crd, render
 
 ROOT = Path(__file__).resolve().parents[3]
+LEADER = ("Role", "trainyard-leader")
 OPERATOR = ROOT / "operator" / "trainyard_operator"
 
 
@@ -55,3 +56,6 @@ def test_operator_may_do_only_this():
         *(("services", verb) for verb in ("get", "create")),
         ("events", "create"),
     }
+    own = [(rule["verbs"], rule.get("resourceNames")) for rule in named[LEADER]["rules"]]
+    assert own == [(["create"], None), (["get", "update"], ["trainyard-operator"])]
+    assert {r for rule in named[LEADER]["rules"] for r in rule["resources"]} == {"leases"}

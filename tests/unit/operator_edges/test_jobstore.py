@@ -49,7 +49,7 @@ def relisted(store: JobStore, items: list[dict[str, Any]], meanwhile: Any = None
 
     async def main() -> list[Any]:
         async with serve(FakeApi(answer)) as kube:
-            return await relist(store, kube, (None,))
+            return await relist(store, kube)
 
     return asyncio.run(main())
 

@@ -1,0 +1,91 @@
+"""Metrics of jobs, and the page that lists all metrics."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
+
+from trainyard_operator import jobmetrics, metrics
+from trainyard_operator.jobmetrics import JobMetrics
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
+
+
+def make_job(number: int = 1, **status: Any) -> dict[str, Any]:
+    created = f"2026-01-01T12:00:{number:02d}Z"
+    return {"metadata": {"creationTimestamp": created}, "status": status}
+
+
+def scrape(jobs: dict[Any, Any]) -> list[str]:
+    """The lines with values."""
+    registry = CollectorRegistry()
+    registry.register(JobMetrics(lambda: jobs))
+    text = generate_latest(registry).decode()
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+GOODPUT = {"ratio": "0.97", "productiveSeconds": 90, "lostSteps": 12, "restartSeconds": 3}
+
+
+def test_series_of_a_job_end_with_it() -> None:
+    jobs = {("research", "nodules"): make_job(phase="Running", goodput=GOODPUT)}
+    own = [line for line in scrape(jobs) if "nodules" in line]
+    labels = '{job="nodules",namespace="research"}'
+    assert own == [
+        f"trainyard_job_goodput_ratio{labels} 0.97",
+        f"trainyard_job_productive_seconds{labels} 90.0",
+        f"trainyard_job_lost_steps{labels} 12.0",
+        f"trainyard_job_restart_seconds{labels} 3.0",
+    ]
+    jobs.clear()
+    assert [line for line in scrape(jobs) if "nodules" in line] == []
+
+
+def test_every_phase_is_counted_even_if_no_job_is_in_it() -> None:
+    jobs = {1: make_job(phase="Running"), 2: make_job(phase="Running"), 3: make_job()}
+    counts = [line for line in scrape(jobs) if line.startswith("trainyard_jobs{")]
+    assert 'trainyard_jobs{phase="Running"} 2.0' in counts
+    assert 'trainyard_jobs{phase="New"} 1.0' in counts
+    assert len(counts) == 8
+
+
+def test_series_are_bounded_and_the_newest_jobs_have_them(monkeypatch: Any) -> None:
+    monkeypatch.setattr(jobmetrics, "MOST_JOBS", 2)
+    jobs = {("ns", f"job-{n}"): make_job(n, goodput=GOODPUT) for n in range(5)}
+    lines = scrape(jobs)
+    ratios = {line for line in lines if line.startswith("trainyard_job_goodput_ratio")}
+    assert {re.search('job="(.*?)"', line)[1] for line in ratios} == {"job-3", "job-4"}
+    assert "trainyard_jobs_without_series 3.0" in lines
+
+
+def test_goodput_edited_by_hand_does_no_harm() -> None:
+    jobs = {("ns", "job"): make_job(goodput={"ratio": "much", "lostSteps": None})}
+    assert [line for line in scrape(jobs) if "job=" in line] == []
+
+
+def test_page_lists_every_metric_with_type_labels_and_meaning() -> None:
+    rows = {line for line in PAGE.read_text().splitlines() if line.startswith("| `")}
+    assert rows == {row_of(family) for family in families()}
+
+
+def families() -> list[Metric]:
+    own = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
+    described = [family for metric in own for family in metric.describe()]
+    example = {("ns", "job"): make_job(phase="Running", goodput=GOODPUT)}
+    return [*described, *JobMetrics(lambda: example).collect()]
+
+
+def row_of(family: Metric) -> str:
+    """As the page has it."""
+    name = family.name + ("_total" if family.type == "counter" else "")
+    labels = {label for sample in family.samples for label in sample.labels}
+    labels |= set(labels_of(family.name))
+    return f"| `{name}` | {family.type} | {', '.join(sorted(labels))} | {family.documentation} |"
+
+
+def labels_of(name: str) -> tuple[str, ...]:
+    """Of a metric that has no value yet."""
+    own = (value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase))
+    return next((m._labelnames for m in own if m.describe()[0].name == name), ())
