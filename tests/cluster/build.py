@@ -3,8 +3,9 @@
     python3 tests/cluster/cluster.py build
 
 Kubernetes is one program that becomes the component it is called as (`kube/main.go`): cold, with
-two cores, its build takes about six minutes, CoreDNS and versitygw two more each. Helm, which
-tests of the chart use and the cluster does not, takes another four.
+two cores, its build takes about six minutes, CoreDNS and versitygw two more each. What the cluster
+does not need is built when something asks for it: Helm (four minutes), KWOK and Kubeflow's
+training-operator (three each).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from cluster.mounts import remove_tree
 from cluster.places import (
     COREDNS_VERSION,
     HELM_VERSION,
+    KUBEFLOW_VERSION,
     KUBERNETES_VERSION,
+    KWOK_VERSION,
     PAUSE_VERSION,
     VERSITYGW_VERSION,
     cache_directory,
@@ -43,6 +46,10 @@ _MODULES = {
     "coredns": f"github.com/coredns/coredns@{COREDNS_VERSION}",
     "versitygw": f"github.com/versity/versitygw/cmd/versitygw@{VERSITYGW_VERSION}",
     "helm": f"helm.sh/helm/v3/cmd/helm@{HELM_VERSION}",
+    "kwok": f"sigs.k8s.io/kwok/cmd/kwok@{KWOK_VERSION}",
+    "training-operator.v1": (
+        f"github.com/kubeflow/training-operator/cmd/training-operator.v1@{KUBEFLOW_VERSION}"
+    ),
 }
 _VERSIONS = {
     "kube": KUBERNETES_VERSION,
@@ -50,6 +57,8 @@ _VERSIONS = {
     "coredns": COREDNS_VERSION,
     "versitygw": VERSITYGW_VERSION,
     "helm": HELM_VERSION,
+    "kwok": KWOK_VERSION,
+    "training-operator.v1": KUBEFLOW_VERSION,
 }
 _CLUSTER = ("kube", "pause", "coredns", "versitygw")
 
@@ -66,7 +75,7 @@ def component(name: str) -> Path:
 
 
 def program(name: str) -> Path:
-    """The binary `kube`, `pause`, `coredns`, `versitygw` or `helm`, built if the cache lacks it."""
+    """The binary of that name, `kube` or another of `_VERSIONS`, built if the cache lacks it."""
     return _directory(name) / name if is_built(name) else _build_once(name)
 
 
@@ -146,8 +155,16 @@ def _build(name: str, folder: Path) -> None:
     if name == "kube":
         for each in COMPONENTS:
             (folder / each).symlink_to(name)
+    if name == "training-operator.v1":
+        _keep_crds(go / "mod", folder)
     if name not in _CLUSTER or all(is_built(other) for other in _CLUSTER if other != name):
         shutil.rmtree(go, ignore_errors=True)
+
+
+def _keep_crds(modules: Path, folder: Path) -> None:
+    """The module's resources, without which its program does nothing."""
+    module = modules / "github.com" / "kubeflow" / f"training-operator@{KUBEFLOW_VERSION}"
+    shutil.copytree(module / "manifests" / "base" / "crds", folder / "crds")
 
 
 def _version_flags(name: str) -> str:
