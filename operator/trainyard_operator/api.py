@@ -247,11 +247,12 @@ class Scheduling(ApiModel):
     """Where pods may run."""
 
     scheduler_name: Annotated[str, Field(max_length=253)] | None = None
-    """Scheduler of the pods; unset means the cluster's default."""
+    """Scheduler of the pods; unset means the cluster's default, or that of `gang`."""
     gang: Literal["none", "volcano", "coscheduling"] = "none"
-    """Gang scheduler whose PodGroup the pods join."""
+    """Gang scheduler whose PodGroup the pods join, so that all of them get places or none."""
     queue: Annotated[str, Field(max_length=63)] | None = None
-    """Queue of Kueue or the gang scheduler."""
+    """With gang volcano, one of Volcano's queues; else a LocalQueue of Kueue, which the pods wait
+    in at each attempt."""
     priority_class_name: Annotated[str, Field(max_length=253)] | None = None
     """Priority class of the pods."""
     avoid_failed_nodes: bool = True

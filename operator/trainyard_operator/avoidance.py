@@ -25,8 +25,6 @@ _OF_THE_NODE = frozenset({Cause.USER_EXIT, Cause.STALLED, Cause.NODE_LOST, Cause
 people's doing, and a peer that was lost does not say where."""
 _KILLED = frozenset({137, 143})
 """SIGKILL and SIGTERM: the kernel's answer to a lack of memory, or somebody's hand."""
-_GATED = "scheduling gates"
-"""Stands in the condition of a pod that the scheduler was asked to leave alone."""
 _INSISTENCE = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERENCE = "preferredDuringSchedulingIgnoredDuringExecution"
 _HEAVIEST = 100
@@ -68,7 +66,7 @@ def gives_way_at(scene: Scene, problem: Problem | None) -> datetime | None:
     is_homeless = problem and problem.cause is Cause.UNSCHEDULABLE and problem.pod
     if not begun or not is_homeless or not is_insisting(scene):
         return None
-    if any(_GATED in pod.unschedulable for pod in scene.pods):
+    if any(pod.is_gated for pod in scene.pods):
         return None
     seconds = scene.job.spec.run_policy.startup_deadline_seconds / PATIENCE_SHARE
     return begun + timedelta(seconds=seconds)

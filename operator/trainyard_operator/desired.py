@@ -10,6 +10,7 @@ from trainyard_operator.defaults import Defaults, run_uri, storage_of
 from trainyard_operator.identity import labels_of, node_index_of, node_name, owner_of, spec_hash
 from trainyard_operator.overlay import merge
 from trainyard_operator.podenv import build_run_request, gang_env, with_cpu_env
+from trainyard_operator.podgroup import membership
 
 __all__ = [
     "TRAINER_COMMAND",
@@ -58,7 +59,7 @@ def build_pod(
     job: TrainingJob, attempt: int, node_index: int, defaults: Defaults
 ) -> dict[str, Any]:
     """The pod of one node of one attempt, with the job's template laid over it."""
-    essential = _essential(job, attempt, node_index)
+    essential = merge(_essential(job, attempt, node_index), membership(job, attempt))
     base = merge(essential, {"spec": _pod_spec(job, attempt, node_index, defaults)})
     pod = merge(merge(base, job.spec.template or {}), essential)
     return _with_essential_env(pod, gang_env(job, attempt, node_index))

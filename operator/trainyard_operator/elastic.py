@@ -89,4 +89,6 @@ def _narrower(scene: Scene) -> int | None:
 
 
 def _finds_no_place(pod: PodRecord) -> bool:
-    return bool(pod.unschedulable) and pod.node is None and not pod.is_deleting
+    """Waiting in a queue is none of it: that ends with room for all."""
+    is_homeless = pod.node is None and not pod.is_deleting
+    return is_homeless and bool(pod.unschedulable) and not pod.is_gated

@@ -27,7 +27,7 @@ from trainyard_operator.errors import (
     Occupied,
     Refused,
 )
-from trainyard_operator.kube import COLLECTIONS, EVENTS, JOBS, PODS, Kube
+from trainyard_operator.kube import EVENTS, JOBS, PODS, Kube, collection_of
 from trainyard_operator.launchers import Launchers
 
 COMPONENT = "trainyard-operator"
@@ -111,10 +111,12 @@ async def _delete(kube: Kube, job: TrainingJob, action: DeletePod | DeleteJob) -
 
 async def _create(kube: Kube, job: TrainingJob, manifest: dict[str, Any]) -> None:
     """Raises AlreadyExists while the name is taken by an object that is about to go."""
-    collection, metadata = COLLECTIONS[manifest["kind"]], manifest["metadata"]
+    collection, metadata = collection_of(manifest), manifest["metadata"]
     try:
         await kube.create(collection, manifest)
-    except NotFound:
+    except NotFound as error:
+        if collection.group and "namespaces " not in error.message:
+            raise _unknown_kind(manifest) from None
         return  # The namespace is gone, and the job with it.
     except AlreadyExists:
         found = await kube.get(collection, metadata["namespace"], metadata["name"])
@@ -127,6 +129,16 @@ async def _create(kube: Kube, job: TrainingJob, manifest: dict[str, Any]) -> Non
                 f"{kind} '{name}' exists and does not belong to this job; delete it, or give "
                 "the job another name.",
             ) from None
+
+
+def _unknown_kind(manifest: dict[str, Any]) -> Refused:
+    """Who asks for a gang scheduler that the cluster does not have hears so."""
+    version, kind = manifest["apiVersion"], manifest["kind"]
+    return Refused(
+        404,
+        f"this cluster knows no {kind} of {version}; install the gang scheduler that "
+        "spec.scheduling.gang names, or set it to none.",
+    )
 
 
 def _is_owned_by(job: TrainingJob, metadata: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from trainyard_operator.deadlines import ABANDONED
 from trainyard_operator.decision import Action, Create, DeletePod
 from trainyard_operator.desired import build_pod, build_service, node_name
 from trainyard_operator.observed import PodRecord
+from trainyard_operator.podgroup import build_pod_group
 from trainyard_operator.scene import Scene
 
 FAILURE_GRACE_SECONDS = 5
@@ -14,14 +15,17 @@ FAILURE_GRACE_SECONDS = 5
 
 
 def create_missing(scene: Scene) -> tuple[Action, ...]:
-    """The service and the pods that the newest attempt lacks; a name still taken has to wait."""
+    """The service, the gang scheduler's PodGroup, and the pods that the newest attempt lacks; a
+    name still taken has to wait."""
     missing = missing_nodes(scene)
     if scene.strays or not missing:
         return ()
     job, attempt = scene.job, scene.status.attempt
     pods = (build_pod(job, attempt, index, scene.defaults) for index in missing)
     distant = (Create(avoidance.build_distant(pod, scene)) for pod in pods)
-    return (Create(build_service(job)), *distant)
+    group = build_pod_group(job)
+    groups = (Create(group),) if group else ()
+    return (Create(build_service(job)), *groups, *distant)
 
 
 def missing_nodes(scene: Scene) -> list[int]:

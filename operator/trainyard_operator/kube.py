@@ -42,6 +42,11 @@ class Collection:
     api_version: str
     plural: str
 
+    @property
+    def group(self) -> str:
+        """The API group; empty for what is Kubernetes' own core."""
+        return self.api_version.rpartition("/")[0]
+
     def path(self, namespace: str | None, name: str | None = None, sub: str | None = None) -> str:
         """The URL's path; without a namespace, that of all namespaces."""
         root = "api" if self.api_version == "v1" else "apis"
@@ -55,7 +60,12 @@ SERVICES = Collection("v1", "services")
 EVENTS = Collection("v1", "events")
 LEASES = Collection("coordination.k8s.io/v1", "leases")
 JOBS = Collection(API_VERSION, JOB_PLURAL)
-COLLECTIONS = {"Pod": PODS, "Service": SERVICES}
+_CREATED = {"Pod": "pods", "Service": "services", "PodGroup": "podgroups"}
+
+
+def collection_of(manifest: Object) -> Collection:
+    """Where an object that the operator makes is created."""
+    return Collection(manifest["apiVersion"], _CREATED[manifest["kind"]])
 
 
 @dataclass

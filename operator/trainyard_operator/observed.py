@@ -94,6 +94,11 @@ class PodRecord:
         return self.deadline is not None
 
     @property
+    def is_gated(self) -> bool:
+        """Whether somebody, such as a queue, has yet to give the scheduler leave to place it."""
+        return "scheduling gates" in self.unschedulable
+
+    @property
     def is_finished(self) -> bool:
         """Whether all its containers have ended for good."""
         return self.phase in {"Succeeded", "Failed"}

@@ -99,8 +99,6 @@ def refusal(job: TrainingJob, storage: Storage | None) -> str:
         )
     absent = {
         "backend 'kubeflow'": spec.backend == "kubeflow",
-        f"scheduling.gang '{spec.scheduling.gang}'": spec.scheduling.gang != "none",
-        "scheduling.queue": bool(spec.scheduling.queue),
     }
     named = next((field for field, is_set in absent.items() if is_set), None)
     return f"spec.{named} is not in this version; drop the field." if named else ""

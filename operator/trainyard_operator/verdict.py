@@ -184,7 +184,7 @@ def _problem(job: TrainingJob, pod: PodRecord) -> Problem | None:
     reason = pod.waiting.reason if pod.waiting else ""
     detail = pod.waiting.message if pod.waiting else ""
     if pod.unschedulable:
-        sentence = wording.unschedulable(pod)
+        sentence = wording.unschedulable(job, pod)
         return Problem(cause=Cause.UNSCHEDULABLE, message=sentence, pod=pod.name)
     if reason in _IMAGE_REASONS:
         sentence = wording.image(job, pod, reason, detail)

@@ -9,6 +9,7 @@ import signal
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import Cause, Summary
 from trainyard_operator.observed import PodRecord
+from trainyard_operator.podgroup import is_kueue
 
 COMMAND = "exec: "
 """Stands in a runtime's message before the command that it could not execute."""
@@ -75,8 +76,10 @@ def log_tail(pod: PodRecord) -> list[str]:
     return [cut(line.rstrip(), 400) for line in lines if line.strip()]
 
 
-def unschedulable(pod: PodRecord) -> str:
+def unschedulable(job: TrainingJob, pod: PodRecord) -> str:
     """Why no node takes a pod, without the scheduler's thoughts on preemption."""
+    if pod.is_gated and is_kueue(job):
+        return f"Pod {pod.name} waits in Kueue's queue '{job.spec.scheduling.queue}'."
     return ended(f"Pod {pod.name} waits for a node: {pod.unschedulable.split(' preemption:')[0]}")
 
 

@@ -21,14 +21,6 @@ REFUSALS = {
         make_job(backend="kubeflow"),
         "spec.backend 'kubeflow' is not in this version; drop the field.",
     ),
-    "gang": (
-        make_job(scheduling={"gang": "volcano"}),
-        "spec.scheduling.gang 'volcano' is not in this version; drop the field.",
-    ),
-    "queue": (
-        make_job(scheduling={"queue": "a"}),
-        "spec.scheduling.queue is not in this version; drop the field.",
-    ),
     "template": (make_job(template={"spec": []}), "spec.template.spec must be keys and values."),
     "containers": (
         make_job(template={"spec": {"containers": [{"image": "a"}]}}),

@@ -16,11 +16,19 @@ from trainyard_operator.status import JobStatus
 
 JOB = make_job()
 TAKEN = (409, refusal("AlreadyExists", 'pods "a" already exists'))
-SERVICE = Create({"kind": "Service", "metadata": {"name": "nodules", "namespace": "research"}})
+
+
+def create(kind: str, name: str, version: str = "v1") -> Create:
+    metadata = {"name": name, "namespace": "research"}
+    return Create({"apiVersion": version, "kind": kind, "metadata": metadata})
+
+
+SERVICE = create("Service", "nodules")
+POD_GROUP = create("PodGroup", "nodules-1", "scheduling.volcano.sh/v1beta1")
 
 
 def pod(name: str) -> Create:
-    return Create({"kind": "Pod", "metadata": {"name": name, "namespace": "research"}})
+    return create("Pod", name)
 
 
 def carry_out(api: FakeApi, *actions: Any, events: tuple[Event, ...] = ()) -> Outcome:
@@ -54,6 +62,21 @@ def test_no_pod_is_created_when_the_service_is_refused() -> None:
     api = FakeApi(lambda *_: (403, refusal("Forbidden", "exceeded quota: few")))
     assert carry_out(api, SERVICE, pod("a")) == Outcome(refusal="exceeded quota: few")
     assert len(api.requests) == 1
+
+
+def test_pod_group_of_a_scheduler_that_is_not_there_is_told_to_the_person() -> None:
+    api = FakeApi(lambda *_: (404, {"message": "404 page not found"}))
+    assert carry_out(api, POD_GROUP, pod("a")) == Outcome(
+        refusal="this cluster knows no PodGroup of scheduling.volcano.sh/v1beta1; install the gang "
+        "scheduler that spec.scheduling.gang names, or set it to none."
+    )
+    path = "/apis/scheduling.volcano.sh/v1beta1/namespaces/research/podgroups"
+    assert [found.split("?")[0] for found in api.paths("POST")] == [path]
+
+
+def test_pod_group_of_a_vanished_namespace_needs_nothing() -> None:
+    api = FakeApi(lambda *_: (404, refusal("NotFound", 'namespaces "research" not found')))
+    assert carry_out(api, POD_GROUP) == Outcome()
 
 
 def test_name_taken_by_our_own_object_counts_as_created() -> None:
