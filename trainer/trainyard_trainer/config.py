@@ -149,6 +149,10 @@ class TrainingConfig(Section):
     half precision; outputs follow them."""
     clip_grad_norm: float | None = Field(default=None, gt=0)
     """Largest norm of an optimizer's gradients. Unset means no clipping."""
+    clip_norm_type: float = Field(default=2.0, gt=0)
+    """Which norm: the p of the p-norm, .inf for the largest number."""
+    log_grad_norm: bool = False
+    """Record the norm of the gradients also where it is not clipped."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay per step of a moving average of the weights, which is then evaluated and kept as best.
     Unset means none."""
@@ -170,8 +174,12 @@ class TrainingConfig(Section):
     """Refuse algorithms whose result differs from run to run; slower on a GPU."""
     compile: bool = False
     """Compile the modules with torch.compile; slower to start, and needs a C++ compiler."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute. auto means a GPU where there is one."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute. auto means an NVIDIA GPU where there is one; mps is an Apple one, for a
+    single rank."""
+    cudnn_benchmark: bool = True
+    """On a GPU: time several algorithms for each new shape and take the fastest. Never where
+    deterministic is set."""
     distributed: DistributedConfig = DistributedConfig()
     """How ranks average their gradients."""
     profile: ProfileConfig | None = None

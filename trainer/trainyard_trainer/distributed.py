@@ -99,6 +99,12 @@ class World:
 
 def choose_device(wanted: str, local_rank: int) -> torch.device:
     """training.device for this rank. Raises ConfigurationError."""
+    if wanted == "mps":
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        raise ConfigurationError(
+            "spec.config.training.device: there is no Apple GPU (mps) here; write 'auto'."
+        )
     if wanted == "cpu" or not torch.cuda.is_available():
         if wanted == "cuda":
             raise ConfigurationError(

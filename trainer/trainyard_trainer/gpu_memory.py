@@ -2,6 +2,8 @@
 
 import contextlib
 import re
+import resource
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,6 +18,14 @@ from trainyard_trainer.recipe import Recipe
 
 MOST_NAMED = 3
 """Layers that a message names."""
+
+
+def used_mebibytes(device: torch.device) -> float:
+    """The most memory that tensors on a GPU, or this process on a CPU, ever had."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 class GpuMemoryExhausted(TrainyardError):

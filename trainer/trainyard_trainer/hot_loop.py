@@ -14,7 +14,7 @@ from trainyard_trainer.agreement import Agreed, Agreement
 from trainyard_trainer.diagnosis import Diverged, Finding, Suspect, examine, name_samples
 from trainyard_trainer.distributed import World
 from trainyard_trainer.errors import TrainyardError
-from trainyard_trainer.gpu_memory import explain_exhaustion
+from trainyard_trainer.gpu_memory import explain_exhaustion, used_mebibytes
 from trainyard_trainer.metrics import merge_means, prefixed
 from trainyard_trainer.recipe import Recipe
 from trainyard_trainer.run_state import RunState
@@ -98,7 +98,10 @@ class HotLoop:
         self._progress.note(means | slow)
         if position.step % self._log_every == 0:
             run.stepper.meter.next_window()
-            pace = {"samples_per_second": self._progress.pace.samples_per_second}
+            pace = {
+                "samples_per_second": self._progress.pace.samples_per_second,
+                "memory_mebibytes": used_mebibytes(self._world.device),
+            }
             self._tracker.add(
                 position.step,
                 position.run_epoch,

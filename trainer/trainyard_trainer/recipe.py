@@ -68,6 +68,8 @@ class Stage:
     frozen. None means all."""
     batch_size: int | None = None
     """Global batch of this stage. None means training.batch_size."""
+    micro_batch_size: int | None = None
+    """Most samples that one rank holds at a time. None means training.micro_batch_size."""
     evaluate: bool = True
     """Whether epochs end with an evaluation on the validation split."""
     best: Metric | None = None

@@ -127,7 +127,8 @@ class StageBuilder:
             )
         training, world = self._recipe.config.training, self._world
         batch_size = stage.batch_size or training.batch_size
-        most = training.micro_batch_size or -(-batch_size // first_world_size)
+        most = stage.micro_batch_size or training.micro_batch_size
+        most = most or -(-batch_size // first_world_size)
         split = Split(
             rank=world.rank,
             world_size=world.world_size,

@@ -56,7 +56,8 @@ class Stepper:
         self.guard = build_guard(device, optimizers.values(), scaled=bool(self.scalers))
         self.forward_seconds = 0.0
         """Of the last step: computing losses, on this rank's own clock."""
-        self._clip = training.clip_grad_norm
+        self._clip, self._norm_type = training.clip_grad_norm, training.clip_norm_type
+        self._measures = training.clip_grad_norm is not None or training.log_grad_norm
         prefixes = {name: "" if len(optimizers) == 1 else f"{name}_" for name in optimizers}
         self._loss_names = {name: f"{prefix}loss" for name, prefix in prefixes.items()}
         self._parameters = {name: parameters_of(one) for name, one in optimizers.items()}
@@ -123,7 +124,7 @@ class Stepper:
         scaler = self.scalers.get(name)
         if scaler is not None:
             scaler.unscale_(optimizer)
-        if self._clip is not None:
+        if self._measures:
             self._clip_gradients(name, parameters, step)
         if scaler is None:
             if not self.guard.is_closed:
@@ -133,7 +134,8 @@ class Stepper:
             scaler.update()
 
     def _clip_gradients(self, name: str, parameters: Sequence[Tensor], step: int) -> None:
-        norm = nn.utils.clip_grad_norm_(parameters, self._clip or math.inf).detach()
+        most = self._clip or math.inf
+        norm = nn.utils.clip_grad_norm_(parameters, most, self._norm_type).detach()
         if name in self.scalers:
             # An infinite one is the scaler's business: it leaves that update out.
             self.meter.add(f"{name}_grad_norm", norm, 1, step)

@@ -293,7 +293,7 @@ def set_up_torch(rank: Rank, training: TrainingConfig) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     elif torch.cuda.is_available():
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = training.cudnn_benchmark
 
 
 def seed_all(seed: int) -> None:

@@ -95,8 +95,8 @@ def test_norm_is_clipped_after_the_scale_is_taken_out(
     norms = []
     clip = torch.nn.utils.clip_grad_norm_
 
-    def note(parameters: Any, most: float) -> torch.Tensor:
-        norms.append(clip(parameters, most))
+    def note(parameters: Any, most: float, norm_type: float) -> torch.Tensor:
+        norms.append(clip(parameters, most, norm_type))
         return norms[-1]
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", note)
