@@ -10,7 +10,7 @@ BENCH_READY := $(BENCH)/.ready
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-cluster lint format unit slow integration e2e test chaos bench \
+.PHONY: help setup demo demo-cluster lint format unit slow integration e2e test chaos chaos-cluster bench \
         manifests cluster-up cluster-down clean
 
 ##@ Start here
@@ -67,6 +67,9 @@ integration: setup ## Against a real kube-apiserver, etcd and S3
 
 chaos: setup ## Kill training runs anywhere, ten times each, and compare to the bit (8 min)
 	$(BIN)/python tests/chaos/kill.py
+
+chaos-cluster: setup cluster-up ## Each fault five times on the two-node cluster while a job trains (1 h)
+	$(BIN)/python tests/chaos/on_nodes.py
 
 e2e: setup $(if $(KUBECONFIG),,cluster-up) ## On two nodes with pods that really run; or on the cluster of KUBECONFIG
 	$(PYTEST) tests/e2e

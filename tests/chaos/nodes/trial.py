@@ -36,6 +36,8 @@ class Blow:
     """To the next trained step."""
     repeated: int
     """Steps that were trained before and had to be trained again, as far as reports knew."""
+    lost: str = ""
+    """What the status had named as saved and was not found; empty: nothing."""
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Court:
     """Runs jobs in one namespace of the test cluster."""
 
     dataset: str
+    epochs: int = EPOCHS
     seed: int = 1
     calm: str = ""
     """Where the run lies that was left alone; empty before it was."""
@@ -89,7 +92,7 @@ class Court:
         }
         job = digits_job(**fields | spec)
         job["metadata"] = {"name": name, "namespace": self.arena.namespace.name}
-        job["spec"]["config"]["training"] |= {"epochs": EPOCHS, "seed": self.seed}
+        job["spec"]["config"]["training"] |= {"epochs": self.epochs, "seed": self.seed}
         return job
 
     def leave_alone(self) -> float:
@@ -109,13 +112,15 @@ class Court:
             while len(verdict.blows) < times:
                 if not self.arena.wait_until_trained(STEPS_BETWEEN, LAST_SHARE):
                     break
-                verdict.blows.append(self.blow(fault, verdict))
+                blow = self.blow(fault)
+                verdict.blows.append(blow)
+                verdict.found += [blow.lost] if blow.lost else []
             self.finish()
-            verdict.found += self.differences(fault)
+            verdict.found += self.differences(fault.causes)
             self.arena.namespace.delete(self.arena.name)
         return verdict
 
-    def blow(self, fault: Fault, verdict: Verdict) -> Blow:
+    def blow(self, fault: Fault) -> Blow:
         """One fault, until the job has trained again and the cluster is whole."""
         mark = self.arena.mark()
         with struck(fault, self.arena):
@@ -124,21 +129,21 @@ class Court:
         if fault.same_attempt:
             return Blow(seconds, 0)
         resumed = report.get("resumed_step") or 0
-        if resumed < mark.saved:
-            verdict.found.append(f"resumed from step {resumed}, step {mark.saved} was saved")
-        return Blow(seconds, max(mark.step - resumed, 0))
+        is_lost = resumed < mark.saved
+        lost = f"resumed from step {resumed}, step {mark.saved} was saved" if is_lost else ""
+        return Blow(seconds, max(mark.step - resumed, 0), lost)
 
     def finish(self) -> None:
         """Until the job has succeeded."""
         self.arena.wait(lambda: self.arena.status().get("phase") == "Succeeded", "Succeeded", 0.5)
 
-    def differences(self, fault: Fault) -> list[str]:
+    def differences(self, causes: frozenset[str]) -> list[str]:
         """What the job's storage and status do not have in common with the calm run."""
         stores = (self.open(self.calm), self.open(self.place()))
         found = compare.differences(*stores, RANKS)
         status = self.arena.status()
         reasons = {e["reason"] for e in status["history"] if e["type"] in {"Restarted", "Edited"}}
-        if strange := reasons - fault.causes:
+        if strange := reasons - causes:
             found.append(f"history: restarted for {', '.join(sorted(strange))}")
         return [f"{self.arena.name}: {line}" for line in found]
 
