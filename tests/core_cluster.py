@@ -164,7 +164,8 @@ class Cluster:
         for name, pod in list(self.pods.items()):
             if pod.node == f"node-{index}":
                 deadline = pod.deadline or self.now + timedelta(seconds=GRACE)
-                lost = {"deadline": deadline, "disruption": "DeletionByTaintManager"}
+                told = {"disruption": "DeletionByTaintManager", "silent": pod.running}
+                lost = {"deadline": deadline, **told}
                 self.pods[name] = replace(pod, **lost)
 
     def behave(self) -> None:

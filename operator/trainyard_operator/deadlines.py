@@ -26,8 +26,18 @@ def earliest(*times: datetime | None) -> datetime | None:
 
 def forced_at(pods: tuple[PodRecord, ...], now: datetime) -> datetime | None:
     """When the next of the pods that are being deleted has to be forced, or forced again."""
-    times = [pod.deadline + ABANDONED for pod in pods if pod.deadline]
+    times = [time for pod in pods if (time := abandoned_at(pod))]
     return earliest(*(time if time > now else now + RETRY for time in times))
+
+
+def abandoned_at(pod: PodRecord) -> datetime | None:
+    """From when a pod that is being deleted is forced out; None: it is not being deleted.
+
+    No grace period is spent on one whose node cannot hear of it.
+    """
+    if pod.deadline is None:
+        return None
+    return pod.created if pod.is_lost else pod.deadline + ABANDONED
 
 
 def job_deadline(scene: Scene) -> datetime | None:

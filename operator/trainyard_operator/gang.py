@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from trainyard_operator import avoidance, inplace
-from trainyard_operator.deadlines import ABANDONED
+from trainyard_operator.deadlines import abandoned_at
 from trainyard_operator.decision import Action, Create, DeletePod
 from trainyard_operator.desired import build_pod, build_service, node_name
 from trainyard_operator.observed import PodRecord
@@ -49,7 +49,7 @@ def force(pods: tuple[PodRecord, ...], now: datetime) -> tuple[Action, ...]:
     return tuple(
         DeletePod(name=pod.name, uid=pod.uid, grace_seconds=0)
         for pod in pods
-        if pod.deadline is not None and now >= pod.deadline + ABANDONED
+        if (due := abandoned_at(pod)) and now >= due
     )
 
 

@@ -16,6 +16,8 @@ from trainyard_operator.contract import (
     Summary,
 )
 
+NODE_TAINTED = "DeletionByTaintManager"
+"""Reason of a pod's DisruptionTarget condition: its node has a taint that it does not tolerate."""
 _STANDBY = TypeAdapter(Standby)
 _SUMMARY = TypeAdapter(Summary)
 
@@ -79,6 +81,9 @@ class PodRecord:
     """The scheduler's sentence, while no node fits."""
     disruption: str = ""
     """Reason of the DisruptionTarget condition, such as PreemptionByScheduler."""
+    silent: bool = False
+    """Whether its node stopped answering: the control plane calls the pod unready, the kubelet last
+    called its container ready."""
     spec_hash: str = ""
     order_token: str = ""
     """What its launcher wants to see with an order; empty: it takes none."""
@@ -92,6 +97,12 @@ class PodRecord:
     def is_deleting(self) -> bool:
         """Whether its deletion was asked for."""
         return self.deadline is not None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether Kubernetes gave it up with its node, which does not answer. A drained node does:
+        its pods get their time for a checkpoint."""
+        return self.silent and self.is_deleting and self.disruption == NODE_TAINTED
 
     @property
     def is_gated(self) -> bool:
@@ -163,9 +174,16 @@ def pod_record(pod: dict[str, Any]) -> PodRecord:
         scheduled=_scheduled(conditions.get("PodScheduled")),
         unschedulable=_unschedulable(conditions.get("PodScheduled")),
         disruption=_disruption(conditions.get("DisruptionTarget")),
+        silent=_is_silent(conditions.get("Ready"), status),
         spec_hash=(metadata.get("annotations") or {}).get(Annotation.SPEC_HASH, ""),
         order_token=order_token(pod.get("spec") or {}),
     )
+
+
+def _is_silent(condition: dict[str, Any] | None, status: dict[str, Any]) -> bool:
+    containers = status.get("containerStatuses") or ()
+    is_ready = any(c.get("ready") for c in containers if c["name"] == CONTAINER)
+    return is_ready and condition is not None and condition["status"] == "False"
 
 
 def standing_by(standby: Standby, now: datetime) -> StandingBy | None:

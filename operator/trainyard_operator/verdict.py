@@ -9,7 +9,7 @@ from trainyard_operator import wording
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import EXIT_CAUSES, Cause, Summary
 from trainyard_operator.desired import node_name
-from trainyard_operator.observed import PodRecord, Terminated
+from trainyard_operator.observed import NODE_TAINTED, PodRecord, Terminated
 from trainyard_operator.status import FailureStatus
 
 SETTLE = timedelta(seconds=3)
@@ -51,7 +51,7 @@ _DISRUPTIONS = {
     "PreemptionByScheduler": Cause.PREEMPTED,
     "EvictionByEvictionAPI": Cause.EVICTED,
     "TerminationByKubelet": Cause.EVICTED,
-    "DeletionByTaintManager": Cause.NODE_LOST,
+    NODE_TAINTED: Cause.NODE_LOST,
     "DeletionByPodGC": Cause.NODE_LOST,
 }
 _CONTAINER_REASONS = {
@@ -221,8 +221,8 @@ def _suspect(job: TrainingJob, pod: PodRecord, attempt: int) -> _Suspect:
 
 
 def _has_failed(pod: PodRecord) -> bool:
-    """Whether the pod failed, or its ranks did in a pod that goes on."""
-    return pod.has_failed or (pod.standby is not None and not pod.has_ended)
+    """Whether the pod failed, or its ranks did in a pod that goes on, or its node took it along."""
+    return pod.has_failed or pod.is_lost or (pod.standby is not None and not pod.has_ended)
 
 
 def _is_over(pod: PodRecord) -> bool:

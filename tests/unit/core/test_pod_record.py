@@ -46,8 +46,19 @@ def condition(type_: str, status: str, **fields) -> dict:
     return {"conditions": [{"type": type_, "status": status, **fields}]}
 
 
+UNREADY = condition("Ready", "False")
+READY = {"containerStatuses": [{"name": "pytorch", "ready": True, "state": {"running": {}}}]}
 KILLED = {"exitCode": 137, "reason": "OOMKilled", "finishedAt": CREATED}
 CASES = {
+    "unready by its kubelet": (
+        UNREADY | {"containerStatuses": [{"name": "pytorch", "ready": False, "state": {}}]},
+        {},
+    ),
+    "unready while its container is ready": (
+        UNREADY | READY,
+        {"running": True, "silent": True},
+    ),
+    "ready": (condition("Ready", "True") | READY, {"running": True}),
     "new": ({}, {}),
     "without a status": ({"phase": None}, {"phase": None}),
     "null lists": ({"containerStatuses": None, "conditions": None}, {}),
