@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from core_objects import DEFAULTS, T0, standing_by, summary
 
 from trainyard_operator.api import TrainingJob
-from trainyard_operator.contract import Annotation, Env, Label
+from trainyard_operator.contract import Annotation, Env, Label, Report, now_text
 from trainyard_operator.decision import (
     Action,
     Create,
@@ -45,6 +45,12 @@ class Cluster:
     version: int = 0
     """Of the status: a write that expects another one is refused."""
     serial: int = 0
+    report: Report | None = None
+    """What rank 0 was last heard to say."""
+    spares: bool = True
+    """Whether a pod that keeps off its node finds another one."""
+    shunned: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Nodes that each pod insists on keeping off, by its uid."""
 
     def refresh(self) -> None:
         """The cached list becomes the truth."""
@@ -57,7 +63,8 @@ class Cluster:
 
     def decide_on(self, pods: tuple[PodRecord, ...]) -> Decision:
         """The same, on another list."""
-        return plan(self.job, self.status, Observed(pods=pods), self.now, DEFAULTS)
+        observed = Observed(pods=pods, report=self.report)
+        return plan(self.job, self.status, observed, self.now, DEFAULTS)
 
     def write(self, decision: Decision, version: int) -> bool:
         """Write the status unless somebody else did since."""
@@ -79,7 +86,16 @@ class Cluster:
                 case OrderAttempt(name=name, uid=uid, order=order):
                     self.order(name, uid, order.attempt)
                 case DeleteJob():
-                    self.is_job_deleted = True
+                    self.delete_job()
+
+    def delete_job(self) -> None:
+        """The API server marks it, and the garbage collector deletes its pods."""
+        self.is_job_deleted = True
+        mark = {"deletion_timestamp": now_text(self.now)}
+        metadata = self.job.metadata.model_copy(update=mark)
+        self.job = self.job.model_copy(update={"metadata": metadata})
+        for pod in list(self.pods.values()):
+            self.delete(pod.name, pod.uid, GRACE)
 
     def reconcile(self) -> Decision:
         """One whole pass of the operator on a fresh list."""
@@ -92,9 +108,9 @@ class Cluster:
     def settle(self, passes: int = 20) -> None:
         """Passes until nothing changes any more. Raises AssertionError if that never happens."""
         for _ in range(passes):
-            before = (self.version, dict(self.pods))
+            before = (self.version, dict(self.pods), dict(self.taken))
             decision = self.reconcile()
-            if (self.version, self.pods) == before:
+            if (self.version, self.pods, self.taken) == before:
                 woken = decision.wake_at is None or decision.wake_at > self.now
                 assert woken or self.is_job_deleted, f"busy loop: {decision}"
                 return
@@ -137,11 +153,43 @@ class Cluster:
             self.end(name, pod.standby.summary.exit_code, pod.standby.summary.to_json())
 
     def start(self, name: str) -> None:
-        """A kubelet starts a pod."""
+        """A kubelet starts a pod, if the scheduler finds it a node."""
+        pod = self.pods[name]
+        if pod.phase != "Pending" or pod.is_deleting:
+            return
+        own, spare = f"node-{pod.node_index}", f"spare-{pod.node_index}"
+        places = [own, spare] if self.spares else [own]
+        closed = {*self.shunned[pod.uid], *self.lost_nodes}
+        free = [place for place in places if place not in closed]
+        if not free:
+            self.pods[name] = replace(pod, unschedulable="no node matches the affinity.")
+            return
+        fields = {"phase": "Running", "running": True, "waiting": None, "scheduled": self.now}
+        found = {"node": free[0], "ip": "10.0.0.1", "unschedulable": ""}
+        self.pods[name] = replace(pod, **fields, **found)
+
+    def wait(self, name: str, reason: str, unschedulable: str = "") -> None:
+        """A pod does not start, for this reason."""
+        pod = self.pods[name]
+        if pod.phase == "Pending":
+            waiting = Waiting(reason=reason, message="not found")
+            self.pods[name] = replace(pod, waiting=waiting, unschedulable=unschedulable)
+
+    def refuse(self, name: str) -> None:
+        """A kubelet does not take a pod that the scheduler gave it."""
         pod = self.pods[name]
         if pod.phase == "Pending" and not pod.is_deleting:
-            fields = {"phase": "Running", "running": True, "waiting": None, "scheduled": self.now}
-            self.pods[name] = replace(pod, **fields, node=f"node-{pod.node_index}", ip="10.0.0.1")
+            told = {"reason": "OutOfcpu", "message": "no cpu", "node": f"node-{pod.node_index}"}
+            self.pods[name] = replace(pod, phase="Failed", waiting=None, **told)
+
+    def say(self, step: int, saved: int | None) -> None:
+        """Rank 0 reports, and the operator hears it."""
+        first = next((p for p in self.pods.values() if p.node_index == 0 and p.running), None)
+        if first and first.node not in self.lost_nodes:
+            latest = {"step": saved} if saved is not None else None
+            attempt, time = self.launchers[first.uid], now_text(self.now)
+            progress = {"step": step}
+            self.report = Report(attempt=attempt, time=time, progress=progress, latest=latest)
 
     def end(self, name: str, code: int, message: str = "", reason: str = "Error") -> None:
         """A program ends."""
@@ -178,7 +226,8 @@ class Cluster:
             self.start(name)
         self.settle()
         soon = self.now + timedelta(seconds=1)
-        self.now = max(soon, self.wake_at) if self.wake_at and not self.pods else soon
+        is_stuck = not self.pods or any(pod.unschedulable for pod in self.pods.values())
+        self.now = max(soon, self.wake_at) if self.wake_at and is_stuck else soon
         self.settle()
 
     def _create(self, manifest: dict) -> None:
@@ -191,6 +240,7 @@ class Cluster:
         uid = f"pod-{self.serial}"
         self.made.add((uid, attempt, index))
         self.launchers[uid] = attempt
+        self.shunned[uid] = shunned_by(manifest)
         env = manifest["spec"]["containers"][0]["env"]
         tokens = (entry["value"] for entry in env if entry["name"] == Env.ORDER_TOKEN)
         self.pods[name] = PodRecord(
@@ -204,3 +254,11 @@ class Cluster:
             spec_hash=metadata["annotations"][Annotation.SPEC_HASH],
             order_token=next(tokens, ""),
         )
+
+
+def shunned_by(manifest: dict) -> tuple[str, ...]:
+    """Nodes that a pod insists on keeping off."""
+    affinity = manifest["spec"].get("affinity", {}).get("nodeAffinity", {})
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {})
+    fields = (f for t in required.get("nodeSelectorTerms", ()) for f in t["matchFields"])
+    return tuple(name for field in fields for name in field["values"])

@@ -1,34 +1,24 @@
-"""Any history of pods, nodes, edits and operator failures keeps the promises of the plan.
+"""Any history of pods, nodes, people and operators keeps the promises of the plan.
 
-TRAINYARD_EXAMPLES sets the number of histories (default 30; 10,000 for a long run).
+The promises are the invariants below. TRAINYARD_EXAMPLES sets the number of histories of each of
+the three kinds of job (30, and 4,000 in the slow run).
 """
 
 import os
-from dataclasses import replace
-from datetime import timedelta
+from typing import Any, ClassVar
 
-from core_cluster import Cluster
-from core_objects import RECIPE, make_job, summary
+import pytest
+from core_model import World
+from core_objects import RECIPE
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
-from trainyard_operator.contract import Cause, ExitCode
+from trainyard_operator.contract import Cause, ExitCode, Label
+from trainyard_operator.decision import Create, Decision, DeleteJob
+from trainyard_operator.headway import PATIENCE
 from trainyard_operator.plan import MENDABLE
-from trainyard_operator.status import FINISHED, JobStatus
-
-MAX_RESTARTS = 2
-ENDS = {
-    "done": (0, summary(0, "every rank ended well")),
-    "stored": (0, summary(0, "every rank ended well", result=True)),
-    "plain": (1, "ValueError: bad"),
-    "user": (1, summary(1, "rank 1: bad", cause=Cause.USER_EXIT, rank=1)),
-    "peer": (ExitCode.PEER_LOST, summary(76, "rank 1: lost", cause=Cause.PEER_LOST)),
-    "configuration": (ExitCode.CONFIGURATION, summary(78, "spec.config: bad")),
-    "checkpointed": (ExitCode.CHECKPOINTED, summary(75, "saved")),
-    "odd": (3, '{"exit_code": "x", "message": 1}'),
-}
-
+from trainyard_operator.status import FINISHED, HISTORY_LENGTH
 
 FAILURES = {
     "user": (1, {"cause": Cause.USER_EXIT}),
@@ -41,95 +31,8 @@ FAILURES = {
 """Of ranks whose launcher then stands by."""
 
 
-class Histories(RuleBasedStateMachine):
-    program: dict = {}
-
-    def __init__(self) -> None:
-        super().__init__()
-        policy = {"maxRestarts": MAX_RESTARTS, "startupDeadlineSeconds": 300}
-        self.cluster = Cluster(make_job(2, runPolicy=policy, **self.program))
-        self.highest = JobStatus()
-        self.finished: JobStatus | None = None
-        self.saw_old_list = False
-
-    # What the world does
-
-    @rule(index=st.integers(0, 2))
-    def a_pod_starts(self, index: int) -> None:
-        if name := self._name(index):
-            self.cluster.start(name)
-
-    @rule(index=st.integers(0, 2), how=st.sampled_from(sorted(ENDS)))
-    def a_program_ends(self, index: int, how: str) -> None:
-        if name := self._name(index):
-            self.cluster.end(name, *ENDS[how])
-
-    @rule(index=st.integers(0, 2), grace=st.sampled_from([0, 30]))
-    def somebody_deletes_a_pod(self, index: int, grace: int) -> None:
-        if name := self._name(index):
-            self.cluster.delete(name, self.cluster.pods[name].uid, grace)
-
-    @rule()
-    def kubelets_finish_deletions(self) -> None:
-        self.cluster.kubelets()
-
-    @rule(index=st.integers(0, 2))
-    def a_node_is_lost(self, index: int) -> None:
-        self.cluster.lose_node(index)
-
-    @rule()
-    def nodes_come_back(self) -> None:
-        self.cluster.lost_nodes.clear()
-
-    @rule(seconds=st.sampled_from([1, 10, 90, 400]))
-    def time_passes(self, seconds: int) -> None:
-        self.cluster.now += timedelta(seconds=seconds)
-
-    @rule()
-    def the_clock_jumps_back(self) -> None:
-        self.cluster.now -= timedelta(seconds=5)
-
-    @rule(change=st.sampled_from([{"nodes": 1}, {"nodes": 2}, {"nodes": 3}, {"args": ["--fast"]}]))
-    def the_spec_is_edited(self, change: dict) -> None:
-        self._edit(self.cluster.job.spec.model_copy(update=change))
-
-    @rule(suspend=st.booleans())
-    def suspend_is_toggled(self, suspend: bool) -> None:
-        spec = self.cluster.job.spec
-        policy = spec.run_policy.model_copy(update={"suspend": suspend})
-        self._edit(spec.model_copy(update={"run_policy": policy}))
-
-    # What operators do
-
-    @rule()
-    def the_operator_passes(self) -> None:
-        self.cluster.reconcile()
-
-    @rule()
-    def the_operator_passes_on_an_old_list(self) -> None:
-        self.saw_old_list |= self.cluster.seen != tuple(self.cluster.pods.values())
-        decision = self.cluster.decide()
-        self.cluster.write(decision, self.cluster.version)
-        self.cluster.execute(decision.actions)
-
-    @rule(executed=st.integers(0, 3))
-    def the_operator_dies_between_status_and_actions(self, executed: int) -> None:
-        self.cluster.refresh()
-        decision = self.cluster.decide()
-        self.cluster.write(decision, self.cluster.version)
-        self.cluster.execute(decision.actions[:executed])
-
-    @rule(seconds=st.sampled_from([0, 10]))
-    def a_second_operator_writes_first(self, seconds: int) -> None:
-        cluster = self.cluster
-        cluster.refresh()
-        version, decision = cluster.version, cluster.decide()
-        cluster.now += timedelta(seconds=seconds)
-        cluster.reconcile()
-        if cluster.write(decision, version):
-            cluster.execute(decision.actions)
-
-    # What must hold
+class Histories(World):
+    """Of a plain program."""
 
     @invariant()
     def counters_never_go_back(self) -> None:
@@ -138,11 +41,23 @@ class Histories(RuleBasedStateMachine):
         assert now.formed_attempt >= before.formed_attempt
         assert now.restarts.user >= before.restarts.user
         assert now.restarts.infrastructure >= before.restarts.infrastructure
+        faults = {fault.node: fault.attempts for fault in now.node_faults}
+        assert all(faults[fault.node] >= fault.attempts for fault in before.node_faults)
+        if before.headway:
+            assert now.headway
+            assert now.headway.step >= before.headway.step
         self.highest = now
 
     @invariant()
-    def own_failures_restart_at_most_max_restarts_times(self) -> None:
-        assert self.cluster.status.restarts.user <= MAX_RESTARTS
+    def no_retry_budget_is_passed(self) -> None:
+        status = self.cluster.status
+        most = max(self.cluster.job.spec.run_policy.max_restarts, self.most_restarts)
+        assert status.restarts.user <= most
+        assert status.headway is None or status.headway.idle_restarts <= PATIENCE
+        self.most_restarts = most
+
+    most_restarts = 0
+    """An edit may lower the budget below what is used up."""
 
     @invariant()
     def no_attempt_is_counted_twice(self) -> None:
@@ -151,8 +66,11 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def no_launcher_works_on_an_attempt_that_the_status_does_not_know(self) -> None:
-        for pod in self.cluster.pods.values():
-            assert self.cluster.launchers[pod.uid] <= self.cluster.status.attempt
+        if self.cluster.status.attempt:
+            newest = max([p.attempt for p in self.cluster.seen], default=0)
+            known = max(self.cluster.status.attempt, newest)
+            for pod in self.cluster.pods.values():
+                assert self.cluster.launchers[pod.uid] <= known
 
     @invariant()
     def a_finished_job_never_runs_again(self) -> None:
@@ -169,12 +87,50 @@ class Histories(RuleBasedStateMachine):
             assert len({pod.attempt for pod in self.cluster.pods.values()}) <= 1
 
     @invariant()
-    def an_attempt_begins_only_without_pods_of_another(self) -> None:
+    def conditions_and_phase_agree(self) -> None:
+        status = self.cluster.status
+        holds = {c.type for c in status.conditions if c.status == "True"}
+        for phase in ("Running", "Suspended", "Succeeded", "Failed"):
+            assert (phase in holds) == (status.phase == phase)
+        assert len(status.history) <= HISTORY_LENGTH
+
+    @invariant()
+    def a_pod_is_made_only_for_the_live_attempt_and_beside_no_other(self) -> None:
         """Seen from the list that the decision was made from."""
         decision = self.cluster.decide()
-        creates = [a.manifest for a in decision.actions if hasattr(a, "manifest")]
-        if creates:
-            assert {pod.attempt for pod in self.cluster.seen} <= {decision.status.attempt}
+        made = [a.manifest for a in decision.actions if isinstance(a, Create)]
+        labels = [m["metadata"]["labels"] for m in made if m["kind"] == "Pod"]
+        status = decision.status
+        for label in labels:
+            assert label[Label.ATTEMPT] == str(status.attempt)
+            assert status.next_attempt_time is None
+            assert status.phase == "Starting"
+        if labels:
+            assert {pod.attempt for pod in self.cluster.seen} <= {status.attempt}
+            assert not self.cluster.is_job_deleted
+
+    @invariant()
+    def something_comes(self) -> None:
+        """An unfinished job waits for a time, for a pod to change, or for an edit; and a pod that
+        does not go is forced out, in every phase."""
+        status, pods = self.cluster.status, tuple(self.cluster.pods.values())
+        if self.cluster.is_job_deleted:
+            return
+        decision = self.cluster.decide_on(pods)
+        is_news = bool(decision.actions) or decision.status != status
+        if any(pod.is_deleting for pod in pods):
+            assert decision.wake_at or is_news
+        if status.phase not in {*FINISHED, "Suspended"}:
+            assert decision.wake_at or is_news or pods
+        self._is_expiry_safe(decision)
+
+    def _is_expiry_safe(self, decision: Decision) -> None:
+        """A job is not deleted while a pod of it may still save its logs."""
+        if DeleteJob() in decision.actions:
+            pods = self.cluster.pods.values()
+            assert all(pod.is_finished or not pod.is_deleting for pod in pods)
+            kept = self.cluster.job.spec.run_policy.clean_pod_policy == "None"
+            assert kept or all(pod.is_finished for pod in pods)
 
     @rule()
     def a_settled_state_stays_as_it_is(self) -> None:
@@ -182,52 +138,31 @@ class Histories(RuleBasedStateMachine):
         decision = self.cluster.decide()
         assert decision.status == self.cluster.status
         assert decision.events == ()
-
-    @invariant()
-    def an_unfinished_job_waits_for_something(self) -> None:
-        """For a time, for a pod to change, or for an edit."""
-        status = self.cluster.status
-        if status.phase in {*FINISHED, "Suspended"}:
-            return
-        decision = self.cluster.decide_on(tuple(self.cluster.pods.values()))
-        comes = decision.wake_at or decision.actions or decision.status != status
-        assert comes or self.cluster.pods
+        if not self.cluster.is_job_deleted:
+            newest = decision.status.pods_attempt or decision.status.attempt
+            is_over = decision.status.phase in FINISHED
+            for pod in self.cluster.pods.values():
+                assert pod.attempt == newest or pod.is_deleting or is_over
 
     def teardown(self) -> None:
         """Once nothing goes wrong any more, the job reaches its end."""
         self.suspend_is_toggled(False)
         self.cluster.settle()  # An edit may start a job anew that had failed.
         for _ in range(40):
-            if self.cluster.status.phase in FINISHED:
+            if self.cluster.status.phase in FINISHED or self.cluster.is_job_deleted:
                 break
             self.cluster.behave()
-        assert self.cluster.status.phase in FINISHED, self.cluster.status
+        assert self.cluster.is_job_deleted or self.cluster.status.phase in FINISHED
         self.cluster.kubelets()
         self.cluster.settle()
-        assert all(pod.is_finished or pod.is_deleting for pod in self.cluster.pods.values())
-
-    def _name(self, index: int) -> str | None:
-        names = sorted(self.cluster.pods)
-        return names[index] if index < len(names) else None
-
-    def _edit(self, spec) -> None:
-        job = self.cluster.job
-        if spec != job.spec:
-            generation = job.metadata.generation + 1
-            metadata = job.metadata.model_copy(update={"generation": generation})
-            self.cluster.job = job.model_copy(update={"spec": spec, "metadata": metadata})
+        if self.cluster.job.spec.run_policy.clean_pod_policy != "None":
+            assert all(pod.is_finished or pod.is_deleting for pod in self.cluster.pods.values())
 
 
 class HistoriesOfElasticJobs(Histories):
     """The same, of a job that goes on with fewer nodes."""
 
-    program = {"elastic": {"minNodes": 1, "maxNodes": 3}}
-
-    @rule(index=st.integers(0, 2))
-    def no_node_has_room_for_a_pod(self, index: int) -> None:
-        pod = self.cluster.pods.get(self._name(index) or "")
-        if pod and pod.node is None:
-            self.cluster.pods[pod.name] = replace(pod, unschedulable="no room")
+    program: ClassVar[dict[str, Any]] = {"elastic": {"minNodes": 1, "maxNodes": 3}}
 
     @invariant()
     def never_fewer_nodes_than_the_least(self) -> None:
@@ -238,36 +173,46 @@ class HistoriesOfElasticJobs(Histories):
 class HistoriesInPlace(Histories):
     """The same, of a recipe: launchers stand by and take orders."""
 
-    program = RECIPE
+    program: ClassVar[dict[str, Any]] = RECIPE
 
-    @rule(index=st.integers(0, 2), how=st.sampled_from(sorted(FAILURES)), report=st.booleans())
-    def ranks_fail_and_their_launcher_stands_by(self, index: int, how: str, report: bool) -> None:
-        """report: whether the attempt got anywhere."""
-        if name := self._name(index):
+    @rule(index=st.integers(0, 2), how=st.sampled_from(sorted(FAILURES)), step=st.integers(-1, 9))
+    def ranks_fail_and_their_launcher_stands_by(self, index: int, how: str, step: int) -> None:
+        """step: how far the attempt got; -1: it never reported."""
+        if name := self.name(index):
             code, fields = FAILURES[how]
             attempt = self.cluster.launchers[self.cluster.pods[name].uid]
-            last = {"attempt": attempt, "time": "2026-01-01T12:00:00Z", "progress": {"step": 7}}
-            self.cluster.stand_by(name, code, **fields, report=last if report else None)
+            last = {"attempt": attempt, "time": "2026-01-01T12:00:00Z", "progress": {"step": step}}
+            self.cluster.stand_by(name, code, **fields, report=last if step >= 0 else None)
 
     @rule(index=st.integers(0, 2))
     def a_launcher_gives_up_waiting(self, index: int) -> None:
-        if name := self._name(index):
+        if name := self.name(index):
             self.cluster.give_up(name)
 
-    @rule()
-    def another_operator_takes_over(self) -> None:
-        """It does not know which orders were taken."""
-        self.cluster.taken.clear()
 
-
-TestHistories = Histories.TestCase
-TestHistoriesOfElasticJobs = HistoriesOfElasticJobs.TestCase
-TestHistoriesInPlace = HistoriesInPlace.TestCase
-TestHistories.settings = TestHistoriesOfElasticJobs.settings = TestHistoriesInPlace.settings = (
-    settings(
-        max_examples=int(os.environ.get("TRAINYARD_EXAMPLES", "30")),
-        stateful_step_count=25,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow],
+def check(machine: type[World], examples: int) -> None:
+    wanted = int(os.environ.get("TRAINYARD_EXAMPLES", examples))
+    quiet = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=wanted,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=quiet,
+        ),
     )
-)
+
+
+MACHINES = pytest.mark.parametrize("machine", [Histories, HistoriesOfElasticJobs, HistoriesInPlace])
+
+
+@MACHINES
+def test_any_history_keeps_the_promises(machine):
+    check(machine, 30)
+
+
+@pytest.mark.slow
+@MACHINES
+def test_ten_thousand_histories_keep_the_promises(machine):
+    check(machine, 4000)
