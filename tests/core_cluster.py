@@ -51,6 +51,7 @@ class Cluster:
     """Whether a pod that keeps off its node finds another one."""
     shunned: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Nodes that each pod insists on keeping off, by its uid."""
+    _last: tuple[tuple, Decision] | None = None
 
     def refresh(self) -> None:
         """The cached list becomes the truth."""
@@ -62,9 +63,11 @@ class Cluster:
         return self.decide_on(self.seen)
 
     def decide_on(self, pods: tuple[PodRecord, ...]) -> Decision:
-        """The same, on another list."""
-        observed = Observed(pods=pods, report=self.report)
-        return plan(self.job, self.status, observed, self.now, DEFAULTS)
+        """The same, on another list. What was asked last is remembered: plan() is pure."""
+        facts = (self.job, self.status, Observed(pods=pods, report=self.report), self.now)
+        if self._last is None or self._last[0] != facts:
+            self._last = (facts, plan(*facts, DEFAULTS))
+        return self._last[1]
 
     def write(self, decision: Decision, version: int) -> bool:
         """Write the status unless somebody else did since."""
