@@ -224,6 +224,7 @@ class Cluster:
         self.lost_nodes.clear()
         self.kubelets()
         for name, pod in list(self.pods.items()):
+            self.give_up(name)
             if pod.running and pod.standby is None:
                 self.end(name, 0, summary(0, "done", result=pod.node_index == 0), "Completed")
             self.start(name)
