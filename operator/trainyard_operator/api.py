@@ -341,8 +341,12 @@ class JobSpec(ApiModel):
     """How the job lives and dies."""
     scheduling: Scheduling = Scheduling()
     """Where pods may run."""
-    backend: Literal["pods", "kubeflow"] = "pods"
-    """pods: the operator's own PyTorchJob-style pods; kubeflow: a kubeflow.org/v1 PyTorchJob."""
+    backend: Annotated[
+        Literal["pods", "kubeflow"],
+        Field(json_schema_extra=cel(("self == oldSelf", "backend cannot be changed."))),
+    ] = "pods"
+    """pods: the operator's own PyTorchJob-style pods; kubeflow: a kubeflow.org/v1 PyTorchJob of an
+    attempt, whose pods Kubeflow's training-operator makes. Cannot be changed."""
 
     @model_validator(mode="after")
     def _recipe_xor_command(self) -> Self:

@@ -16,6 +16,8 @@ from typing import Any, Final, Literal, Self
 API_VERSION: Final = "trainyard.dev/v1alpha1"
 GROUP, VERSION = API_VERSION.split("/")
 JOB_KIND: Final = "TrainingJob"
+PYTORCHJOB_API = "kubeflow.org/v1"
+PYTORCHJOB_KIND = "PyTorchJob"
 JOB_PLURAL = "trainingjobs"
 
 S3Dialect = Literal["aws", "strict", "legacy"]

@@ -25,6 +25,14 @@ class DeletePod:
     """None: the pod's own grace period; 0: without waiting for its node."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletePyTorchJob:
+    """Delete this very PyTorchJob, before any pod: a pod that it lacks would be made anew."""
+
+    name: str
+    uid: str
+
+
 @dataclass(frozen=True, slots=True)
 class DeleteJob:
     """Delete the TrainingJob itself; its pods follow, what lies in storage stays."""
@@ -40,7 +48,7 @@ class OrderAttempt:
     order: Order
 
 
-Action = Create | DeletePod | DeleteJob | OrderAttempt
+Action = Create | DeletePod | DeletePyTorchJob | DeleteJob | OrderAttempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

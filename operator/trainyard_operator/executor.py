@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from trainyard_operator.api import TrainingJob
-from trainyard_operator.contract import JOB_KIND, now_text
+from trainyard_operator.contract import JOB_KIND, PYTORCHJOB_KIND, now_text
 from trainyard_operator.decision import (
     Create,
     Decision,
     DeleteJob,
     DeletePod,
+    DeletePyTorchJob,
     Event,
     OrderAttempt,
 )
@@ -27,12 +28,17 @@ from trainyard_operator.errors import (
     Occupied,
     Refused,
 )
-from trainyard_operator.kube import EVENTS, JOBS, PODS, Kube, collection_of
+from trainyard_operator.kube import EVENTS, JOBS, PODS, PYTORCHJOBS, Kube, collection_of
 from trainyard_operator.launchers import Launchers
 
 COMPONENT = "trainyard-operator"
 EVENT_LENGTH = 1024
 """No API server takes a longer message."""
+WHAT_IS_MISSING = {
+    "PodGroup": "the gang scheduler that spec.scheduling.gang names, or set it to none",
+    PYTORCHJOB_KIND: "Kubeflow's training-operator, or leave spec.backend out",
+}
+"""What to do where a kind is unknown to the cluster."""
 _log = logging.getLogger(__name__)
 
 
@@ -51,6 +57,12 @@ async def execute(
 ) -> Outcome:
     """Carry out all actions and tell the events. Raises nothing that a retry would mend."""
     actions = decision.actions
+    # First what would make new pods in place of those that are deleted.
+    first = await _errors_of(
+        _delete(kube, job, a) for a in actions if isinstance(a, DeletePyTorchJob)
+    )
+    if first:
+        return _outcome(job, first)
     orders = [_order(kube, launchers, a) for a in actions if isinstance(a, OrderAttempt)]
     deletions = [_delete(kube, job, a) for a in actions if isinstance(a, DeletePod | DeleteJob)]
     events = [_tell(kube, job, event) for event in decision.events]
@@ -58,7 +70,10 @@ async def execute(
     *errors, more = await asyncio.gather(
         _errors_of(orders), _errors_of(deletions), _errors_of(events), creations
     )
-    found = [error for part in (*errors, more) for error in part]
+    return _outcome(job, [error for part in (*errors, more) for error in part])
+
+
+def _outcome(job: TrainingJob, found: list[KubeError | LauncherError]) -> Outcome:
     refusals = [e.message for e in found if isinstance(e, Refused | Occupied)]
     retries = [e for e in found if not isinstance(e, Refused | Occupied)]
     for error in retries:
@@ -97,12 +112,16 @@ async def _order(kube: Kube, launchers: Launchers, action: OrderAttempt) -> None
     await launchers.order(action)
 
 
-async def _delete(kube: Kube, job: TrainingJob, action: DeletePod | DeleteJob) -> None:
+async def _delete(
+    kube: Kube, job: TrainingJob, action: DeletePod | DeletePyTorchJob | DeleteJob
+) -> None:
     meta = job.metadata
     try:
         if isinstance(action, DeletePod):
             grace = action.grace_seconds
             await kube.delete(PODS, meta.namespace, action.name, action.uid, grace)
+        elif isinstance(action, DeletePyTorchJob):
+            await kube.delete(PYTORCHJOBS, meta.namespace, action.name, action.uid)
         else:
             await kube.delete(JOBS, meta.namespace, meta.name, meta.uid)
     except (NotFound, Conflict):
@@ -132,12 +151,10 @@ async def _create(kube: Kube, job: TrainingJob, manifest: dict[str, Any]) -> Non
 
 
 def _unknown_kind(manifest: dict[str, Any]) -> Refused:
-    """Who asks for a gang scheduler that the cluster does not have hears so."""
+    """Who asks for what the cluster does not have hears so."""
     version, kind = manifest["apiVersion"], manifest["kind"]
     return Refused(
-        404,
-        f"this cluster knows no {kind} of {version}; install the gang scheduler that "
-        "spec.scheduling.gang names, or set it to none.",
+        404, f"this cluster knows no {kind} of {version}; install {WHAT_IS_MISSING[kind]}."
     )
 
 

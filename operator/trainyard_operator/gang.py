@@ -1,13 +1,15 @@
 """Actions on the pods of a job: create what is missing, delete, force out, clean up."""
 
 from datetime import datetime
+from typing import Any
 
 from trainyard_operator import avoidance, inplace
 from trainyard_operator.deadlines import abandoned_at
-from trainyard_operator.decision import Action, Create, DeletePod
+from trainyard_operator.decision import Action, Create, DeletePod, DeletePyTorchJob
 from trainyard_operator.desired import build_pod, build_service, node_name
 from trainyard_operator.observed import PodRecord
 from trainyard_operator.podgroup import build_pod_group
+from trainyard_operator.pytorchjob import build_pytorchjob
 from trainyard_operator.scene import Scene
 
 FAILURE_GRACE_SECONDS = 5
@@ -20,12 +22,31 @@ def create_missing(scene: Scene) -> tuple[Action, ...]:
     missing = missing_nodes(scene)
     if scene.strays or not missing:
         return ()
-    job, attempt = scene.job, scene.status.attempt
-    pods = (build_pod(job, attempt, index, scene.defaults) for index in missing)
-    distant = (Create(avoidance.build_distant(pod, scene)) for pod in pods)
-    group = build_pod_group(job)
+    group = build_pod_group(scene.job)
     groups = (Create(group),) if group else ()
-    return (Create(build_service(job)), *groups, *distant)
+    if scene.job.spec.backend == "kubeflow":
+        found = scene.observed.pytorchjob
+        return () if found else (*groups, Create(_build_pytorchjob(scene)))
+    pods = (Create(_build_pod(scene, index)) for index in missing)
+    return (Create(build_service(scene.job)), *groups, *pods)
+
+
+def _build_pod(scene: Scene, node_index: int) -> dict[str, Any]:
+    pod = build_pod(scene.job, scene.status.attempt, node_index, scene.defaults)
+    return avoidance.build_distant(pod, scene)
+
+
+def _build_pytorchjob(scene: Scene) -> dict[str, Any]:
+    pods = [_build_pod(scene, index) for index in range(min(scene.job.spec.nodes, 2))]
+    return build_pytorchjob(scene.job, scene.status.attempt, pods)
+
+
+def drop_pytorchjob(scene: Scene) -> tuple[Action, ...]:
+    """Have Kubeflow make no pod any more."""
+    found = scene.observed.pytorchjob
+    if found is None or found.is_deleting:
+        return ()
+    return (DeletePyTorchJob(name=found.name, uid=found.uid),)
 
 
 def missing_nodes(scene: Scene) -> list[int]:
@@ -57,7 +78,7 @@ def clear(scene: Scene) -> tuple[Action, ...]:
     """Delete every pod; ranks of a gang that has not failed get their time for a checkpoint."""
     pods = scene.observed.pods
     grace = FAILURE_GRACE_SECONDS if scene.is_broken else None
-    return delete(pods, grace) + force(pods, scene.now)
+    return drop_pytorchjob(scene) + delete(pods, grace) + force(pods, scene.now)
 
 
 def tend(scene: Scene) -> tuple[Action, ...]:
@@ -71,4 +92,7 @@ def clean(scene: Scene) -> tuple[Action, ...]:
     """Delete what runPolicy.cleanPodPolicy says once the job has ended."""
     policy, pods = scene.job.spec.run_policy.clean_pod_policy, scene.observed.pods
     kept = {"All": (), "Running": tuple(p for p in pods if p.is_finished), "None": pods}[policy]
-    return delete(tuple(pod for pod in pods if pod not in kept)) + force(pods, scene.now)
+    doomed = delete(tuple(pod for pod in pods if pod not in kept))
+    found = scene.observed.pytorchjob
+    is_active = bool(doomed) and found is not None and not found.has_ended
+    return (drop_pytorchjob(scene) if is_active else ()) + doomed + force(pods, scene.now)

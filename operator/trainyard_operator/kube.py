@@ -17,7 +17,12 @@ import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from trainyard_operator.contract import API_VERSION, JOB_PLURAL
+from trainyard_operator.contract import (
+    API_VERSION,
+    JOB_PLURAL,
+    PYTORCHJOB_API,
+    PYTORCHJOB_KIND,
+)
 from trainyard_operator.errors import KubeError, LoginError, NotLeading, Unreachable, error_of
 from trainyard_operator.metrics import API_REQUESTS
 
@@ -60,7 +65,13 @@ SERVICES = Collection("v1", "services")
 EVENTS = Collection("v1", "events")
 LEASES = Collection("coordination.k8s.io/v1", "leases")
 JOBS = Collection(API_VERSION, JOB_PLURAL)
-_CREATED = {"Pod": "pods", "Service": "services", "PodGroup": "podgroups"}
+PYTORCHJOBS = Collection(PYTORCHJOB_API, "pytorchjobs")
+_CREATED = {
+    "Pod": "pods",
+    "Service": "services",
+    "PodGroup": "podgroups",
+    PYTORCHJOB_KIND: "pytorchjobs",
+}
 
 
 def collection_of(manifest: Object) -> Collection:

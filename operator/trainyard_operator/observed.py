@@ -133,6 +133,17 @@ class PodRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PyTorchJobRecord:
+    """The object that Kubeflow's operator makes the pods of an attempt for."""
+
+    name: str
+    uid: str
+    is_deleting: bool = False
+    has_ended: bool = False
+    """Whether it succeeded or failed: it makes no pod any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """Everything a decision on one job is made from, beside its own spec and status."""
 
@@ -141,6 +152,8 @@ class Observed:
     """Rank 0's newest report, if one was collected."""
     create_error: str = ""
     """Why the API server refused an object of the last decision, in its own words."""
+    pytorchjob: PyTorchJobRecord | None = None
+    """With `backend: kubeflow`: the job's own, if there is one."""
 
 
 def parse_time(text: str | None) -> datetime | None:
@@ -160,7 +173,7 @@ def pod_record(pod: dict[str, Any]) -> PodRecord:
         name=metadata["name"],
         uid=metadata["uid"],
         attempt=int(labels[Label.ATTEMPT]),
-        node_index=int(labels[Label.NODE_INDEX]),
+        node_index=_node_index(labels),
         phase=status.get("phase", "Pending"),
         created=created,
         node=(pod.get("spec") or {}).get("nodeName"),
@@ -184,6 +197,28 @@ def _is_silent(condition: dict[str, Any] | None, status: dict[str, Any]) -> bool
     containers = status.get("containerStatuses") or ()
     is_ready = any(c.get("ready") for c in containers if c["name"] == CONTAINER)
     return is_ready and condition is not None and condition["status"] == "False"
+
+
+def pytorchjob_record(item: dict[str, Any], owner: str) -> PyTorchJobRecord | None:
+    """The record of a PyTorchJob; None for one that the TrainingJob with this uid does not own."""
+    metadata, status = item["metadata"], item.get("status") or {}
+    if not any(each["uid"] == owner for each in metadata.get("ownerReferences") or ()):
+        return None
+    ended = {c["type"] for c in status.get("conditions") or () if c["status"] == "True"}
+    return PyTorchJobRecord(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        is_deleting="deletionTimestamp" in metadata,
+        has_ended=bool(ended & {"Succeeded", "Failed"}),
+    )
+
+
+def _node_index(labels: dict[str, str]) -> int:
+    """Ours or, on a pod that Kubeflow made, what its labels say."""
+    if Label.NODE_INDEX in labels:
+        return int(labels[Label.NODE_INDEX])
+    is_master = labels[Label.KUBEFLOW_REPLICA_TYPE] == "master"
+    return 0 if is_master else int(labels[Label.KUBEFLOW_REPLICA_INDEX]) + 1
 
 
 def standing_by(standby: Standby, now: datetime) -> StandingBy | None:

@@ -139,9 +139,11 @@ def _begin(scene: Scene) -> Decision:
     status, pods, now = scene.status, scene.observed.pods, scene.now
     due = parse_time(status.next_attempt_time)
     waits_until = due if due and now < due else None
-    if pods or waits_until:
+    lingers = now + RETRY if scene.observed.pytorchjob else None
+    if pods or waits_until or lingers:
         scene = scene.update(phase="Restarting" if status.attempt else "Pending")
-        return _decide(scene, None, gang.clear(scene), earliest(waits_until, forced_at(pods, now)))
+        wake_at = earliest(waits_until, forced_at(pods, now), lingers)
+        return _decide(scene, None, gang.clear(scene), wake_at)
     scene = scene.update(
         phase="Starting",
         attempt=status.attempt + 1,

@@ -17,9 +17,9 @@ from trainyard_operator.desired import Defaults
 from trainyard_operator.errors import Conflict, KubeError, NotFound
 from trainyard_operator.executor import execute
 from trainyard_operator.jobstore import JobStore
-from trainyard_operator.kube import JOBS, Kube
+from trainyard_operator.kube import JOBS, PYTORCHJOBS, Kube
 from trainyard_operator.launchers import Launchers
-from trainyard_operator.observed import Observed
+from trainyard_operator.observed import Observed, PyTorchJobRecord, pytorchjob_record
 from trainyard_operator.plan import plan
 from trainyard_operator.reflector import Key, Reflector
 from trainyard_operator.status import JobStatus, parse_status
@@ -77,6 +77,7 @@ class Reconciler:
             pods=tuple(map(self.launchers.seen, self.reflector.snapshot(key, uid))),
             report=self.collector.reports.get(uid),
             create_error=self._refusal(key, uid),
+            pytorchjob=await self._pytorchjob(key, job),
         )
         try:
             decision = plan(job, status, observed, now, self.defaults)
@@ -104,6 +105,15 @@ class Reconciler:
         elif decision.actions:
             self.refusals.pop(key, None)
         return outcome.is_complete
+
+    async def _pytorchjob(self, key: Key, job: TrainingJob) -> PyTorchJobRecord | None:
+        """Asked for at each look, as nothing watches it: not every cluster knows the kind."""
+        if job.spec.backend != "kubeflow":
+            return None
+        try:
+            return pytorchjob_record(await self.kube.get(PYTORCHJOBS, *key), job.metadata.uid)
+        except NotFound:
+            return None
 
     def _refusal(self, key: Key, uid: str) -> str:
         owner, message = self.refusals.get(key, ("", ""))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainyard_operator.contract import JOB_KIND, Label
+from trainyard_operator.contract import JOB_KIND, PYTORCHJOB_KIND, Label
 from trainyard_operator.errors import Expired, KubeError
 from trainyard_operator.kube import PODS, Kube
 from trainyard_operator.metrics import WATCH_RESTARTS
@@ -122,14 +122,20 @@ class Reflector:
 
 def own_record(item: dict[str, Any]) -> PodRecord | None:
     """The record of a job's pod; None for one that somebody labelled by hand, or orphaned."""
-    owners = item["metadata"].get("ownerReferences") or ()
-    uid = item["metadata"]["labels"].get(Label.JOB_UID)
-    if not any(owner["kind"] == JOB_KIND and owner["uid"] == uid for owner in owners):
+    labels, owners = item["metadata"]["labels"], item["metadata"].get("ownerReferences") or ()
+    if not any(_is_ours(owner, labels) for owner in owners):
         return None
     try:
         return pod_record(item)
     except (KeyError, ValueError):
         return None
+
+
+def _is_ours(owner: dict[str, Any], labels: dict[str, str]) -> bool:
+    """The job, or the PyTorchJob of its name, whose own labels Kubeflow has put on the pod."""
+    if owner["kind"] == PYTORCHJOB_KIND:
+        return bool(owner["name"] == labels.get(Label.JOB))
+    return bool(owner["kind"] == JOB_KIND and owner["uid"] == labels.get(Label.JOB_UID))
 
 
 def pause(failures: int, chance: float) -> float:

@@ -97,11 +97,7 @@ def refusal(job: TrainingJob, storage: Storage | None) -> str:
             "spec.storage: a recipe needs somewhere for its checkpoints; set storage.uri, such as "
             "s3://bucket/prefix."
         )
-    absent = {
-        "backend 'kubeflow'": spec.backend == "kubeflow",
-    }
-    named = next((field for field, is_set in absent.items() if is_set), None)
-    return f"spec.{named} is not in this version; drop the field." if named else ""
+    return ""
 
 
 def rejected(create_error: str) -> Problem | None:

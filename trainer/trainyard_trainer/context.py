@@ -101,7 +101,7 @@ class RunContext:
                 uid=environ[Env.JOB_UID],
                 attempt=int(environ[Env.ATTEMPT]),
                 nodes=int(environ[Env.NODES]),
-                node_index=int(environ[Env.NODE_INDEX]),
+                node_index=int(environ.get(Env.NODE_INDEX) or environ["PET_NODE_RANK"]),
                 processes_per_node=int(environ[Env.PROCESSES_PER_NODE]),
                 master_addr=environ["MASTER_ADDR"],
                 master_port=int(environ["MASTER_PORT"]),

@@ -17,10 +17,6 @@ REFUSALS = {
         "spec.storage: a recipe needs somewhere for its checkpoints; set storage.uri, such as "
         "s3://bucket/prefix.",
     ),
-    "kubeflow": (
-        make_job(backend="kubeflow"),
-        "spec.backend 'kubeflow' is not in this version; drop the field.",
-    ),
     "template": (make_job(template={"spec": []}), "spec.template.spec must be keys and values."),
     "containers": (
         make_job(template={"spec": {"containers": [{"image": "a"}]}}),

@@ -178,8 +178,9 @@ def test_a_mended_job_is_no_longer_failed():
 
 
 def test_a_second_refusal_for_another_reason_is_told():
-    refused = plan(make_job(backend="kubeflow"), JobStatus(), Observed(), at(0), DEFAULTS)
-    again = plan(make_job(scheduling={"queue": "a"}), refused.status, Observed(), at(1), DEFAULTS)
+    refused = plan(make_job(template={"spec": []}), JobStatus(), Observed(), at(0), DEFAULTS)
+    other = make_job(template={"spec": {"volumes": None}})
+    again = plan(other, refused.status, Observed(), at(1), DEFAULTS)
     assert len(again.events) == 1
     assert plan(JOB, again.status, Observed(), at(2), DEFAULTS).status.phase == "Starting"
 

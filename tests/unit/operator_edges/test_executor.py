@@ -8,7 +8,14 @@ from core_objects import make_job
 from unit.operator_edges.fake_api import Answer, FakeApi, refusal, serve
 
 from trainyard_operator.api import TrainingJob
-from trainyard_operator.decision import Create, Decision, DeleteJob, DeletePod, Event
+from trainyard_operator.decision import (
+    Create,
+    Decision,
+    DeleteJob,
+    DeletePod,
+    DeletePyTorchJob,
+    Event,
+)
 from trainyard_operator.executor import Outcome, build_event, execute
 from trainyard_operator.launchers import Launchers
 from trainyard_operator.reflector import Reflector
@@ -139,6 +146,37 @@ def test_what_is_gone_or_another_counts_as_deleted() -> None:
     for answer in ((404, refusal("NotFound", "")), (409, refusal("Conflict", ""))):
         api = FakeApi(lambda *_, a=answer: a)
         assert carry_out(api, DeletePod(name="a", uid="pod-1"), DeleteJob()) == Outcome()
+
+
+def test_pytorchjob_goes_before_its_pods_which_it_would_make_anew() -> None:
+    api = FakeApi(lambda *_: (200, {}))
+    drop = DeletePyTorchJob(name="nodules", uid="ptj-1")
+    assert carry_out(api, DeletePod(name="a", uid="pod-1"), drop) == Outcome()
+    assert api.paths("DELETE") == [
+        "/apis/kubeflow.org/v1/namespaces/research/pytorchjobs/nodules",
+        "/api/v1/namespaces/research/pods/a",
+    ]
+
+
+def test_pod_stays_while_its_pytorchjob_cannot_be_deleted() -> None:
+    api = FakeApi(lambda *_: (503, refusal("ServiceUnavailable", "later")))
+    drop = DeletePyTorchJob(name="nodules", uid="ptj-1")
+    pod_too = DeletePod(name="a", uid="pod-1")
+    assert carry_out(api, pod_too, drop) == Outcome(is_complete=False)
+    assert len(api.requests) == 1
+
+
+def test_cluster_without_kubeflow_is_told_to_the_person() -> None:
+    metadata = {"name": "nodules", "namespace": "research"}
+    kind = {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob"}
+    create = Create({**kind, "metadata": metadata})
+    missing = refusal("NotFound", "the server could not find the requested resource")
+    assert carry_out(FakeApi(lambda *_: (404, missing)), create) == Outcome(
+        refusal="this cluster knows no PyTorchJob of kubeflow.org/v1; install Kubeflow's "
+        "training-operator, or leave spec.backend out."
+    )
+    gone = refusal("NotFound", 'namespaces "research" not found')
+    assert carry_out(FakeApi(lambda *_: (404, gone)), create) == Outcome()
 
 
 def test_event_that_cannot_be_posted_is_no_failure() -> None:

@@ -56,6 +56,7 @@ def test_operator_may_do_only_this():
         *(("services", verb) for verb in ("get", "create")),
         *(("podgroups", verb) for verb in ("get", "create")),
         ("events", "create"),
+        *(("pytorchjobs", verb) for verb in ("get", "create", "delete")),
     }
     own = [(rule["verbs"], rule.get("resourceNames")) for rule in named[LEADER]["rules"]]
     assert own == [(["create"], None), (["get", "update"], ["trainyard-operator"])]
