@@ -17,6 +17,7 @@ LONGEST_NAME = 50
 """Of a job: with `-worker-1023` after it, it is a host name of at most 63 letters."""
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 Text = Annotated[str, Field(max_length=1024)]
+Seconds = Annotated[int, Field(ge=1, le=10**9)]
 Uri = Annotated[str, Field(min_length=1, max_length=1024)]
 Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
 
@@ -226,11 +227,11 @@ class RunPolicy(ApiModel):
 
     suspend: bool = False
     """True: pods are deleted after a checkpoint, and nothing runs until it is false again."""
-    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
+    active_deadline_seconds: Seconds | None = None
     """Longest time from the first start to the end; unset means no bound."""
-    startup_deadline_seconds: Annotated[int, Field(ge=1)] = 900
+    startup_deadline_seconds: Seconds = 900
     """Longest time from pod creation until every pod runs."""
-    stall_timeout_seconds: Annotated[int, Field(ge=10)] = 600
+    stall_timeout_seconds: Annotated[int, Field(ge=10, le=10**9)] = 600
     """Longest time without a step before a rank is taken for hung."""
     max_restarts: Annotated[int, Field(ge=0, le=1000)] = 3
     """Restarts after the program's own failures; faults of the infrastructure do not count."""
@@ -238,7 +239,7 @@ class RunPolicy(ApiModel):
     """Wait before each new attempt."""
     clean_pod_policy: Literal["All", "Running", "None"] = "Running"
     """Which pods are deleted at the end."""
-    ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=10**9)] | None = None
     """Seconds after the end until the TrainingJob is deleted; unset means never. What lies in
     storage stays."""
 

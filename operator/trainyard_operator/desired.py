@@ -8,7 +8,7 @@ from trainyard_operator.container import TRAINER_COMMAND, build_container, build
 from trainyard_operator.contract import Annotation, Label
 from trainyard_operator.defaults import Defaults, run_uri, storage_of
 from trainyard_operator.identity import labels_of, node_index_of, node_name, owner_of, spec_hash
-from trainyard_operator.overlay import merge
+from trainyard_operator.overlay import merge, only_pod_parts
 from trainyard_operator.podenv import build_run_request, gang_env, with_cpu_env
 from trainyard_operator.podgroup import membership
 
@@ -61,8 +61,8 @@ def build_pod(
     """The pod of one node of one attempt, with the job's template laid over it."""
     essential = merge(_essential(job, attempt, node_index), membership(job, attempt))
     base = merge(essential, {"spec": _pod_spec(job, attempt, node_index, defaults)})
-    pod = merge(merge(base, job.spec.template or {}), essential)
-    return _with_essential_env(pod, gang_env(job, attempt, node_index))
+    pod = merge(merge(base, only_pod_parts(job.spec.template or {})), essential)
+    return _with_names(_with_essential_env(pod, gang_env(job, attempt, node_index)))
 
 
 def _essential(job: TrainingJob, attempt: int, node_index: int) -> dict[str, Any]:
@@ -127,6 +127,14 @@ def _pod_spec(
     if scheduling.priority_class_name:
         spec["priorityClassName"] = scheduling.priority_class_name
     return spec
+
+
+def _with_names(pod: dict[str, Any]) -> dict[str, Any]:
+    """On the host's network a pod knows the cluster's names only if it asks for that."""
+    spec = pod["spec"]
+    if not spec.get("hostNetwork") or "dnsPolicy" in spec:
+        return pod
+    return {**pod, "spec": {**spec, "dnsPolicy": "ClusterFirstWithHostNet"}}
 
 
 def _with_essential_env(pod: dict[str, Any], env: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Strategic merge of a pod template overlay, as kubectl patches pods."""
 
+import json
 from typing import Any
 
+LONGEST = 65536
+"""Characters of a template; each pod of the gang carries it."""
 _MERGE_KEYS = {
     "containers": "name",
     "initContainers": "name",
@@ -15,7 +18,14 @@ _MERGE_KEYS = {
 _WHOLE = frozenset({"env", "volumes"})
 """Of these lists an item is replaced, not merged: `value` beside `valueFrom`, or an emptyDir
 beside a claim, would be refused."""
-_MAPPINGS = frozenset({"labels", "annotations", "nodeSelector"})
+_MAPPINGS = frozenset({"labels", "annotations", "nodeSelector", "limits", "requests"})
+_INSISTENCE = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERENCE = "preferredDuringSchedulingIgnoredDuringExecution"
+_ROOTS = frozenset({"metadata", "spec"})
+_NESTED = _ROOTS | {"affinity", "nodeAffinity", "resources", "securityContext", _INSISTENCE}
+"""What builders look into."""
+_LISTS_OF_MAPPINGS = frozenset({"nodeSelectorTerms", _PREFERENCE, "matchFields", "tolerations"})
+_UNIQUE = frozenset({"containers", "initContainers", "volumes", "volumeMounts"})
 _APPENDED = frozenset({"tolerations", "topologySpreadConstraints", "envFrom"})
 
 
@@ -61,8 +71,12 @@ def shape_problem(overlay: Any, path: str) -> str:
         here, problem = f"{path}.{key}", ""
         if key in _MERGE_KEYS:
             problem = _list_problem(key, value, here)
-        elif key in {"metadata", "spec"}:
+        elif value is None and key not in _ROOTS:
+            continue  # It removes the field.
+        elif key in _NESTED:
             problem = shape_problem(value, here)
+        elif key in _LISTS_OF_MAPPINGS and not _is_list_of_mappings(value):
+            problem = f"{here} must be a list of keys and values."
         elif key in _MAPPINGS and not isinstance(value, dict):
             problem = f"{here} must be keys and values."
         if problem:
@@ -70,14 +84,41 @@ def shape_problem(overlay: Any, path: str) -> str:
     return ""
 
 
+def forbidden_part(template: dict[str, Any], path: str) -> str:
+    """What a template may hold in a pod, but not in one of a gang, in a sentence."""
+    if len(json.dumps(template)) > LONGEST:
+        return f"{path} is longer than {LONGEST} characters; keep data in a ConfigMap or a volume."
+    if (template.get("metadata") or {}).get("finalizers"):
+        return (
+            f"{path}.metadata.finalizers would keep pods from going, and with them the next "
+            "attempt from beginning; drop the field."
+        )
+    return ""
+
+
+def only_pod_parts(template: dict[str, Any]) -> dict[str, Any]:
+    """The template without what the API server alone writes, such as a creationTimestamp."""
+    metadata = template.get("metadata") or {}
+    kept = {key: metadata[key] for key in ("labels", "annotations") if key in metadata}
+    return {"metadata": kept, "spec": template.get("spec") or {}}
+
+
 def _list_problem(name: str, value: Any, path: str) -> str:
     key = _MERGE_KEYS[name]
     if not isinstance(value, list):
         return f"{path} must be a list."
+    names = set()
     for index, item in enumerate(value):
         here = f"{path}[{index}]"
         if not isinstance(item, dict) or not isinstance(item.get(key), str | int):
             return f"{here} needs a {key}."
+        if item[key] in names and name in _UNIQUE:
+            return f"{here}: {key} '{item[key]}' is there twice; merge the two."
+        names.add(item[key])
         if problem := shape_problem(item, here):
             return problem
     return ""
+
+
+def _is_list_of_mappings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)

@@ -20,6 +20,7 @@ from trainyard_operator import (
     avoidance,
     deadlines,
     elastic,
+    evidence,
     gang,
     headway,
     inplace,
@@ -41,13 +42,7 @@ from trainyard_operator.desired import Defaults, run_uri, spec_hash, storage_of
 from trainyard_operator.goodput import with_goodput
 from trainyard_operator.notices import take_notice
 from trainyard_operator.observed import Observed, parse_time
-from trainyard_operator.progress import (
-    build_display,
-    count_nodes,
-    lost_steps,
-    parse_report,
-    with_report,
-)
+from trainyard_operator.progress import build_display, count_nodes, lost_steps
 from trainyard_operator.scene import Scene
 from trainyard_operator.status import FINISHED, FailureStatus, Headway, JobStatus, Location, Phase
 from trainyard_operator.story import Line, Told
@@ -73,7 +68,7 @@ def plan(
         return Decision(status=status)
     if status.phase in FINISHED:
         return _mend(scene) if _is_mended(scene) else _after_end(scene)
-    scene = _with_reports(_with_newest_attempt(scene))
+    scene = evidence.with_reports(evidence.with_newest_attempt(scene))
     if scene.is_live and _has_succeeded(scene):
         return _succeed(scene)
     if refusal := story.refusal(job, storage_of(job, defaults)):
@@ -89,31 +84,6 @@ def _advance(scene: Scene) -> Decision:
     decision = _follow(scene) if scene.is_live else _begin(scene)
     is_over = decision.status.phase in FINISHED
     return decision if is_over else replace(decision, wake_at=earliest(decision.wake_at, deadline))
-
-
-def _with_newest_attempt(scene: Scene) -> Scene:
-    """Traces of a later attempt than the status knows of prove that the status was lost: follow
-    them, so that no attempt's number is ever used twice."""
-    newest = inplace.newest_attempt(scene)
-    if newest <= scene.status.attempt:
-        return scene
-    created_for, now = max(pod.attempt for pod in scene.observed.pods), now_text(scene.now)
-    return scene.update(
-        attempt=newest,
-        pods_attempt=created_for if created_for < newest else None,
-        attempt_time=now,
-        next_attempt_time=None,
-        start_time=scene.status.start_time or now,
-    )
-
-
-def _with_reports(scene: Scene) -> Scene:
-    """The collected report, then the last one, which the first pod left when it ended."""
-    status = with_report(scene.status, scene.observed.report)
-    for pod in scene.pods:
-        if pod.node_index == 0 and (summary := verdict.summary_of(pod)):
-            status = with_report(status, parse_report(summary.report))
-    return replace(scene, status=status)
 
 
 def _refuse(scene: Scene, refusal: str) -> Decision:
@@ -138,7 +108,9 @@ def _begin(scene: Scene) -> Decision:
     """Between attempts: clear the old pods, wait for the back-off, then create the next gang."""
     status, pods, now = scene.status, scene.observed.pods, scene.now
     due = parse_time(status.next_attempt_time)
-    waits_until = due if due and now < due else None
+    # Later than that is no back-off: whoever wrote it had a wrong clock.
+    latest = now + timedelta(seconds=scene.job.spec.run_policy.restart_backoff.max_seconds)
+    waits_until = due if due and now < due <= latest else None
     lingers = now + RETRY if scene.observed.pytorchjob else None
     if pods or waits_until or lingers:
         scene = scene.update(phase="Restarting" if status.attempt else "Pending")
@@ -308,7 +280,7 @@ def _await_agreement(scene: Scene) -> Decision:
         return _judge(scene.update(formed_attempt=scene.status.attempt))
     late = inplace.first_late(scene)
     if lost := late or inplace.first_unfit(scene):
-        cause = Cause(scene.status.failure.cause) if scene.status.failure else Cause.POD_DELETED
+        cause = verdict.known_cause(scene.status.failure)
         told = story.replaced(lost, is_late=late is not None)
         return _make_way(scene, told, deadlines.backoff(scene, cause))
     return _decide(scene, None, gang.tend(scene), inplace.agreed_by(scene))

@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from trainyard_operator.api import ApiModel
 from trainyard_operator.contract import now_text
 
+FIRST_YEAR, LAST_YEAR = 2000, 2999
 Phase = Literal["Pending", "Suspended", "Starting", "Running", "Restarting", "Succeeded", "Failed"]
 FINISHED: frozenset[Phase] = frozenset({"Succeeded", "Failed"})
 HISTORY_LENGTH = 50
@@ -18,6 +19,19 @@ STORAGE_DEGRADED = "StorageDegraded"
 
 Time = Annotated[str, Field(max_length=64)]
 Sentence = Annotated[str, Field(max_length=4096)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
+
+
+def _require_moment(text: str) -> str:
+    """Raises ValueError for what no decision can be made from."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None or not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise ValueError("expected a time with its zone, in these centuries")
+    return text
+
+
+Moment = Annotated[Time, AfterValidator(_require_moment)]
+"""A time that decisions are made from, or that durations are measured from."""
 
 
 class StatusModel(ApiModel):
@@ -39,16 +53,16 @@ class Condition(StatusModel):
     """One sentence for a person."""
     observed_generation: int | None = None
     """Generation of the spec that it was judged from."""
-    last_transition_time: Time
+    last_transition_time: Moment
     """When `status` last changed."""
 
 
 class Restarts(StatusModel):
     """Attempts that were followed by another one."""
 
-    user: int = 0
+    user: Count = 0
     """After the program's own failures; bounded by maxRestarts."""
-    infrastructure: int = 0
+    infrastructure: Count = 0
     """After faults of nodes, network or storage, and after edits of the spec."""
 
 
@@ -59,7 +73,7 @@ class Headway(StatusModel):
     """Highest step that an attempt reported."""
     saved_step: int = 0
     """Highest step that a checkpoint holds."""
-    idle_restarts: int = 0
+    idle_restarts: Count = 0
     """Restarts since there was last a new step; after three in vain the job ends."""
 
 
@@ -68,7 +82,7 @@ class NodeFault(StatusModel):
 
     node: Annotated[str, Field(max_length=253)]
     """Its name."""
-    attempts: int
+    attempts: Count
     """How many attempts it broke; from two on it is avoided."""
     last_attempt: int
     """The newest of them."""
@@ -168,9 +182,9 @@ class ElasticStatus(StatusModel):
 
     nodes: int
     """Nodes of the newest attempt, or of the next one."""
-    since: Time
+    since: Moment
     """When that was decided."""
-    tries: int = 0
+    tries: Count = 0
     """How often all nodes were tried again in vain, or are being tried."""
 
 
@@ -250,15 +264,15 @@ class JobStatus(StatusModel):
     Failed."""
     observed_generation: int | None = None
     """Generation of the spec that this status answers."""
-    attempt: int = 0
+    attempt: Count = 0
     """Number of the newest attempt, from 1."""
-    formed_attempt: int = 0
+    formed_attempt: Count = 0
     """Newest attempt that every pod has begun; a pod missing from it was deleted."""
-    pods_attempt: int | None = None
+    pods_attempt: Count | None = None
     """Attempt that the pods were created for, where later ones began in the same pods."""
-    attempt_time: Time | None = None
+    attempt_time: Moment | None = None
     """When the newest attempt began."""
-    next_attempt_time: Time | None = None
+    next_attempt_time: Moment | None = None
     """When the next attempt may begin."""
     elastic: ElasticStatus | None = None
     """How many nodes the job has now, where spec.elastic lets it have fewer than spec.nodes."""
@@ -271,9 +285,9 @@ class JobStatus(StatusModel):
     avoidance: Literal["Required", "Preferred"] | None = None
     """How pods keep off nodes that broke two attempts. Preferred once they found no place
     otherwise; unset means Required."""
-    start_time: Time | None = None
+    start_time: Moment | None = None
     """When the first attempt began."""
-    completion_time: Time | None = None
+    completion_time: Moment | None = None
     """When the job ended."""
     nodes: NodeCounts = NodeCounts()
     """Pods of the newest attempt."""
@@ -311,11 +325,21 @@ class JobStatus(StatusModel):
 
 
 def parse_status(raw: dict[str, Any] | None) -> JobStatus:
-    """A status as stored; one that somebody broke by hand counts as absent."""
+    """A status as stored. What somebody broke by hand counts as absent, field by field."""
+    fields = dict(raw or {})
     try:
-        return JobStatus.model_validate(raw or {})
-    except ValueError:
-        return JobStatus()
+        return _consistent(JobStatus.model_validate(fields))
+    except ValidationError as error:
+        for problem in error.errors():
+            fields.pop(str(problem["loc"][0]), None)
+    return _consistent(JobStatus.model_validate(fields))
+
+
+def _consistent(status: JobStatus) -> JobStatus:
+    """Pods are made for an attempt that later ones follow, or there is nothing to say."""
+    if status.pods_attempt is None or status.pods_attempt < status.attempt:
+        return status
+    return status.model_copy(update={"pods_attempt": None})
 
 
 def with_condition(conditions: list[Condition], change: Condition) -> list[Condition]:

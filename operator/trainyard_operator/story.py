@@ -8,7 +8,8 @@ from typing import Literal
 from trainyard_operator.api import Storage, TrainingJob
 from trainyard_operator.contract import USER_CAUSES, Cause, now_text
 from trainyard_operator.decision import Event
-from trainyard_operator.overlay import shape_problem
+from trainyard_operator.overlay import forbidden_part, shape_problem
+from trainyard_operator.podenv import build_run_request
 from trainyard_operator.status import (
     FINISHED,
     HISTORY_LENGTH,
@@ -25,6 +26,8 @@ from trainyard_operator.status import (
 from trainyard_operator.verdict import Problem
 from trainyard_operator.wording import cut, ended
 
+RUN_LENGTH = 120_000
+"""Characters of a run request; no kernel takes more than 131,072 bytes in one variable."""
 SENTENCE_LENGTH = 2048
 """Characters of a line; a restart's says more than the failure before it."""
 
@@ -90,8 +93,15 @@ class Told:
 def refusal(job: TrainingJob, storage: Storage | None) -> str:
     """Why a spec that the API server took cannot run with this operator; empty if it can."""
     spec = job.spec
-    if problem := shape_problem(spec.template or {}, "spec.template"):
+    template = spec.template or {}
+    where = "spec.template"
+    if problem := shape_problem(template, where) or forbidden_part(template, where):
         return problem
+    if spec.recipe and len(build_run_request(spec).to_json()) > RUN_LENGTH:
+        return (
+            f"spec.config: config, overrides and checkpoint are longer than {RUN_LENGTH} "
+            "characters; keep lists in a file of the dataset."
+        )
     if spec.recipe and storage is None:
         return (
             "spec.storage: a recipe needs somewhere for its checkpoints; set storage.uri, such as "

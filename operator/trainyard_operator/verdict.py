@@ -116,6 +116,12 @@ def summary_of(pod: PodRecord) -> Summary | None:
         return None
 
 
+def known_cause(failure: FailureStatus | None) -> Cause:
+    """Why the last attempt failed, where the status says it in words of this version."""
+    is_known = failure is not None and failure.cause in set(Cause)
+    return Cause(failure.cause) if failure and is_known else Cause.POD_DELETED
+
+
 def first_failure(
     job: TrainingJob, attempt: int, pods: tuple[PodRecord, ...], *, formed: bool
 ) -> FailureStatus | None:

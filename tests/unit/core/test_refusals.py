@@ -1,9 +1,7 @@
 """Specs that the API server takes and this operator cannot run."""
 
 import pytest
-from core_objects import (
-    make_job,
-)
+from core_objects import RECIPE, make_job
 from core_scenes import (
     FAULTY,
     decide,
@@ -29,6 +27,36 @@ REFUSALS = {
     "volumes": (
         make_job(template={"spec": {"volumes": None}}),
         "spec.template.spec.volumes must be a list.",
+    ),
+    "container twice": (
+        make_job(template={"spec": {"containers": [{"name": "pytorch"}, {"name": "pytorch"}]}}),
+        "spec.template.spec.containers[1]: name 'pytorch' is there twice; merge the two.",
+    ),
+    "resources": (
+        make_job(template={"spec": {"containers": [{"name": "pytorch", "resources": "many"}]}}),
+        "spec.template.spec.containers[0].resources must be keys and values.",
+    ),
+    "affinity": (
+        make_job(template={"spec": {"affinity": {"nodeAffinity": ["gpu-1"]}}}),
+        "spec.template.spec.affinity.nodeAffinity must be keys and values.",
+    ),
+    "tolerations": (
+        make_job(template={"spec": {"tolerations": ["gpu"]}}),
+        "spec.template.spec.tolerations must be a list of keys and values.",
+    ),
+    "finalizers": (
+        make_job(template={"metadata": {"finalizers": ["example/never"]}}),
+        "spec.template.metadata.finalizers would keep pods from going, and with them the next "
+        "attempt from beginning; drop the field.",
+    ),
+    "5,000 labels": (
+        make_job(template={"metadata": {"labels": {f"label-{n}": "x" for n in range(5000)}}}),
+        "spec.template is longer than 65536 characters; keep data in a ConfigMap or a volume.",
+    ),
+    "a long configuration": (
+        make_job(**RECIPE, config={"files": ["x" * 100] * 2000}),
+        "spec.config: config, overrides and checkpoint are longer than 120000 characters; keep "
+        "lists in a file of the dataset.",
     ),
     "labels": (
         make_job(template={"metadata": {"labels": ["a"]}}),

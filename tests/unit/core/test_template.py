@@ -67,7 +67,11 @@ def test_a_template_cannot_change_what_makes_the_gang():
             "labels": {"trainyard.dev/attempt": "9", "trainyard.dev/job-uid": None},
             "annotations": None,
             "ownerReferences": [],
+            "generateName": "other-",
+            "creationTimestamp": None,
+            "resourceVersion": "7",
         },
+        "status": {"phase": "Running"},
         "spec": {
             "restartPolicy": "Always",
             "hostname": "other",
@@ -94,3 +98,11 @@ def test_null_in_a_template_removes_a_field():
     security = {k: v for k, v in POD["spec"]["securityContext"].items() if k != "runAsUser"}
     spec = {k: v for k, v in POD["spec"].items() if k != "tolerations"}
     assert pod == hashed(job) | {"spec": spec | {"securityContext": security}}
+
+
+def test_a_pod_on_the_hosts_network_still_finds_its_gang():
+    pod, _, _ = build(make_job(template={"spec": {"hostNetwork": True}}))
+    assert pod["spec"]["dnsPolicy"] == "ClusterFirstWithHostNet"
+    own = {"hostNetwork": True, "dnsPolicy": "None"}
+    pod, _, _ = build(make_job(template={"spec": own}))
+    assert pod["spec"]["dnsPolicy"] == "None"
