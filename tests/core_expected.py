@@ -122,6 +122,15 @@ CONTAINER = {
     ],
 }
 ENV = RUN_ENV | GANG_ENV
+ACCOMPANIED = {
+    "TRAINYARD_SHARED": "/trainyard",
+    "TRAINYARD_CHECKPOINT_DIR": "/trainyard/checkpoint",
+    "TRAINYARD_PROGRESS_FILE": "/trainyard/progress.json",
+    "TRAINYARD_PROGRESS_URL": "http://127.0.0.1:9464/program",
+    "KUBEFLOW_TRAINER_SERVER_URL": "http://127.0.0.1:9464/kubeflow",
+    "KUBEFLOW_TRAINER_SERVER_TOKEN": "/trainyard/token",
+}
+"""What a program finds beside a companion."""
 
 
 def split(pod: dict) -> tuple[dict, dict, dict]:

@@ -4,9 +4,21 @@ from typing import Any
 
 from trainyard_operator import contract
 from trainyard_operator.api import JobSpec, TrainingJob
+from trainyard_operator.companion import (
+    SUPERVISED,
+    VOLUME,
+    has_companion,
+    program_env,
+    shared_mount,
+)
 from trainyard_operator.defaults import Defaults
 from trainyard_operator.podenv import gang_env, launcher_env, run_env
 
+SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 TRAINER_COMMAND = ["python3", "-m", "trainyard_trainer"]
 
 
@@ -15,12 +27,15 @@ def build_container(
 ) -> dict[str, Any]:
     """The container that trains."""
     spec = job.spec
+    accompanied = has_companion(job, defaults)
+    supervised = SUPERVISED if accompanied else []
     container: dict[str, Any] = {
         "name": contract.CONTAINER,
         "image": spec.image or defaults.trainer_image,
-        "command": spec.command or TRAINER_COMMAND,
+        "command": [*supervised, *spec.command] if spec.command else TRAINER_COMMAND,
         "env": [
             *run_env(job, defaults),
+            *(program_env(job) if accompanied else ()),
             *launcher_env(job, attempt, defaults),
             *gang_env(job, attempt, node_index),
         ],
@@ -29,34 +44,36 @@ def build_container(
             {"name": "progress", "containerPort": contract.PROGRESS_PORT},
         ],
         "resources": spec.resources.to_dict(),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": volume["name"], "mountPath": path}
-            for volume, path in zip(build_volumes(spec), _mount_paths(spec), strict=True)
-        ],
+        "volumeMounts": _mounts(spec, accompanied=accompanied),
     }
     if spec.args:
         container["args"] = spec.args
     return container
 
 
-def build_volumes(spec: JobSpec) -> list[dict[str, Any]]:
-    """What is writable in a restricted pod."""
+def build_volumes(spec: JobSpec, *, accompanied: bool) -> list[dict[str, Any]]:
+    """What is writable in a restricted pod. accompanied: whether there is a companion."""
     volumes: list[dict[str, Any]] = [
         {"name": "tmp", "emptyDir": {}},
         {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
     ]
+    if accompanied:
+        volumes.append({"name": VOLUME, "emptyDir": {}})
     if spec.dataset and spec.dataset.uri:
         limit = spec.dataset.size_limit
         volumes.append({"name": "dataset", "emptyDir": {"sizeLimit": limit} if limit else {}})
     return volumes
 
 
-def _mount_paths(spec: JobSpec) -> list[str]:
-    paths = ["/tmp", "/dev/shm"]  # noqa: S108  mount points inside the pod
-    return [*paths, spec.dataset.mount_path] if spec.dataset and spec.dataset.uri else paths
+def _mounts(spec: JobSpec, *, accompanied: bool) -> list[dict[str, Any]]:
+    mounts = [
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  mount points inside the pod
+        {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108
+    ]
+    if accompanied:
+        mounts.append(shared_mount())
+    if spec.dataset and spec.dataset.uri:
+        mounts.append({"name": "dataset", "mountPath": spec.dataset.mount_path})
+    return mounts

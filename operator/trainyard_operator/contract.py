@@ -87,7 +87,26 @@ class Env:
     ORDER_TOKEN = "TRAINYARD_ORDER_TOKEN"  # noqa: S105  the variable's name
     """What an Order must bring along; made for each gang."""
 
+    SHARED = "TRAINYARD_SHARED"
+    """Folder that a program's container shares with its companion."""
+    PROGRAM = "TRAINYARD_PROGRAM"
+    """Of a companion: the program's command and arguments, as a JSON list."""
+    CHECKPOINT_DIR = "TRAINYARD_CHECKPOINT_DIR"
+    """Folder of a program that is copied to storage, and put back before the next attempt."""
+    DATASET_DIR = "TRAINYARD_DATASET_DIR"
+    """Where a program finds spec.dataset."""
+    PROGRESS_FILE = "TRAINYARD_PROGRESS_FILE"
+    """A program may keep its progress there: a JSON object with fields of status.progress."""
+    PROGRESS_URL = "TRAINYARD_PROGRESS_URL"
+    """Or post the same object there."""
+    KUBEFLOW_URL = "KUBEFLOW_TRAINER_SERVER_URL"
+    """Where Transformers' KubeflowCallback, and Kubeflow's SDK, post a program's progress."""
+    KUBEFLOW_TOKEN = "KUBEFLOW_TRAINER_SERVER_TOKEN"  # noqa: S105  the variable's name
+    """File with what they bring along."""
 
+
+PROGRAM_PATH, KUBEFLOW_PATH = "/program", "/kubeflow"
+"""POST: a program's progress in our own spelling, and in that of Kubeflow's TrainJob status."""
 PROGRESS_PORT = 9464
 """Port on which the first node's rank 0 serves /progress (JSON) and /metrics (Prometheus)."""
 MASTER_PORT = 23456
@@ -250,7 +269,8 @@ def now_text(now: datetime | None = None) -> str:
 class RunRequest:
     """What the operator asks the trainer to run; travels as JSON in `Env.RUN`."""
 
-    recipe: str
+    recipe: str = ""
+    """Empty for a program that is given as command."""
     config: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
     dataset_uri: str | None = None

@@ -4,7 +4,14 @@ from typing import Any
 
 from trainyard_operator import contract
 from trainyard_operator.api import TrainingJob
-from trainyard_operator.container import TRAINER_COMMAND, build_container, build_volumes
+from trainyard_operator.companion import GRACE_SECONDS as COMPANION_GRACE
+from trainyard_operator.companion import build_companion, has_companion
+from trainyard_operator.container import (
+    SECURITY,
+    TRAINER_COMMAND,
+    build_container,
+    build_volumes,
+)
 from trainyard_operator.contract import Annotation, Label
 from trainyard_operator.defaults import Defaults, run_uri, storage_of
 from trainyard_operator.identity import labels_of, node_index_of, node_name, owner_of, spec_hash
@@ -98,11 +105,11 @@ def _essential(job: TrainingJob, attempt: int, node_index: int) -> dict[str, Any
 def _pod_spec(
     job: TrainingJob, attempt: int, node_index: int, defaults: Defaults
 ) -> dict[str, Any]:
-    scheduling = job.spec.scheduling
+    scheduling, accompanied = job.spec.scheduling, has_companion(job, defaults)
     spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": COMPANION_GRACE if accompanied else GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER_ID,
@@ -120,8 +127,11 @@ def _pod_spec(
             for taint in ("not-ready", "unreachable")
         ],
         "containers": [build_container(job, attempt, node_index, defaults)],
-        "volumes": build_volumes(job.spec),
+        "volumes": build_volumes(job.spec, accompanied=accompanied),
     }
+    if accompanied:
+        companion = build_companion(job, attempt, node_index, defaults, SECURITY)
+        spec["initContainers"] = [companion]
     if scheduling.scheduler_name:
         spec["schedulerName"] = scheduling.scheduler_name
     if scheduling.priority_class_name:

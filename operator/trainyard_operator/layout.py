@@ -8,6 +8,7 @@ PICTURES_PREFIX = "pictures"
 REPORTS_PREFIX = "reports"
 PAGE_FILE = "report.html"
 """What a person opens first once the run has ended: configuration, metrics, curves, pictures."""
+DIRECTORY_PREFIX = "directory"
 
 
 def event_file(attempt: int, sequence: int) -> str:
@@ -40,3 +41,8 @@ def metrics_piece(attempt: int, first: int, last: int) -> str:
 def picture_file(name: str) -> str:
     """A picture of an evaluation; name: such as `val/roc`."""
     return f"{PICTURES_PREFIX}/{name}.png"
+
+
+def directory_copy(attempt: int, sequence: int) -> str:
+    """One copy of a program's checkpoint directory: its manifest, and what was new in it."""
+    return f"{DIRECTORY_PREFIX}/a{attempt}/{sequence:06d}"

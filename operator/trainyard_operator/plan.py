@@ -359,7 +359,9 @@ def _decide(
 
 def _locations(scene: Scene) -> dict[str, Location | None]:
     uri = run_uri(scene.job, scene.defaults)
-    if uri is None or scene.job.spec.recipe is None:
+    if uri is None:
         return {}
-    places = {"logs": LOGS_PREFIX, "tensor_board": TENSORBOARD_PREFIX}
+    places = {"logs": LOGS_PREFIX}
+    if scene.job.spec.recipe is not None:
+        places["tensor_board"] = TENSORBOARD_PREFIX
     return {field: Location(uri=f"{uri}/{prefix}") for field, prefix in places.items()}

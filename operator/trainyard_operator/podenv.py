@@ -40,7 +40,7 @@ def gang_env(job: TrainingJob, attempt: int, node_index: int) -> list[dict[str, 
         Env.NODE_INDEX: node_index,
         Env.PROCESSES_PER_NODE: ranks,
     }
-    env: list[dict[str, Any]] = [_value(name, value) for name, value in values.items()]
+    env: list[dict[str, Any]] = [env_value(name, value) for name, value in values.items()]
     return [
         *env,
         {"name": Env.NODE_NAME, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
@@ -60,7 +60,7 @@ def run_env(job: TrainingJob, defaults: Defaults) -> list[dict[str, Any]]:
     if job.spec.recipe:
         values[Env.RUN] = build_run_request(job.spec).to_json()
     storage = storage_of(job, defaults)
-    env: list[dict[str, Any]] = [_value(name, value) for name, value in values.items()]
+    env: list[dict[str, Any]] = [env_value(name, value) for name, value in values.items()]
     if storage:
         env += _storage_env(storage)
     if job.spec.config_from:
@@ -79,15 +79,13 @@ def launcher_env(job: TrainingJob, attempt: int, defaults: Defaults) -> list[dic
         return []
     text = f"{job.metadata.uid}/{attempt}"
     token = hmac.digest(defaults.secret.encode(), text.encode(), "sha256").hex()[:32]
-    return [_value(Env.NODE_MEMORY, NODE_MEMORY), _value(Env.ORDER_TOKEN, token)]
+    return [env_value(Env.NODE_MEMORY, NODE_MEMORY), env_value(Env.ORDER_TOKEN, token)]
 
 
 def build_run_request(spec: JobSpec) -> RunRequest:
-    """What the trainer is asked to run. Raises ValueError without a recipe."""
-    if spec.recipe is None:
-        raise ValueError("a run request needs spec.recipe")
+    """What the trainer, or a program's companion, is asked to do."""
     return RunRequest(
-        recipe=spec.recipe,
+        recipe=spec.recipe or "",
         config=spec.config or {},
         overrides=spec.overrides or [],
         dataset_uri=spec.dataset.uri if spec.dataset else None,
@@ -106,7 +104,7 @@ def _storage_env(storage: Storage) -> list[dict[str, Any]]:
         Env.STORAGE_REGION: storage.region,
         Env.STORAGE_COMPAT: storage.compat,
     }
-    env: list[dict[str, Any]] = [_value(name, value) for name, value in values.items() if value]
+    env: list[dict[str, Any]] = [env_value(name, value) for name, value in values.items() if value]
     if storage.credentials_secret_ref:
         secret = storage.credentials_secret_ref.name
         env += [
@@ -117,7 +115,8 @@ def _storage_env(storage: Storage) -> list[dict[str, Any]]:
     return env
 
 
-def _value(name: str, value: Any) -> dict[str, Any]:
+def env_value(name: str, value: Any) -> dict[str, Any]:
+    """One variable."""
     return {"name": name, "value": str(value)}
 
 
@@ -139,4 +138,4 @@ def with_cpu_env(container: dict[str, Any]) -> dict[str, Any]:
     names = {variable["name"] for variable in container["env"]}
     if ACCELERATE_CPU in names or any("/" in resource for resource in asked):
         return container
-    return {**container, "env": [*container["env"], _value(ACCELERATE_CPU, "true")]}
+    return {**container, "env": [*container["env"], env_value(ACCELERATE_CPU, "true")]}

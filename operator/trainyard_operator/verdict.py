@@ -36,8 +36,8 @@ _RANKING = (
 """Of several failures of one attempt, the first of these is the culprit; among equals, the
 earliest."""
 _UNEXPLAINED_EXIT = _RANKING.index(Cause.POD_DELETED) + 0.5
-"""A program without the trainer's summary cannot say that it died of a lost peer: if a pod was
-taken away too, that explains the exit."""
+"""A program that is no recipe cannot say that it died of a lost peer: if a pod was taken away too,
+that explains the exit."""
 
 _POD_REASONS = {
     "Evicted": Cause.EVICTED,
@@ -151,7 +151,7 @@ def settles_at(failure: FailureStatus, pods: tuple[PodRecord, ...]) -> datetime 
         return None
     explained = {pod.name: summary for pod in pods if (summary := summary_of(pod))}
     told = explained.get(failure.pod or "")
-    is_mute = failure.cause == Cause.USER_EXIT and told is None
+    is_mute = failure.cause == Cause.USER_EXIT and (told is None or told.cause is None)
     is_echo = failure.cause == Cause.PEER_LOST or (told is not None and told.waited)
     return max(ends) + SETTLE if is_mute or is_echo else None
 
@@ -220,7 +220,7 @@ def _suspect(job: TrainingJob, pod: PodRecord, attempt: int) -> _Suspect:
     )
     return _Suspect(
         failure=failure,
-        is_explained=summary is not None,
+        is_explained=summary is not None and summary.cause is not None,
         ended=_end_of(pod),
         waited=summary is not None and summary.waited,
     )

@@ -3,13 +3,13 @@
 Each says where, what, and what to write instead.
 """
 
-import re
 import signal
 
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import Cause, Summary
 from trainyard_operator.observed import PodRecord
 from trainyard_operator.podgroup import is_kueue
+from trainyard_operator.torchrun import last_words
 
 COMMAND = "exec: "
 """Stands in a runtime's message before the command that it could not execute."""
@@ -32,14 +32,6 @@ _PULL_FAILURES = (
     (("no space left",), "the node's disk is full"),
 )
 """Words of container runtimes (in small letters), and what they come to."""
-_TORCHRUN = re.compile(
-    r"^((Traceback .*\n|\A.*\n)([ \t].*\n)+)?torch\.distributed\.elastic\.\S*ChildFailedError:.*"
-    r"(\n=+$(\n.*)*?(\n=+$|\Z))?"
-    r"|^.*\btorch/distributed/elastic/.*$",
-    re.MULTILINE,
-)
-"""What torchrun says of a rank that failed: its log, its own traceback (of which the kubelet may
-have cut the beginning), a table in a frame of =."""
 
 
 def cut(text: str, characters: int = LONGEST) -> str:
@@ -175,6 +167,5 @@ def _code(code: int | None) -> str:
 
 
 def _last_words(pod: PodRecord) -> str:
-    """The last line that says something, and that torchrun did not add to a rank's own words."""
-    lines = _TORCHRUN.sub("", "\n".join(log_tail(pod))).splitlines()
-    return next((line for line in reversed(lines) if any(map(str.isalnum, line))), "")
+    """The last line that says something."""
+    return last_words(log_tail(pod))

@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from trainyard_operator.companion import NAME as COMPANION
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 DIGITS = CHECKOUT / "configs" / "digits.yaml"
 POD_TEMPLATE = CHECKOUT / "tests" / "cluster" / "pod-template.yaml"
@@ -26,6 +28,14 @@ def cluster_template() -> dict[str, Any]:
     """Lets pods of the test cluster use this checkout and its dependencies."""
     template: dict[str, Any] = yaml.safe_load(POD_TEMPLATE.read_text())
     return template
+
+
+def program_template() -> dict[str, Any]:
+    """The same for a program with storage: its companion needs what the trainer needs."""
+    template = cluster_template()
+    (trainer,) = template["spec"]["containers"]
+    companion = {**trainer, "name": COMPANION}
+    return {"spec": {**template["spec"], "initContainers": [companion]}}
 
 
 def write_job(job: dict[str, Any], path: Path) -> Path:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trainyard_operator.contract import MODEL_FILE, run_prefix
+from trainyard_operator.contract import MODEL_FILE
 from trainyard_trainer.distributed import World
 from trainyard_trainer.errors import ConfigurationError
+from trainyard_trainer.initial_source import source_of
 from trainyard_trainer.manifest import Manifest
 from trainyard_trainer.restore import find_manifest, load_part
-from trainyard_trainer.runs import newest_run
 from trainyard_trainer.storage import Storage
 
 
@@ -22,7 +22,7 @@ def initial_weights(
     job, which = str(resume_from["job"]), str(resume_from.get("checkpoint") or "latest")
 
     def choose() -> tuple[str, Manifest]:
-        prefix = _source(root, namespace, job)
+        prefix = source_of(root, namespace, job)
         return prefix, find_manifest(root.child(prefix), which)
 
     prefix, manifest = world.gang.from_first(choose)
@@ -32,15 +32,3 @@ def initial_weights(
             f"spec.checkpoint.resumeFrom: step {manifest.step} of '{job}' has no {MODEL_FILE}."
         )
     return world.gang.together(lambda: load_part(root.child(prefix), manifest, weights))
-
-
-def _source(root: Storage, namespace: str, job: str) -> str:
-    """Prefix of the job's newest run. Raises ConfigurationError."""
-    uid = newest_run(root, namespace, job)
-    if uid is None:
-        place = root.uri_of(f"{namespace}/{job}/")
-        raise ConfigurationError(
-            f"spec.checkpoint.resumeFrom.job: '{place}' holds no run of '{job}'; correct the "
-            "name, or use the storage that it used."
-        )
-    return run_prefix(namespace, job, uid)

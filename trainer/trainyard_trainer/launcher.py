@@ -52,7 +52,7 @@ def launch(
         run = RunContext.from_environ(environ)
         _make_scratch(run)
     except ConfigurationError as error:
-        summary = _summary_of(error)
+        summary = summary_of(error)
         Console().write(f"{summary.message}\n".encode())
         write_summary(Path(environ.get(Env.TERMINATION_LOG, TERMINATION_LOG)), summary)
         return summary.exit_code
@@ -91,7 +91,7 @@ class _Launcher:
         try:
             summary = self._train()
         except TrainyardError as error:
-            summary = _summary_of(error)
+            summary = summary_of(error)
         except Exception as error:
             traceback.print_exc()
             text = traceback.format_exception_only(error)[-1].strip()
@@ -198,6 +198,6 @@ def write_summary(path: Path, summary: Summary) -> None:
         Console(2).write(f"cannot write '{path}': {os.strerror(error.errno or 0)}\n".encode())
 
 
-def _summary_of(error: TrainyardError) -> Summary:
+def summary_of(error: TrainyardError) -> Summary:
     """What ends a node before its ranks run: no traceback, one sentence."""
     return Summary(exit_code=int(error.exit_code), message=str(error), cause=Cause(error.cause))

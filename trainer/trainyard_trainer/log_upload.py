@@ -93,8 +93,8 @@ class SegmentUploader:
 class NodeLogs:
     """All streams of one node: the launcher's own, and one for each rank."""
 
-    def __init__(self, run: RunContext, console: Console) -> None:
-        self._run, self._console = run, console
+    def __init__(self, run: RunContext, console: Console, first_segment: int = 0) -> None:
+        self._run, self._console, self._first_segment = run, console, first_segment
         self._upload = bool(run.request.logs.get("upload", True))
         self._uploader: SegmentUploader | None = None
         self._ranks: dict[int, LogStream] = {}
@@ -123,6 +123,10 @@ class NodeLogs:
         label = rank_label(rank) if rank else ""
         self._ranks[rank] = self._open(label, log_prefix(attempt, rank))
         return self._ranks[rank]
+
+    def add_rank(self, rank: int, stream: LogStream) -> None:
+        """A rank's stream that somebody else has made."""
+        self._ranks[rank] = stream
 
     def say(self, line: str) -> None:
         """A line of the launcher's own."""
@@ -161,4 +165,5 @@ class NodeLogs:
         return self._open(node_label(index), node_log_prefix(attempt, index))
 
     def _open(self, label: str, key_prefix: str) -> LogStream:
-        return LogStream(self._console, label, key_prefix if self._upload else None)
+        prefix = key_prefix if self._upload else None
+        return LogStream(self._console, label, prefix, first_segment=self._first_segment)

@@ -85,14 +85,17 @@ class LogStream:
         label: str,
         key_prefix: str | None,
         clock: Callable[[], int] = time.time_ns,
+        *,
+        tail_lines: int = TAIL_LINES,
+        first_segment: int = 0,
     ) -> None:
         """label: put before each echoed line. key_prefix: None keeps nothing for storage."""
         self._console, self._label, self._key_prefix = console, label.encode(), key_prefix
         self._clock = clock
         self._splitter = LineSplitter()
         self._segment = bytearray()
-        self._sequence = 0
-        self._tail: deque[bytes] = deque(maxlen=TAIL_LINES)
+        self._sequence = first_segment
+        self._tail: deque[bytes] = deque(maxlen=tail_lines)
 
     @property
     def tail(self) -> list[str]:

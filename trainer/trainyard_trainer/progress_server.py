@@ -6,11 +6,12 @@ It runs in threads of the launcher's process, so that no rank ever waits for it.
 
 import contextlib
 import dataclasses
+import ipaddress
 import json
 import math
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,6 +30,8 @@ from trainyard_trainer.standby import OrderDesk, parse_order
 
 ORDER_BYTES = 4096
 """An order is far smaller."""
+POST_BYTES = 64 * 1024
+"""Of a program's own report."""
 
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -43,14 +46,23 @@ _PROGRESS_NUMBERS = {
 }
 
 
+Inbox = Callable[[bytes, str], tuple[int, str]]
+"""Takes a body and the bearer's token; gives a status, and why where it is no 200."""
+
+
 class ProgressServer:
     """GET /standby and /healthz, POST /order; on the first node /progress and /metrics, too."""
 
-    def __init__(self, run: RunContext, port: int, desk: OrderDesk) -> None:
-        """Raises OSError where the port is taken. port: 0 picks a free one."""
+    def __init__(
+        self, run: RunContext, port: int, desk: OrderDesk, inboxes: Mapping[str, Inbox] = {}
+    ) -> None:
+        """Raises OSError where the port is taken. port: 0 picks a free one.
+
+        inboxes: what is taken by POST from processes of the same pod, by path.
+        """
         host = "127.0.0.1" if run.is_local else "0.0.0.0"  # noqa: S104
         self._server = _Server((host, port), _Handler)
-        self._server.run, self._server.desk = run, desk
+        self._server.run, self._server.desk, self._server.inboxes = run, desk, inboxes
         self.address: tuple[str, int] = self._server.server_address[:2]  # type: ignore[assignment]
         threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="progress-server", daemon=True
@@ -117,6 +129,7 @@ def _escaped(label: str) -> str:
 class _Server(ThreadingHTTPServer):
     run: RunContext
     desk: OrderDesk
+    inboxes: Mapping[str, Inbox]
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -149,7 +162,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Take an order; the connection ends with it, whatever else was sent."""
         self.close_connection = True
         length = self.headers.get("Content-Length", "")
-        if self.path != ORDER_PATH:
+        if inbox := self.server.inboxes.get(self.path):
+            self._take(inbox, length)
+        elif self.path != ORDER_PATH:
             self._refuse(404, f"no '{self.path}'; orders are taken at {ORDER_PATH}")
         elif not length.isdecimal() or int(length) > ORDER_BYTES:
             self._refuse(400, f"send a Content-Length of at most {ORDER_BYTES}")
@@ -162,6 +177,16 @@ class _Handler(BaseHTTPRequestHandler):
             status, reason = self.server.desk.hand_in(order)
             key = "message" if status == HTTPStatus.ACCEPTED else "error"
             self._answer(status, json.dumps({key: reason}))
+
+    def _take(self, inbox: Inbox, length: str) -> None:
+        if not ipaddress.ip_address(self.client_address[0]).is_loopback:
+            self._refuse(403, "only processes of this pod may report")
+        elif not length.isdecimal() or int(length) > POST_BYTES:
+            self._refuse(400, f"send a Content-Length of at most {POST_BYTES}")
+        else:
+            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            status, reason = inbox(self.rfile.read(int(length)), token)
+            self._answer(status, json.dumps({"error": reason} if reason else {}))
 
     def _answer_progress(self) -> None:
         report = read_report(self.server.run.scratch)

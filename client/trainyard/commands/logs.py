@@ -131,8 +131,8 @@ def _print_once(
     elif job and job.cluster and not job.spec.get("recipe") and not reader.has_sources:
         note(
             settings,
-            f"{name} runs a command, whose output is not kept in storage in this version: "
-            "it was in the pods, and these are gone",
+            f"{name} runs a command without spec.storage, where its output would be kept: it was "
+            "in the pods, and these are gone",
         )
     else:
         note(settings, f"nothing was logged by that rank; all: trainyard logs {name} --rank all")

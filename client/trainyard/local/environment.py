@@ -14,7 +14,9 @@ from urllib.parse import unquote, urlsplit
 
 from trainyard.local.node_memory import make_node_memory
 from trainyard.local.processes import Launch, container_of
-from trainyard_operator.contract import Env, Label, RunRequest
+from trainyard_operator.companion import NAME as COMPANION
+from trainyard_operator.companion import SHARED, SUPERVISED
+from trainyard_operator.contract import PROGRESS_PORT, Env, Label, RunRequest
 from trainyard_operator.desired import TRAINER_COMMAND
 
 LOCALHOST = "127.0.0.1"
@@ -57,14 +59,22 @@ def build_launch(manifest: dict[str, Any], gang: Gang) -> Launch:
     command = [*container["command"], *container.get("args", [])]
     if command[: len(TRAINER_COMMAND)] == TRAINER_COMMAND:
         command[0] = sys.executable
+    elif companion := _companion_of(manifest):
+        given |= _given(companion, manifest)
+        command = [sys.executable, *companion["command"][1:], *command[len(SUPERVISED) :]]
     node = int(manifest["metadata"]["labels"][Label.NODE_INDEX])
     environ = _inherited(os.environ) | _localized(given, gang, node)
     if Env.NODE_MEMORY in given:
         environ |= _node_memory(given[Env.JOB_UID], node)
+    if Env.SHARED in given:
+        environ |= _beside_companion(given, directory, gang.progress_ports[node])
     environ |= {Env.SCRATCH: str(directory), Env.TERMINATION_LOG: str(termination_log)}
     environ |= _hardware(container, node, gang.ranks)
     if Env.RUN in given:
         environ[Env.RUN] = _with_local_data(given[Env.RUN], gang.data_directory)
+        if Env.DATASET_DIR in given:
+            path = RunRequest.from_json(environ[Env.RUN]).dataset_path
+            environ[Env.DATASET_DIR] = path or given[Env.DATASET_DIR]
     return Launch(
         command=[_expanded(word, environ) for word in command],
         environ=environ,
@@ -92,6 +102,23 @@ def _given(container: dict[str, Any], manifest: dict[str, Any]) -> dict[str, str
         elif path := entry.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath"):
             values[entry["name"]] = fields.get(path, "")
     return values
+
+
+def _companion_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
+    found = manifest["spec"].get("initContainers", [])
+    return next((one for one in found if one["name"] == COMPANION), None)
+
+
+def _beside_companion(given: Mapping[str, str], directory: Path, port: int) -> dict[str, str]:
+    """A program and its companion share the directory of their node, and its port."""
+    places = {key: value for key, value in given.items() if value.startswith(f"{SHARED}/")}
+    server = f"http://{LOCALHOST}:{PROGRESS_PORT}/"
+    urls = {key: value for key, value in given.items() if value.startswith(server)}
+    return {
+        Env.SHARED: str(directory),
+        **{key: f"{directory}{value.removeprefix(SHARED)}" for key, value in places.items()},
+        **{key: value.replace(f":{PROGRESS_PORT}/", f":{port}/") for key, value in urls.items()},
+    }
 
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:

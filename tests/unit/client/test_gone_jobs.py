@@ -105,7 +105,7 @@ def test_the_output_of_a_command_is_gone_with_its_pods(trainyard, use_cluster) -
     ran = trainyard("logs", "digits")
     assert (ran.code, ran.out) == (0, "")
     assert ran.err == (
-        "digits runs a command, whose output is not kept in storage in this version: it was in the "
+        "digits runs a command without spec.storage, where its output would be kept: it was in the "
         "pods, and these are gone\n"
     )
 

@@ -3,7 +3,18 @@
 import json
 
 import pytest
-from core_expected import CONTAINER, ENV, LABELS, MASTER_LABELS, OWNER, POD, build, hashed, split
+from core_expected import (
+    ACCOMPANIED,
+    CONTAINER,
+    ENV,
+    LABELS,
+    MASTER_LABELS,
+    OWNER,
+    POD,
+    build,
+    hashed,
+    split,
+)
 from core_objects import COMMAND, DEFAULTS, RECIPE, make_job
 
 from trainyard_operator.api import Storage
@@ -108,7 +119,7 @@ def test_credentials_are_named_and_never_held():
     def key(name: str, **extra) -> dict:
         return {"secretKeyRef": {"name": "s3-credentials", "key": name, **extra}}
 
-    assert env == ENV | {
+    assert env == ENV | ACCOMPANIED | {
         "TRAINYARD_STORAGE_URI": "s3://bucket",
         "TRAINYARD_STORAGE_ENDPOINT": "https://s3.example",
         "TRAINYARD_STORAGE_REGION": "eu-central-1",
@@ -122,9 +133,7 @@ def test_credentials_are_named_and_never_held():
 def test_the_operators_storage_serves_jobs_without_their_own():
     defaults = Defaults(storage=Storage(uri="s3://shared"))
     _, _, env = split(build_pod(make_job(), 1, 0, defaults))
-    assert env == ENV | {
-        "TRAINYARD_STORAGE_URI": "s3://shared",
-    }
+    assert env == ENV | ACCOMPANIED | {"TRAINYARD_STORAGE_URI": "s3://shared"}
 
 
 def test_config_from_becomes_a_variable_that_kubernetes_fills():

@@ -1,0 +1,47 @@
+"""`trainyard run` of a program that knows nothing of Trainyard, with somewhere for its results."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+FAILS_ONCE = """
+import json, os, pathlib, sys, time
+folder = pathlib.Path(os.environ["TRAINYARD_CHECKPOINT_DIR"])
+step = int((folder / "step").read_text()) if (folder / "step").exists() else 0
+print("begins at step", step)
+(folder / "step").write_text(str(step + 5))
+progress = {"step": step + 5, "steps": 10, "metrics": {"loss": 1 / (step + 5)}}
+pathlib.Path(os.environ["TRAINYARD_PROGRESS_FILE"]).write_text(json.dumps(progress))
+if step == 0:
+    time.sleep(3.5)
+    sys.exit("no luck")
+"""
+
+
+def test_a_program_goes_on_from_its_directory_and_leaves_its_logs(
+    write_job, trainyard, place: Path
+) -> None:
+    job = write_job(
+        Path("job.yaml"),
+        FAILS_ONCE,
+        storage={"uri": (place / "runs").as_uri()},
+        checkpoint={"everySeconds": 1},
+        runPolicy={"restartBackoff": {"initialSeconds": 0}},
+    )
+    ran = trainyard("run", job)
+    assert ran.code == 0
+    assert "Rank 0 (pod job-master-0, node localhost) exited with code 1: no luck." in ran.err
+    status = json.loads(trainyard("get", "job", "-o", "json").out)["status"]
+    assert (status["attempt"], status["progress"]["step"]) == (2, 10)
+    assert status["progress"]["resumedStep"] == 5
+    assert status["progress"]["metrics"] == {"loss": "0.1"}
+    assert status["checkpoints"]["latest"]["step"] == 10
+    said = trainyard("logs", "job").out.splitlines()
+    assert [line for line in said if not line.startswith("[node 0] ")] == [
+        "begins at step 0",
+        "no luck",
+        "begins at step 5",
+    ]

@@ -1,0 +1,88 @@
+"""Keeps a program's checkpoint directory in storage, from a thread of its own."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from trainyard_trainer.directory import Listing, Watch, scan
+from trainyard_trainer.directory_store import DirectoryStore, Reported
+from trainyard_trainer.errors import TrainyardError
+
+LOOK_SECONDS = 1.0
+RETRY_SECONDS = 15.0
+
+Say = Callable[[str], None]
+
+
+class DirectoryKeeper:
+    """Looks every second; copies what is new and quiet, at most so often."""
+
+    def __init__(
+        self,
+        root: Path,
+        store: DirectoryStore,
+        watch: Watch,
+        reported: Callable[[], Reported],
+        every_seconds: float,
+    ) -> None:
+        self._root, self._store, self._watch = root, store, watch
+        self._reported, self._every_seconds = reported, every_seconds
+        self._next_at = 0.0
+        self._over = threading.Event()
+        self._is_last_due: bool | None = None
+        self.trouble: str | None = None
+        """Why the last copy failed; None once one worked."""
+        self._thread = threading.Thread(target=self._run, name="directory", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def finish(self, *, is_clean: bool, timeout_seconds: float | None) -> str | None:
+        """The program has ended: copy what it left; returns why that failed, in a sentence.
+
+        is_clean: all of it is meant. Else only what had been quiet for long enough: the program
+        may have died while it wrote.
+        """
+        self._is_last_due = is_clean
+        self._over.set()
+        self._thread.join(timeout_seconds)
+        if self._thread.is_alive():
+            return f"the checkpoint directory was not stored within {timeout_seconds:.0f} s"
+        return self.trouble
+
+    def _run(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            self._look()
+        listing = scan(self._root)
+        is_quiet = self._watch.look(listing, time.monotonic(), self._reported().step)
+        if self._is_last_due or is_quiet:
+            self._save_last(listing)
+
+    def _look(self) -> None:
+        now, listing = time.monotonic(), scan(self._root)
+        if self._watch.look(listing, now, self._reported().step) and now >= self._next_at:
+            waits = self._every_seconds if self._save(listing) else RETRY_SECONDS
+            self._next_at = now + waits
+
+    def _save_last(self, listing: Listing) -> None:
+        """Nothing writes any more; storage that is away is asked a few times."""
+        for pause in (1.0, 5.0, 15.0, 0.0):
+            if not self._watch.is_new(listing) or self._save(listing):
+                return
+            time.sleep(pause)
+
+    def _save(self, listing: Listing) -> bool:
+        reported = self._reported()
+        try:
+            saved = self._store.save(
+                self._root, listing, Reported(self._watch.step, reported.epoch, reported.metrics)
+            )
+        except (TrainyardError, OSError) as error:
+            self.trouble = str(error)
+            return False
+        if saved is not None:
+            self._watch.keep(listing)
+            self.trouble = None
+        return True
