@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from demo.jobs import program_template
+from demo.jobs import cluster_template
 from e2e.conftest import Cluster
 from e2e.kube import Namespace
 
@@ -24,7 +24,7 @@ def test_a_node_that_broke_two_attempts_is_avoided_by_the_third(
 ) -> None:
     path = "jsonpath={.items[*].metadata.name}"
     bad = namespace.kubectl("get", "nodes", "-o", path).split()[0]
-    template = merge(program_template() if cluster.is_own else {}, liking(bad))
+    template = merge(cluster_template() if cluster.is_own else {}, liking(bad))
     plain = {"recipe": None, "config": None, "checkpoint": None, "dataset": None, "storage": None}
     command = ["sh", "-c", f'test "$TRAINYARD_NODE_NAME" != {bad}']
     policy = {"restartBackoff": {"initialSeconds": 0}}
