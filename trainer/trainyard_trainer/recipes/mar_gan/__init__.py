@@ -1,0 +1,1 @@
+"""CT metal-artefact reduction: an NGswin generator against a multi-scale PatchGAN."""
