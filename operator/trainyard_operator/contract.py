@@ -107,6 +107,8 @@ class Env:
 
 PROGRAM_PATH, KUBEFLOW_PATH = "/program", "/kubeflow"
 """POST: a program's progress in our own spelling, and in that of Kubeflow's TrainJob status."""
+HIGHEST_ATTEMPT = 10**9
+"""Whoever claims to work under a higher number is not believed."""
 PROGRESS_PORT = 9464
 """Port on which the first node's rank 0 serves /progress (JSON) and /metrics (Prometheus)."""
 MASTER_PORT = 23456

@@ -7,7 +7,14 @@ launcher whose ranks failed waits a while for an order, and then ends as they di
 from datetime import datetime, timedelta
 
 from trainyard_operator import avoidance, headway, story
-from trainyard_operator.contract import MASTER_PORT, STANDBY_SECONDS, USER_CAUSES, Cause, Order
+from trainyard_operator.contract import (
+    HIGHEST_ATTEMPT,
+    MASTER_PORT,
+    STANDBY_SECONDS,
+    USER_CAUSES,
+    Cause,
+    Order,
+)
 from trainyard_operator.decision import OrderAttempt
 from trainyard_operator.desired import node_name
 from trainyard_operator.observed import PodRecord, parse_time
@@ -80,7 +87,7 @@ def newest_attempt(scene: Scene) -> int:
     numbers += [pod.standby.attempt for pod in pods if pod.standby]
     if pods and report and scene.job.spec.recipe:
         numbers.append(report.attempt)
-    return max(numbers, default=0)
+    return max((number for number in numbers if number <= HIGHEST_ATTEMPT), default=0)
 
 
 def _order(scene: Scene, pod: PodRecord) -> OrderAttempt:

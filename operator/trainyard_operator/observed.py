@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trainyard_operator.contract import (
     CONTAINER,
+    HIGHEST_ATTEMPT,
     Annotation,
     Env,
     Label,
@@ -162,7 +163,8 @@ def parse_time(text: str | None) -> datetime | None:
 
 
 def pod_record(pod: dict[str, Any]) -> PodRecord:
-    """The record of a pod as the API server gives it. Raises KeyError for a foreign pod."""
+    """The record of a pod as the API server gives it. Raises KeyError or ValueError for a foreign
+    pod."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     labels = metadata["labels"]
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
@@ -172,7 +174,7 @@ def pod_record(pod: dict[str, Any]) -> PodRecord:
     return PodRecord(
         name=metadata["name"],
         uid=metadata["uid"],
-        attempt=int(labels[Label.ATTEMPT]),
+        attempt=_number(labels[Label.ATTEMPT]),
         node_index=_node_index(labels),
         phase=status.get("phase", "Pending"),
         created=created,
@@ -219,6 +221,13 @@ def _node_index(labels: dict[str, str]) -> int:
         return int(labels[Label.NODE_INDEX])
     is_master = labels[Label.KUBEFLOW_REPLICA_TYPE] == "master"
     return 0 if is_master else int(labels[Label.KUBEFLOW_REPLICA_INDEX]) + 1
+
+
+def _number(label: str) -> int:
+    number = int(label)
+    if not 0 <= number <= HIGHEST_ATTEMPT:
+        raise ValueError(f"nobody gave a pod the number {label}")
+    return number
 
 
 def standing_by(standby: Standby, now: datetime) -> StandingBy | None:

@@ -46,10 +46,11 @@ def with_report(status: JobStatus, report: Report | None) -> JobStatus:
         "resumedStep": report.resumed_step,
     }
     stamped = {**report.progress, **stamps} if report.progress else None
+    counted = _parse(Checkpoints, {"kept": report.kept}) if report.kept is not None else None
     checkpoints = Checkpoints(
         latest=_parse(SavedCheckpoint, report.latest) or known.latest,
         best=_parse(SavedCheckpoint, report.best) or known.best,
-        kept=report.kept if report.kept is not None else known.kept,
+        kept=known.kept if counted is None else counted.kept,
     )
     progress = _parse(Progress, stamped) or status.progress
     goodput = _parse(Goodput, report.goodput) or status.goodput

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from trainyard_operator.api import ApiModel
-from trainyard_operator.contract import now_text
+from trainyard_operator.contract import HIGHEST_ATTEMPT, now_text
 
 FIRST_YEAR, LAST_YEAR = 2000, 2999
 Phase = Literal["Pending", "Suspended", "Starting", "Running", "Restarting", "Succeeded", "Failed"]
@@ -19,7 +19,9 @@ STORAGE_DEGRADED = "StorageDegraded"
 
 Time = Annotated[str, Field(max_length=64)]
 Sentence = Annotated[str, Field(max_length=4096)]
-Count = Annotated[int, Field(ge=0, le=10**9)]
+Count = Annotated[int, Field(ge=0, le=HIGHEST_ATTEMPT)]
+Whole = Annotated[int, Field(ge=0, le=2**53)]
+"""What a program may count; the API server takes no larger numbers for whole."""
 
 
 def _require_moment(text: str) -> str:
@@ -69,9 +71,9 @@ class Restarts(StatusModel):
 class Headway(StatusModel):
     """How far the job had come when an attempt last ended, and since when it stands still."""
 
-    step: int = 0
+    step: Whole = 0
     """Highest step that an attempt reported."""
-    saved_step: int = 0
+    saved_step: Whole = 0
     """Highest step that a checkpoint holds."""
     idle_restarts: Count = 0
     """Restarts since there was last a new step; after three in vain the job ends."""
@@ -106,15 +108,15 @@ class Progress(StatusModel):
 
     stage: str | None = None
     """Name of the stage."""
-    epoch: int | None = None
+    epoch: Whole | None = None
     """Epochs completed or under way."""
-    epochs: int | None = None
+    epochs: Whole | None = None
     """Epochs in all."""
-    step: int | None = None
+    step: Whole | None = None
     """Optimizer steps taken."""
-    steps: int | None = None
+    steps: Whole | None = None
     """Optimizer steps in all."""
-    percent: int | None = None
+    percent: Whole | None = None
     """Share of the steps, 0 to 100."""
     samples_per_second: float | None = None
     """Throughput of the whole gang."""
@@ -124,22 +126,22 @@ class Progress(StatusModel):
     """Newest value of each metric, as decimal text."""
     last_report_time: Time | None = None
     """When rank 0 last reported."""
-    attempt: int | None = None
+    attempt: Whole | None = None
     """The attempt that reported."""
-    resumed_step: int | None = None
+    resumed_step: Whole | None = None
     """Step of the checkpoint that this attempt went on from."""
 
 
 class SavedCheckpoint(StatusModel):
     """A verified checkpoint in storage."""
 
-    step: int
+    step: Whole
     """Optimizer steps it holds."""
-    epoch: int | None = None
+    epoch: Whole | None = None
     """Epoch it was saved in."""
     uri: str | None = None
     """Where it lies."""
-    bytes: int | None = None
+    bytes: Whole | None = None
     """Size of all its parts."""
     sha256: str | None = None
     """Digest of its manifest."""
@@ -158,20 +160,20 @@ class Checkpoints(StatusModel):
     """The newest."""
     best: SavedCheckpoint | None = None
     """The best by checkpoint.keepBest."""
-    kept: int | None = None
+    kept: Whole | None = None
     """How many there are."""
 
 
 class Goodput(StatusModel):
     """How much of the time since the first start did good, as rank 0 last reported."""
 
-    productive_seconds: int | None = None
+    productive_seconds: Whole | None = None
     """In steps and evaluations that the newest state rests on."""
-    lost_steps: int | None = None
+    lost_steps: Whole | None = None
     """Steps that were done and had to be repeated."""
-    restart_seconds: int | None = None
+    restart_seconds: Whole | None = None
     """From an attempt's last sign of life to the next one's first step."""
-    checkpoint_seconds: int | None = None
+    checkpoint_seconds: Whole | None = None
     """Training stood still to save."""
     ratio: Annotated[str, Field(max_length=16)] | None = None
     """Productive seconds in those since the first start, as decimal text."""
@@ -221,7 +223,7 @@ class HistoryEntry(StatusModel):
 
     time: Time
     """When."""
-    attempt: int
+    attempt: Whole
     """In which attempt."""
     type: str
     """Created, Running, Restarted, Suspended, Succeeded, Failed, ..."""
@@ -229,9 +231,9 @@ class HistoryEntry(StatusModel):
     """One CamelCase word."""
     message: Sentence
     """One sentence."""
-    step: int | None = None
+    step: Whole | None = None
     """Optimizer step at that moment."""
-    lost_steps: int | None = None
+    lost_steps: Whole | None = None
     """Steps that have to be repeated."""
 
 

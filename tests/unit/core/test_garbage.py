@@ -18,6 +18,7 @@ from core_scenes import acts, decide, policy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from trainyard_operator.contract import Report
 from trainyard_operator.observed import Observed
 from trainyard_operator.plan import plan
 from trainyard_operator.status import (
@@ -153,3 +154,17 @@ def test_a_wiped_status_goes_on_with_the_pods_that_are_there():
         make_job(), JobStatus(), Observed(pods=make_pods(make_job(), attempt=4)), T0, DEFAULTS
     )
     assert (decision.status.phase, decision.status.attempt, acts(decision)) == ("Running", 4, [])
+
+
+@pytest.mark.parametrize("field", ["step", "steps", "epoch", "percent"])
+@pytest.mark.parametrize("number", [10**30, -1, 1e308])
+def test_a_number_that_no_status_can_hold_is_not_taken_over(field, number):
+    said = Report(attempt=1, time=text(1), progress={field: number}, kept=10**30)
+    status = decide(make_status(), *make_pods(make_job()), report=said).status
+    assert (status.progress, status.checkpoints.kept) == (None, None)
+
+
+def test_an_attempt_that_nobody_counted_to_is_not_followed():
+    job, said = make_job(**RECIPE), Report(attempt=10**12, time=text(1), progress={"step": 1})
+    status = decide(make_status(), *make_pods(job), job=job, report=said).status
+    assert status.attempt == 1

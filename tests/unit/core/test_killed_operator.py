@@ -138,6 +138,20 @@ def a_suspension_in_a_back_off(cluster: Cluster) -> None:
     run(cluster)
 
 
+def a_bad_node_and_no_other(cluster: Cluster) -> None:
+    cluster.spares = False
+    for _ in range(2):
+        run(cluster)
+        fail(cluster)
+        wait(cluster)
+    run(cluster)
+    assert cluster.pods[WORKER].unschedulable
+    wait(cluster)  # It insists no more,
+    wait(cluster)  # and its pods are gone.
+    run(cluster)
+    succeed(cluster)
+
+
 def an_edit(cluster: Cluster) -> None:
     run(cluster)
     job = cluster.job
@@ -194,6 +208,7 @@ TALES: dict[str, tuple[Tale, dict, str]] = {
     "a failure": (a_failure, {}, "Succeeded"),
     "a failure in place": (a_failure_in_place, RECIPE, "Succeeded"),
     "a lost node": (a_lost_node, {}, "Succeeded"),
+    "a bad node and no other": (a_bad_node_and_no_other, {}, "Succeeded"),
     "a suspension": (a_suspension, {}, "Succeeded"),
     "a suspension in a back-off": (a_suspension_in_a_back_off, {}, "Running"),
     "an edit": (an_edit, {}, "Succeeded"),

@@ -150,6 +150,13 @@ def test_a_deletion_timestamp_is_when_the_grace_period_ends():
     assert record.is_deleting
 
 
+@pytest.mark.parametrize("number", ["many", "-1", "999999999999"])
+def test_a_pod_whose_labels_were_edited_is_foreign(number):
+    labels = {"trainyard.dev/attempt": number, "trainyard.dev/node-index": "1"}
+    with pytest.raises(ValueError, match=number):
+        pod_record(api_pod(metadata={"labels": labels}))
+
+
 def test_a_foreign_pod_is_refused():
     with pytest.raises(KeyError):
         pod_record(api_pod(metadata={"labels": {"app": "other"}}))
