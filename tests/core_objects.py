@@ -6,7 +6,7 @@ from typing import Any
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import EXIT_CAUSES, Cause, Summary
 from trainyard_operator.desired import Defaults, node_name, spec_hash
-from trainyard_operator.observed import PodRecord, StandingBy, Terminated, Waiting
+from trainyard_operator.observed import PodRecord, SeenStandby, Terminated, Waiting
 from trainyard_operator.status import JobStatus
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -86,7 +86,7 @@ def standing_by(
     """Fields of a pod whose ranks failed at that moment, and whose launcher waits for an order."""
     known = {"cause": EXIT_CAUSES.get(code, Cause.USER_EXIT), "rank": 1} | fields
     said = Summary(exit_code=code, message=message, **known)
-    return {"standby": StandingBy(attempt=attempt, summary=said, since=at(seconds))}
+    return {"standby": SeenStandby(attempt=attempt, summary=said, since=at(seconds))}
 
 
 def summary(code: int, message: str, **fields: Any) -> str:

@@ -22,7 +22,7 @@ from trainyard_operator.contract import (
 from trainyard_operator.decision import OrderAttempt
 from trainyard_operator.errors import LauncherError
 from trainyard_operator.metrics import ORDERS
-from trainyard_operator.observed import PodRecord, StandingBy, standing_by
+from trainyard_operator.observed import PodRecord, SeenStandby, standing_by
 from trainyard_operator.podhttp import UNREACHED, read_body, url_of
 from trainyard_operator.reflector import Key, Reflector
 
@@ -44,7 +44,7 @@ class Launchers:
     reflector: Reflector
     on_change: Callable[[Key], None]
     port: int = PROGRESS_PORT
-    standing: dict[str, StandingBy] = field(default_factory=dict)
+    standing: dict[str, SeenStandby] = field(default_factory=dict)
     taken: dict[str, int] = field(default_factory=dict)
     """The newest attempt that each agreed to begin."""
     beat: Callable[[], None] = lambda: None
@@ -127,7 +127,7 @@ class Launchers:
                 pause = 0 if clock() - asked > STANDBY_WAIT_SECONDS / 2 else LOOK_SECONDS
             await asyncio.sleep(pause)
 
-    async def _ask(self, pod: PodRecord) -> StandingBy | None:
+    async def _ask(self, pod: PodRecord) -> SeenStandby | None:
         """Raises ValueError where the answer is none."""
         url = url_of(pod.ip or "", self.port, f"{STANDBY_PATH}?wait={STANDBY_WAIT_SECONDS}")
         async with (
@@ -143,7 +143,7 @@ class Launchers:
                 raise ValueError(f"status {response.status}")
             return heard
 
-    def _note(self, key: Key, uid: str, heard: StandingBy | None) -> None:
+    def _note(self, key: Key, uid: str, heard: SeenStandby | None) -> None:
         known = self.standing.get(uid)
         if heard is None:
             self.standing.pop(uid, None)

@@ -43,8 +43,8 @@ class Terminated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StandingBy:
-    """A launcher whose ranks have ended, and which could start them again in place."""
+class SeenStandby:
+    """A launcher's Standby, checked, and when it was heard."""
 
     attempt: int
     """The attempt that ended."""
@@ -88,7 +88,7 @@ class PodRecord:
     spec_hash: str = ""
     order_token: str = ""
     """What its launcher wants to see with an order; empty: it takes none."""
-    standby: StandingBy | None = None
+    standby: SeenStandby | None = None
     """What its launcher says while it stands by."""
     taken: int = 0
     """The newest attempt that its launcher is known to have been ordered to begin; an operator
@@ -230,14 +230,14 @@ def _number(label: str) -> int:
     return number
 
 
-def standing_by(standby: Standby, now: datetime) -> StandingBy | None:
+def standing_by(standby: Standby, now: datetime) -> SeenStandby | None:
     """What a launcher said, checked; None where that is no account of a failure."""
     try:
         standby = _STANDBY.validate_python(standby)
         summary = _SUMMARY.validate_python(standby.summary)
     except ValidationError:
         return None
-    return StandingBy(attempt=standby.attempt, summary=summary, since=now)
+    return SeenStandby(attempt=standby.attempt, summary=summary, since=now)
 
 
 def order_token(spec: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from trainyard_operator.contract import (
     Standby,
     bearer,
 )
-from trainyard_operator.observed import StandingBy, standing_by
+from trainyard_operator.observed import SeenStandby, standing_by
 
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 2.0
@@ -48,7 +48,7 @@ class LauncherLine:
             self._question = connection
         return True
 
-    def hear(self, now: datetime) -> StandingBy | None:
+    def hear(self, now: datetime) -> SeenStandby | None:
         """The answer that has come; None where ranks still run."""
         try:
             answer = self._question.getresponse() if self._question else None

@@ -16,7 +16,7 @@ from trainyard.local.launcher_line import LauncherLine
 from trainyard.local.node_memory import remove_node_memory
 from trainyard.state import OUTPUT_FILE
 from trainyard_operator.contract import CONTAINER, TERMINATION_BYTES, Annotation, Label, Order
-from trainyard_operator.observed import PodRecord, StandingBy, Terminated, order_token
+from trainyard_operator.observed import PodRecord, SeenStandby, Terminated, order_token
 
 GRACE_SECONDS = 30
 """Kubernetes' own, where the template takes out the operator's."""
@@ -50,7 +50,7 @@ class ProcessPod:
     termination_log: Path
     line: LauncherLine
     """To its launcher, where it has one that takes orders."""
-    standby: StandingBy | None = None
+    standby: SeenStandby | None = None
     taken: int = 0
     """The newest attempt that it was ordered to begin in place."""
     process: "subprocess.Popen[bytes] | None" = None
