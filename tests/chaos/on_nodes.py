@@ -9,6 +9,8 @@ in pieces; --page writes the table of all of them.
 import argparse
 import sys
 import tempfile
+import time
+from math import inf
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -33,26 +35,28 @@ def main() -> int:
     arguments = parse()
     results = Results.read(arguments.results)
     if arguments.faults:
-        judge(arguments.faults, arguments.times, results)
+        until = time.monotonic() + 60 * arguments.minutes
+        judge(arguments.faults, arguments.times, results, until)
     if arguments.page:
         arguments.page.write_text(table.build_page(results, FAULTS, arguments.machine))
     return 1 if results.is_any_different() else 0
 
 
-def judge(faults: list[str], times: int, results: Results) -> None:
-    """Each fault so many times."""
+def judge(faults: list[str], times: int, results: Results, until: float) -> None:
+    """Each fault so many times, unless it is later than `until` on the monotonic clock."""
     use_cluster()
     install()
     upload_data(fullcluster.s3_access().endpoint)
     court = Court(dataset=f"s3://{BUCKET}/{DATA}", calm=results.calm)
     try:
-        if not court.calm:
+        if not court.has_calm_run():
             print(f"left alone: {court.leave_alone():.0f} s, {court.calm}", flush=True)
             results.keep_calm(court.calm)
         for name in faults:
-            verdict = court.judge(FAULTS[name], times)
-            results.add(verdict)
-            print(table.row_of(verdict), *verdict.found, sep="\n    ", flush=True)
+            verdict = court.judge(FAULTS[name], times, until)
+            if verdict.jobs:
+                results.add(verdict)
+                print(table.row_of(verdict), *verdict.found, sep="\n    ", flush=True)
     finally:
         court.close()
 
@@ -74,6 +78,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--faults", nargs="*", default=list(FAULTS), choices=list(FAULTS))
     parser.add_argument("--times", type=int, default=TIMES, help=f"of each fault ({TIMES})")
+    parser.add_argument("--minutes", type=float, default=inf, help="no fault strikes later")
     parser.add_argument("--results", type=Path, help="a file that keeps what was found")
     parser.add_argument("--page", type=Path, help="write the table of all that was found")
     parser.add_argument("--machine", default="", help="words on the machine and the date, for it")

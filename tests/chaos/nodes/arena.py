@@ -121,7 +121,7 @@ class Arena:
         def question() -> str:
             report, status = self.report(), self.status()
             progress = report.get("progress") or {}
-            if status.get("phase") == "Succeeded" or progress.get("percent", 0) > share * 100:
+            if status.get("phase") == "Succeeded" or (progress.get("percent") or 0) > share * 100:
                 return "too far"
             is_newest = report.get("attempt") == status.get("attempt")
             far = step_of(report) >= (report.get("resumed_step") or 0) + steps

@@ -70,8 +70,13 @@ def fault(
 
 @contextmanager
 def struck(fault: Fault, arena: Arena) -> Iterator[None]:
-    """The fault, for as long as the block lasts."""
-    yield from fault.strike(arena)
+    """The fault, for as long as the block lasts; it is healed however that ends."""
+    steps = fault.strike(arena)
+    next(steps)
+    try:
+        yield
+    finally:
+        next(steps, None)
 
 
 @fault("UserExit")

@@ -3,6 +3,7 @@
 import json
 
 from chaos.nodes.arena import Arena
+from cluster import fullcluster
 from cluster.network import NODES
 from demo.install import NAMESPACE as OPERATORS
 
@@ -32,6 +33,13 @@ def lost_node(arena: Arena) -> str:
     free = sorted(used - taken)
     assert free, f"the gang is on {used}, the operator on {taken}: no node can be lost"
     return free[0]
+
+
+def mend_nodes() -> None:
+    """Bring back every node that a fault left killed or cut off."""
+    for node in NODES:
+        fullcluster.start_node(node.name)
+    fullcluster.wait_until_ready()
 
 
 def respread(arena: Arena) -> None:

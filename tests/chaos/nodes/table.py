@@ -1,6 +1,7 @@
 """What came out, kept in a file, as lines and as a page."""
 
 import json
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -78,10 +79,10 @@ class Results:
 
 def row_of(verdict: Verdict) -> str:
     """One row of the table."""
-    seconds = [blow.seconds for blow in verdict.blows]
+    seconds = [blow.seconds for blow in verdict.blows] or [math.nan]
     cells = (
         verdict.fault,
-        len(seconds),
+        len(verdict.blows),
         f"{statistics.median(seconds):.1f}",
         f"{max(seconds):.1f}",
         sum(blow.repeated for blow in verdict.blows),

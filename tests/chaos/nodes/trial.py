@@ -4,18 +4,21 @@ import random
 import time
 import uuid
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from chaos import compare
 from chaos.nodes.arena import Arena, Mark
 from chaos.nodes.faults import Fault, struck
-from chaos.nodes.nodes import SPREAD
+from chaos.nodes.nodes import SPREAD, mend_nodes
 from cluster import fullcluster
+from cluster.console import ClusterError
 from cluster.namespace import prepare_namespace
 from demo.jobs import BUCKET, cluster_template, digits_job
 from integration.api_server import ApiServer, Namespace
 
 from trainyard_operator.contract import run_prefix
+from trainyard_trainer.manifest import list_manifests
 from trainyard_trainer.storage import Storage, open_storage
 
 RANKS = 2
@@ -95,6 +98,10 @@ class Court:
         job["spec"]["config"]["training"] |= {"epochs": self.epochs, "seed": self.seed}
         return job
 
+    def has_calm_run(self) -> bool:
+        """Whether the run that was left alone still lies in S3."""
+        return bool(self.calm) and bool(list_manifests(self.open(self.calm)).valid)
+
     def leave_alone(self) -> float:
         """Run the job that the others are compared with; returns its seconds."""
         began = time.monotonic()
@@ -103,21 +110,32 @@ class Court:
         self.calm = self.place()
         return time.monotonic() - began
 
-    def judge(self, fault: Fault, times: int) -> Verdict:
-        """The fault so many times, in as many jobs as that takes."""
+    def judge(self, fault: Fault, times: int, until: float = inf) -> Verdict:
+        """The fault so many times, in as many jobs as that takes.
+
+        until: on the monotonic clock; no fault strikes later.
+        """
         verdict = Verdict(fault.name)
-        while len(verdict.blows) < times:
+
+        def goes_on() -> bool:
+            return len(verdict.blows) < times and time.monotonic() < until
+
+        while goes_on():
             verdict.jobs += 1
             self.arena.submit(f"{fault.name[:40]}-{verdict.jobs}", **fault.spec)
-            while len(verdict.blows) < times:
-                if not self.arena.wait_until_trained(STEPS_BETWEEN, LAST_SHARE):
-                    break
-                blow = self.blow(fault)
-                verdict.blows.append(blow)
-                verdict.found += [blow.lost] if blow.lost else []
-            self.finish()
-            verdict.found += self.differences(fault.causes)
-            self.arena.namespace.delete(self.arena.name)
+            try:
+                while goes_on() and self.arena.wait_until_trained(STEPS_BETWEEN, LAST_SHARE):
+                    blow = self.blow(fault)
+                    verdict.blows.append(blow)
+                    verdict.found += [blow.lost] if blow.lost else []
+                self.finish()
+                verdict.found += self.differences(fault.causes)
+            except (AssertionError, ClusterError, OSError) as error:
+                verdict.found.append(str(error))
+                return verdict
+            finally:
+                mend_nodes()
+                self.arena.namespace.delete(self.arena.name)
         return verdict
 
     def blow(self, fault: Fault) -> Blow:
