@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from chaos.nodes import operators
 from cluster import fullcluster
 from e2e.conftest import Cluster
 from e2e.kube import Namespace
@@ -13,12 +14,10 @@ WIDE = {"limits": {"memory": "2Gi"}, "requests": {"cpu": "1100m"}}
 
 
 def node_to_lose(namespace: Namespace) -> str:
-    """That of a pod of the job, but not the operator's."""
-    path = "jsonpath={.items[*].spec.nodeName}"
-    operator = namespace.kubectl("get", "pods", "-n", "trainyard-system", "-o", path).split()
-    selector = f"trainyard.dev/job={NAME}"
+    """That of a pod of the job, but not where the operator acts."""
+    path, selector = "jsonpath={.items[*].spec.nodeName}", f"trainyard.dev/job={NAME}"
     used = namespace.kubectl("get", "pods", "-l", selector, "-o", path).split()
-    return next(node for node in used if node not in operator)
+    return next(node for node in used if node != operators.leader()["spec"]["nodeName"])
 
 
 def has_trained(nodes: int, beyond: int) -> Any:

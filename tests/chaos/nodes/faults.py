@@ -112,6 +112,17 @@ def node_killed(arena: Arena) -> Iterator[None]:
 
 
 @fault("NodeLost", "PodDeleted", "PeerLost", "UserExit")
+def node_with_the_operator_killed(arena: Arena) -> Iterator[None]:
+    """The same to the node on which the operator acts."""
+    node = operators.leader()["spec"]["nodeName"]
+    arena.strike()
+    fullcluster.kill_node(node)
+    yield
+    _boot(node)
+    respread(arena)
+
+
+@fault("NodeLost", "PodDeleted", "PeerLost", "UserExit")
 def node_cut_off(arena: Arena) -> Iterator[None]:
     """A node's network is cut while all on it goes on; then the cable is mended."""
     node = lost_node(arena)
@@ -136,21 +147,21 @@ def node_back_again(arena: Arena) -> Iterator[None]:
     respread(arena)
 
 
-@fault("UserExit", "PeerLost")
+@fault(same_attempt=True)
 def operator_killed(arena: Arena) -> Iterator[None]:
-    """The operator is killed at a random moment of a rank's recovery."""
+    """The operator that acts is killed at a random moment: the job must not notice."""
+    time.sleep(arena.dice.uniform(0, 1))
+    arena.strike()
+    operators.kill_leader()
+    yield
+
+
+@fault("UserExit", "PeerLost")
+def operator_killed_in_a_recovery(arena: Arena) -> Iterator[None]:
+    """The operator that acts is killed within 1.5 seconds of a rank's death."""
     _signal_a_rank(arena, signal.SIGKILL)
     time.sleep(arena.dice.uniform(0, 1.5))
-    operators.kill()
-    yield
-    operators.wait_until_ready()
-
-
-@fault(same_attempt=True)
-def operator_killed_in_peace(arena: Arena) -> Iterator[None]:
-    """The operator is killed while all is well: the job must not notice."""
-    arena.strike()
-    operators.kill()
+    operators.kill_leader()
     yield
     operators.wait_until_ready()
 

@@ -2,10 +2,10 @@
 
 import json
 
+from chaos.nodes import operators
 from chaos.nodes.arena import Arena
 from cluster import fullcluster
 from cluster.network import NODES
-from demo.install import NAMESPACE as OPERATORS
 
 SPREAD = {
     "podAntiAffinity": {
@@ -26,11 +26,10 @@ SPREAD = {
 
 
 def lost_node(arena: Arena) -> str:
-    """A node with a pod of the gang, on which the operator does not run."""
-    operators = arena.namespace.api.must("GET", f"/api/v1/namespaces/{OPERATORS}/pods")["items"]
-    taken = {pod["spec"].get("nodeName") for pod in operators}
+    """A node with a pod of the gang, on which no operator acts."""
+    taken = operators.leader()["spec"]["nodeName"]
     used = {pod["spec"]["nodeName"] for pod in arena.pods().values()}
-    free = sorted(used - taken)
+    free = sorted(used - {taken})
     assert free, f"the gang is on {used}, the operator on {taken}: no node can be lost"
     return free[0]
 

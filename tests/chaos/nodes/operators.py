@@ -22,13 +22,38 @@ PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 READY_SECONDS = 60
 
 
-def kill() -> None:
-    """SIGKILL to all, and their pods are deleted by force: a new one comes at once, where a
-    container that died would wait for the kubelet's back-off."""
-    for pid in victims.operators():
-        os.kill(pid, signal.SIGKILL)
+def leader() -> dict[str, Any]:
+    """The pod of the operator that acts. Raises AssertionError if none has the Lease."""
     api = _api()
+    leases = api.must("GET", LEASES)["items"]
+    holders = [lease["spec"].get("holderIdentity", "") for lease in leases]
     for pod in _pods(api):
+        if any(holder.startswith(pod["metadata"]["name"]) for holder in holders):
+            return pod
+    raise AssertionError(f"no operator has the Lease: {holders}")
+
+
+def kill_leader() -> None:
+    """SIGKILL to the operator that acts; to all, if that one is dead already."""
+    try:
+        _kill([leader()])
+    except AssertionError:
+        kill()
+
+
+def kill() -> None:
+    """SIGKILL to all."""
+    _kill(_pods(_api()))
+
+
+def _kill(pods: list[dict[str, Any]]) -> None:
+    """The pods are deleted by force, too: a new one comes at once, where a container that died
+    would wait for the kubelet's back-off."""
+    api = _api()
+    for pod in pods:
+        for pid in victims.processes_of(pod["metadata"]["uid"]):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         path = f"{PODS}/{pod['metadata']['name']}"
         api.send("DELETE", path, {"gracePeriodSeconds": 0})
 
@@ -78,11 +103,8 @@ def two() -> Iterator[None]:
 @contextmanager
 def partitioned_leader() -> Iterator[None]:
     """The operator that leads runs on and reaches pods, but not the API server."""
-    api = _api()
-    leases = api.must("GET", LEASES)["items"]
-    holder = next((lease["spec"].get("holderIdentity", "") for lease in leases), "")
-    pods = sorted(_pods(api), key=lambda pod: pod["metadata"]["name"] not in holder)
-    address, node = pods[0]["status"]["podIP"], pods[0]["spec"]["nodeName"]
+    pod = leader()
+    address, node = pod["status"]["podIP"], pod["spec"]["nodeName"]
     space = fullcluster.runtime(node).node.namespace_path
     rule = ["FORWARD", "-s", address, "-d", HOST_ADDRESS]
     rule += ["-p", "tcp", "--dport", str(fullcluster.API_PORT), "-j", "DROP"]

@@ -5,7 +5,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from cluster import fullcluster
-from cluster.cgroup import ROOT
 
 RANK_FILES = "volumes/kubernetes.io~empty-dir/tmp/trainyard"
 
@@ -26,17 +25,6 @@ def rank_of(node: str, pod_uid: str, rank: int) -> int:
 def processes_of(pod_uid: str) -> list[int]:
     """All processes of a pod."""
     return [pid for pid, groups in _grouped() if f"pod{pod_uid}" in groups]
-
-
-def operators() -> list[int]:
-    """The operator's processes, of all its pods."""
-    found = []
-    for pid, groups in _grouped():
-        with suppress(OSError):
-            command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            if f"/{ROOT}/" in groups and command[1:3] == ["-m", "trainyard_operator"]:
-                found.append(pid)
-    return found
 
 
 def memory_group(pid: int) -> Path:
