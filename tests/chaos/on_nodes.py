@@ -1,9 +1,9 @@
 """`make chaos-cluster`: every fault on the two-node cluster, again and again, while a job trains.
 
-    python tests/chaos/on_nodes.py [--faults rank-killed ...] [--times 5] [--results FILE]
+    python tests/chaos/on_nodes.py [--faults rank-killed=20 node-killed ...] [--results FILE]
 
 It prints a row a fault. With --results every blow is kept in a file, so that a long run can be made
-in pieces; --page writes the table of all of them.
+in pieces: what was done often enough is left out. --page writes the table of all of them.
 """
 
 import argparse
@@ -36,13 +36,13 @@ def main() -> int:
     results = Results.read(arguments.results)
     if arguments.faults:
         until = time.monotonic() + 60 * arguments.minutes
-        judge(arguments.faults, arguments.times, results, until)
+        judge(dict(arguments.faults), results, until)
     if arguments.page:
         arguments.page.write_text(table.build_page(results, FAULTS, arguments.machine))
     return 1 if results.is_any_different() else 0
 
 
-def judge(faults: list[str], times: int, results: Results, until: float) -> None:
+def judge(faults: dict[str, int], results: Results, until: float) -> None:
     """Each fault so many times, unless it is later than `until` on the monotonic clock."""
     use_cluster()
     install()
@@ -52,8 +52,9 @@ def judge(faults: list[str], times: int, results: Results, until: float) -> None
         if not court.has_calm_run():
             print(f"left alone: {court.leave_alone():.0f} s, {court.calm}", flush=True)
             results.keep_calm(court.calm)
-        for name in faults:
-            verdict = court.judge(FAULTS[name], times, until)
+        for name, times in faults.items():
+            missing = times - len(results.of(name).blows)
+            verdict = court.judge(FAULTS[name], missing, until)
             if verdict.jobs:
                 results.add(verdict)
                 print(table.row_of(verdict), *verdict.found, sep="\n    ", flush=True)
@@ -73,11 +74,20 @@ def upload_data(endpoint: str) -> None:
         upload_folder(endpoint, Path(folder), DATA)
 
 
+def fault(text: str) -> tuple[str, int]:
+    """Name and times, from NAME[=TIMES]. Raises ValueError."""
+    name, _, times = text.partition("=")
+    if name not in FAULTS:
+        raise ValueError(name)
+    return name, int(times or TIMES)
+
+
 def parse() -> argparse.Namespace:
     """What was typed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--faults", nargs="*", default=list(FAULTS), choices=list(FAULTS))
-    parser.add_argument("--times", type=int, default=TIMES, help=f"of each fault ({TIMES})")
+    every = [(name, TIMES) for name in FAULTS]
+    shown = f"NAME[=TIMES], by default all, {TIMES} times each: {', '.join(FAULTS)}"
+    parser.add_argument("--faults", nargs="*", type=fault, default=every, help=shown)
     parser.add_argument("--minutes", type=float, default=inf, help="no fault strikes later")
     parser.add_argument("--results", type=Path, help="a file that keeps what was found")
     parser.add_argument("--page", type=Path, help="write the table of all that was found")
