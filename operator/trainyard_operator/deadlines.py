@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from trainyard_operator import story
 from trainyard_operator.contract import USER_CAUSES, Cause
-from trainyard_operator.observed import PodRecord, parse_time
+from trainyard_operator.observed import NODE_TAINTED, PodRecord, parse_time
 from trainyard_operator.scene import Scene
 from trainyard_operator.verdict import Problem
 
@@ -33,11 +33,12 @@ def forced_at(pods: tuple[PodRecord, ...], now: datetime) -> datetime | None:
 def abandoned_at(pod: PodRecord) -> datetime | None:
     """From when a pod that is being deleted is forced out; None: it is not being deleted.
 
-    No grace period is spent on one whose node cannot hear of it.
+    No grace period is spent on one whose node cannot hear of it, or that never ran there.
     """
     if pod.deadline is None:
         return None
-    return pod.created if pod.is_lost else pod.deadline + ABANDONED
+    never_ran = pod.phase == "Pending" and pod.disruption == NODE_TAINTED
+    return pod.created if pod.is_lost or never_ran else pod.deadline + ABANDONED
 
 
 def job_deadline(scene: Scene) -> datetime | None:
