@@ -2,11 +2,12 @@
 
     python tests/chaos/on_nodes.py [--faults rank-killed=20 node-killed ...] [--results FILE]
 
-It prints a row a fault. With --results every blow is kept in a file, so that a long run can be made
+It prints a table. With --results every blow is kept in a file, so that a long run can be made
 in pieces: what was done often enough is left out. --page writes the table of all of them.
 """
 
 import argparse
+import random
 import sys
 import tempfile
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from chaos.nodes import table
-from chaos.nodes.faults import FAULTS
+from chaos.nodes.faults import FAULTS, Fault
 from chaos.nodes.table import Results
 from chaos.nodes.trial import Court
 from cluster import fullcluster
@@ -37,6 +38,7 @@ def main() -> int:
     if arguments.faults:
         until = time.monotonic() + 60 * arguments.minutes
         judge(dict(arguments.faults), results, until)
+    print(*table.rows(results, FAULTS), sep="\n")
     if arguments.page:
         arguments.page.write_text(table.build_page(results, FAULTS, arguments.machine))
     return 1 if results.is_any_different() else 0
@@ -52,14 +54,21 @@ def judge(faults: dict[str, int], results: Results, until: float) -> None:
         if not court.has_calm_run():
             print(f"left alone: {court.leave_alone():.0f} s, {court.calm}", flush=True)
             results.keep_calm(court.calm)
-        for name, times in faults.items():
-            missing = times - len(results.of(name).blows)
-            verdict = court.judge(FAULTS[name], missing, until)
-            if verdict.jobs:
-                results.add(verdict)
-                print(table.row_of(verdict), *verdict.found, sep="\n    ", flush=True)
+        for alike in schedule(faults, results, court.arena.dice):
+            court.judge(alike, results.add, until)
     finally:
         court.close()
+
+
+def schedule(faults: dict[str, int], results: Results, dice: random.Random) -> list[list[Fault]]:
+    """What was not done often enough yet, in random order: a list for each spec that it needs."""
+    alike: dict[str, list[Fault]] = {}
+    for name, times in faults.items():
+        missing = max(times - len(results.blows_of(name)), 0)
+        alike.setdefault(str(FAULTS[name].spec), []).extend([FAULTS[name]] * missing)
+    for each in alike.values():
+        dice.shuffle(each)
+    return list(alike.values())
 
 
 def upload_data(endpoint: str) -> None:

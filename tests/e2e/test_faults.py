@@ -27,7 +27,7 @@ def test_job_ends_to_the_bit_as_if_nothing_had_happened(court: Court) -> None:
         assert court.arena.wait_until_trained(STEPS_BETWEEN, share=0.9), "the job is too short"
         cost = court.blow(FAULTS[name])
         print(f"{name}: {cost.seconds:.1f} s to the next step, {cost.repeated} steps again")
-        assert not cost.lost, cost.lost
+        assert not cost.lost
     court.finish()
     causes = frozenset().union(*(FAULTS[name].causes for name in PICK))
     assert court.differences(causes) == []

@@ -14,7 +14,8 @@ from trainyard_operator.contract import PROGRESS_PATH, PROGRESS_PORT, Label
 POLL_SECONDS = 0.05
 LOOK_SECONDS = 0.3
 PATIENCE_SECONDS = 240.0
-AWAY = (requests.ConnectionError, requests.Timeout)
+AWAY = (requests.RequestException, AssertionError)
+"""What a request raises while the API server is away, or has only just come back."""
 
 
 class NothingHappens(AssertionError):

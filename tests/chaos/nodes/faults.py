@@ -23,7 +23,6 @@ from cluster.process import is_alive, wait_until
 
 Strike = Callable[[Arena], Iterator[None]]
 AWAY_SECONDS = 60
-MEMORY = "1500Mi"
 MISSING_IMAGE = "localhost/no-such-image:1"
 # Takes memory in the control group that its first argument names, until it is killed.
 HOG = """
@@ -114,6 +113,7 @@ def node_killed(arena: Arena) -> Iterator[None]:
 @fault("NodeLost", "PodDeleted", "PeerLost", "UserExit")
 def node_with_the_operator_killed(arena: Arena) -> Iterator[None]:
     """The same to the node on which the operator acts."""
+    operators.spread()
     node = operators.leader()["spec"]["nodeName"]
     arena.strike()
     fullcluster.kill_node(node)
@@ -190,8 +190,10 @@ def api_server_and_etcd_restarted(arena: Arena) -> Iterator[None]:
 @fault("UserExit", "PeerLost")
 def rank_killed_without_api_server(arena: Arena) -> Iterator[None]:
     """A rank dies while API server and etcd are away for 5 seconds."""
+    pid = _rank(arena, arena.dice.randrange(2))
     with without("etcd", "kube-apiserver"):
-        _signal_a_rank(arena, signal.SIGKILL)
+        arena.strike()
+        os.kill(pid, signal.SIGKILL)
         time.sleep(5)
     yield
     operators.wait_until_ready()
@@ -212,7 +214,7 @@ def rank_stopped(arena: Arena) -> Iterator[None]:
     yield
 
 
-@fault("OutOfMemory", resources={"limits": {"memory": MEMORY}, "requests": {"cpu": "100m"}})
+@fault("OutOfMemory")
 def out_of_memory(arena: Arena) -> Iterator[None]:
     """The pod's memory limit is reached, and the kernel kills a rank."""
     rank = _rank(arena, arena.dice.randrange(2))

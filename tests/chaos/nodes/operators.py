@@ -84,6 +84,17 @@ def wait_until_ready(count: int | None = None) -> None:
     _wait(question, "operator ready")
 
 
+def spread() -> None:
+    """Where all operators are on one node, move one that does not act to the other."""
+    api = _api()
+    wait_until_ready(2)
+    pods, acting = _pods(api), leader()["metadata"]["name"]
+    if len({pod["spec"]["nodeName"] for pod in pods}) == 1:
+        _kill([pod for pod in pods if pod["metadata"]["name"] != acting][:1])
+        _wait(lambda: len({p["spec"].get("nodeName") for p in _pods(api)}) > 1, "spread")
+        wait_until_ready(2)
+
+
 @contextmanager
 def two() -> Iterator[None]:
     """At least two operators for as long as the block lasts."""

@@ -1,7 +1,6 @@
 """What came out, kept in a file, as lines and as a page."""
 
 import json
-import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.nodes.faults import Fault
-from chaos.nodes.trial import Blow, Verdict
+from chaos.nodes.trial import Blow, Trial
 
 HEAD = """\
 # Faults on the two-node cluster
@@ -27,11 +26,11 @@ COLUMNS = ("fault", "times", "median s", "worst s", "repeated steps", "equal")
 
 @dataclass
 class Results:
-    """All verdicts so far. `file` None: they are kept in memory alone."""
+    """All trials so far. `file` None: they are kept in memory alone."""
 
     file: Path | None
     calm: str = ""
-    verdicts: list[Verdict] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
 
     @classmethod
     def read(cls, file: Path | None) -> "Results":
@@ -40,15 +39,15 @@ class Results:
         if file and file.exists():
             raw: dict[str, Any] = json.loads(file.read_text())
             results.calm = raw["calm"]
-            results.verdicts = [
-                Verdict(**each | {"blows": [Blow(**blow) for blow in each["blows"]]})
-                for each in raw["verdicts"]
+            results.trials = [
+                Trial(**each | {"blows": [Blow(**blow) for blow in each["blows"]]})
+                for each in raw["trials"]
             ]
         return results
 
-    def add(self, verdict: Verdict) -> None:
+    def add(self, trial: Trial) -> None:
         """Keep one more."""
-        self.verdicts.append(verdict)
+        self.trials.append(trial)
         self._write()
 
     def keep_calm(self, uri: str) -> None:
@@ -58,52 +57,52 @@ class Results:
 
     def is_any_different(self) -> bool:
         """Whether anything was lost or is not equal."""
-        return any(verdict.found for verdict in self.verdicts)
+        return any(trial.found for trial in self.trials)
 
-    def of(self, fault: str) -> Verdict:
-        """All blows of one kind."""
-        whole = Verdict(fault)
-        for verdict in self.verdicts:
-            if verdict.fault == fault:
-                whole.blows += verdict.blows
-                whole.found += verdict.found
-                whole.jobs += verdict.jobs
-        return whole
+    def blows_of(self, fault: str) -> list[Blow]:
+        """All of one kind."""
+        return [blow for trial in self.trials for blow in trial.blows if blow.fault == fault]
+
+    def is_equal(self, fault: str) -> bool:
+        """Whether every job that it struck ended as if nothing had happened."""
+        return not any(t.found for t in self.trials if any(b.fault == fault for b in t.blows))
 
     def _write(self) -> None:
         if self.file:
-            verdicts = [asdict(verdict) for verdict in self.verdicts]
-            text = json.dumps({"calm": self.calm, "verdicts": verdicts}, indent=1)
-            self.file.write_text(text + "\n")
+            trials = [asdict(trial) for trial in self.trials]
+            self.file.write_text(json.dumps({"calm": self.calm, "trials": trials}, indent=1) + "\n")
 
 
-def row_of(verdict: Verdict) -> str:
+def row_of(results: Results, fault: str) -> str:
     """One row of the table."""
-    seconds = [blow.seconds for blow in verdict.blows] or [math.nan]
+    blows = results.blows_of(fault)
+    seconds = [blow.seconds for blow in blows]
     cells = (
-        verdict.fault,
-        len(verdict.blows),
+        fault,
+        len(blows),
         f"{statistics.median(seconds):.1f}",
         f"{max(seconds):.1f}",
-        sum(blow.repeated for blow in verdict.blows),
-        "no" if verdict.found else "yes",
+        sum(blow.repeated for blow in blows),
+        "yes" if results.is_equal(fault) else "no",
     )
     return f"| {' | '.join(map(str, cells))} |"
 
 
+def rows(results: Results, faults: Mapping[str, Fault]) -> list[str]:
+    """The table of what was tried, with its head."""
+    head = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
+    return head + [row_of(results, name) for name in faults if results.blows_of(name)]
+
+
 def build_page(results: Results, faults: Mapping[str, Fault], machine: str) -> str:
     """The page: the table, and what each fault is."""
-    found = [results.of(name) for name in faults]
-    rows = [row_of(verdict) for verdict in found if verdict.blows]
-    times, jobs = sum(len(v.blows) for v in found), sum(v.jobs for v in found)
-    told = f"{times} faults in {jobs} jobs. {machine}\n\n"
-    head = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
+    blows = sum(len(trial.blows) for trial in results.trials)
+    told = f"{blows} faults in {len(results.trials)} jobs. {machine}"
     kinds = [
         f"- `{name}`: {' '.join((fault.strike.__doc__ or '').split())}"
         for name, fault in faults.items()
     ]
-    differing = [f"- {line}" for verdict in found for line in verdict.found]
-    parts = [*head, *rows, "", "## What each is", "", *kinds]
-    if differing:
+    parts = [told, "", *rows(results, faults), "", "## What each is", "", *kinds]
+    if differing := [f"- {trial.job}: {line}" for trial in results.trials for line in trial.found]:
         parts += ["", "## What differs", "", *differing]
-    return HEAD + told + "\n".join(parts) + "\n"
+    return HEAD + "\n".join(parts) + "\n"

@@ -3,13 +3,13 @@
 import random
 import time
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any
 
 from chaos import compare
 from chaos.nodes.arena import Arena, Mark
-from chaos.nodes.faults import Fault, struck
+from chaos.nodes.faults import FAULTS, Fault, struck
 from chaos.nodes.nodes import SPREAD, mend_nodes
 from cluster import fullcluster
 from cluster.console import ClusterError
@@ -28,13 +28,14 @@ STEPS_BETWEEN = 20
 LAST_SHARE = 0.85
 """Beyond this share of its steps a job is left to its end, and the next fault meets another."""
 END_SECONDS = 240
-RESOURCES = {"limits": {"memory": "2Gi"}, "requests": {"cpu": "100m"}}
+RESOURCES = {"limits": {"memory": "1500Mi"}, "requests": {"cpu": "100m"}}
 
 
 @dataclass(frozen=True)
 class Blow:
     """One fault and what it cost."""
 
+    fault: str
     seconds: float
     """To the next trained step."""
     repeated: int
@@ -44,12 +45,11 @@ class Blow:
 
 
 @dataclass
-class Verdict:
-    """All blows of one kind, and what differs from the run that was left alone."""
+class Trial:
+    """One job, what it went through, and what differs from the run that was left alone."""
 
-    fault: str
+    job: str
     blows: list[Blow] = field(default_factory=list)
-    jobs: int = 0
     found: list[str] = field(default_factory=list)
 
 
@@ -62,6 +62,7 @@ class Court:
     seed: int = 1
     calm: str = ""
     """Where the run lies that was left alone; empty before it was."""
+    jobs: int = 0
 
     def __post_init__(self) -> None:
         name = f"chaos-{uuid.uuid4().hex[:6]}"
@@ -110,33 +111,39 @@ class Court:
         self.calm = self.place()
         return time.monotonic() - began
 
-    def judge(self, fault: Fault, times: int, until: float = inf) -> Verdict:
-        """The fault so many times, in as many jobs as that takes.
+    def judge(self, faults: Sequence[Fault], keep: Callable[[Trial], None], until: float) -> None:
+        """The faults in this order, in as many jobs as that takes; `keep` gets each job's trial.
 
-        until: on the monotonic clock; no fault strikes later.
+        faults: all with the same `spec`. until: on the monotonic clock; no fault strikes later.
         """
-        verdict = Verdict(fault.name)
-
-        def goes_on() -> bool:
-            return len(verdict.blows) < times and time.monotonic() < until
-
-        while goes_on():
-            verdict.jobs += 1
-            self.arena.submit(f"{fault.name[:40]}-{verdict.jobs}", **fault.spec)
+        waiting = list(faults)
+        while waiting and time.monotonic() < until:
+            self.jobs += 1
+            trial = Trial(job=f"{self.arena.namespace.name}/job-{self.jobs}")
+            self.arena.submit(f"job-{self.jobs}", **waiting[0].spec)
             try:
-                while goes_on() and self.arena.wait_until_trained(STEPS_BETWEEN, LAST_SHARE):
-                    blow = self.blow(fault)
-                    verdict.blows.append(blow)
-                    verdict.found += [blow.lost] if blow.lost else []
+                self.attack(waiting, trial, until)
                 self.finish()
-                verdict.found += self.differences(fault.causes)
+                causes = (FAULTS[blow.fault].causes for blow in trial.blows)
+                trial.found += self.differences(frozenset().union(*causes))
             except (AssertionError, ClusterError, OSError) as error:
-                verdict.found.append(str(error))
-                return verdict
+                trial.found.append(f"{waiting[0].name if waiting else 'the end'}: {error}")
+                waiting = waiting[1:]
             finally:
+                keep(trial)
                 mend_nodes()
                 self.arena.namespace.delete(self.arena.name)
-        return verdict
+
+    def attack(self, waiting: list[Fault], trial: Trial, until: float) -> None:
+        """One fault after the other while there are steps for them; those done leave the list."""
+        while waiting and time.monotonic() < until:
+            if not self.arena.wait_until_trained(STEPS_BETWEEN, LAST_SHARE):
+                return
+            blow = self.blow(waiting[0])
+            print(f"    {blow.fault}: {blow.seconds:.1f} s, {blow.repeated} steps", flush=True)
+            trial.blows.append(blow)
+            trial.found += [blow.lost] if blow.lost else []
+            waiting.pop(0)
 
     def blow(self, fault: Fault) -> Blow:
         """One fault, until the job has trained again and the cluster is whole."""
@@ -145,11 +152,11 @@ class Court:
             mark = Mark() if fault.makes_anew else mark
             seconds, report = self.arena.next_step(mark, same_attempt=fault.same_attempt)
         if fault.same_attempt:
-            return Blow(seconds, 0)
+            return Blow(fault.name, seconds, 0)
         resumed = report.get("resumed_step") or 0
         is_lost = resumed < mark.saved
         lost = f"resumed from step {resumed}, step {mark.saved} was saved" if is_lost else ""
-        return Blow(seconds, max(mark.step - resumed, 0), lost)
+        return Blow(fault.name, seconds, max(mark.step - resumed, 0), lost)
 
     def finish(self) -> None:
         """Until the job has succeeded."""
