@@ -186,6 +186,20 @@ class TrainingConfig(Section):
     """Which steps to record. Unset means none; SIGUSR2 to a rank's process records the next 10."""
 
 
+class WandbConfig(Section):
+    """Weights & Biases; needs the package `wandb` and no network: the files of its offline mode are
+    kept below wandb/ in the run's storage, for `wandb sync`."""
+
+    enabled: bool = False
+    """Whether to log there."""
+    project: str = "trainyard"
+    """Project of the run."""
+    entity: str | None = None
+    """User or team."""
+    tags: tuple[str, ...] = ()
+    """Of the run."""
+
+
 class DataConfig(Section):
     """Where the data lies; a recipe adds its own keys."""
 
@@ -205,6 +219,10 @@ class RecipeConfig(Section):
     """How to train."""
     data: DataConfig = DataConfig()
     """What to train on."""
+
+    def writes_tensorboard(self) -> bool:
+        """Whether a guide's keys leave spec.tensorBoard as it is, or switch it off."""
+        return True
 
     def checkpoint_policy(self) -> Mapping[str, Any]:
         """What a guide's keys say of checkpoints, spelt as spec.checkpoint, which it overrules."""

@@ -251,7 +251,7 @@ class RankRun:
         return Tracker(
             self._storage,
             run.attempt,
-            tensorboard=run.request.tensorboard,
+            tensorboard=run.request.tensorboard and self.config.writes_tensorboard(),
             flush_seconds=run.flush_seconds,
         )
 

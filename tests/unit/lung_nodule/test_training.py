@@ -1,0 +1,160 @@
+"""Whole runs of the engine with this recipe, on one rank and on two."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nodule_scans import SMALL, write_luna
+from unit.engine.gang import run_gangs
+from unit.engine.tiny import (
+    assert_equal_states,
+    manifests_of,
+    newest,
+    result_of,
+    storage_of,
+    tiny_rank,
+    train,
+)
+
+from trainyard_trainer.errors import Stopped
+
+pytestmark = pytest.mark.slow
+MODULE = "trainyard_trainer.recipes.lung_nodule.recipe"
+PLAIN = {"use_batch_norm": False, "use_dropout": False}
+SPLITS = ("val", "test")
+EVERYTHING = {
+    name: {"probability": 0.5}
+    for name in (
+        "random_flip",
+        "random_rotation",
+        "random_scale",
+        "random_noise",
+        "elastic_deformation",
+    )
+}
+
+
+def config_of(root: Path, **changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {name: dict(section) for name, section in SMALL.items()}
+    merged["data"] |= {"path": str(root), "train_subsets": [0, 1, 2, 3], "val_subsets": [4, 5]}
+    merged["data"] |= {"test_subsets": [6]}
+    merged["training"] |= {"epochs": 3, "batch_size": 4, "accumulation_steps": 1}
+    merged["training"] |= {"hard_negative_mining": {"enabled": True}, "learning_rate": 0.01}
+    for name, section in changes.items():
+        merged[name] = merged.get(name, {}) | dict(section)
+    return merged
+
+
+def phase(place: str, root: Path, nodes: int, **changes: Any) -> dict[str, Any]:
+    config = config_of(root, **changes.pop("config", {}))
+    return {
+        "place": place,
+        "nodes": nodes,
+        "recipe": "lung-nodule",
+        "module": MODULE,
+        "config": config,
+        "checkpoint": {"everySteps": 1, "keepLast": 99},
+        **changes,
+    }
+
+
+def losses(rank: Any) -> list[float]:
+    head, *rows = storage_of(rank).read("metrics.csv").decode().splitlines()
+    column = head.split(",").index("train_loss")  # Over all ranks, once an epoch.
+    found = [row.split(",")[column] for row in rows]
+    return [float(one) for one in found if one]
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    return write_luna(tmp_path / "scans", subsets=7)
+
+
+def test_two_ranks_have_the_losses_of_one_with_the_same_global_batch(
+    tmp_path: Path, scans: Path
+) -> None:
+    """To 1e-4: sums are taken in another order, and nothing else differs without batch norm."""
+    plain = {"config": {"model": PLAIN, "training": {"epochs": 6}}}
+    codes, log = run_gangs(tmp_path, [phase("a", scans, 1, **plain), phase("b", scans, 2, **plain)])
+    assert codes == [[0], [0, 0]], log
+    one, two = (losses(tiny_rank(tmp_path / place)) for place in "ab")
+    assert len(one) == len(two) == 6
+    assert one[-1] < one[0]
+    assert two == pytest.approx(one, rel=1e-4)
+
+
+def test_evaluation_on_two_ranks_is_that_on_one_scan_by_scan(tmp_path: Path, scans: Path) -> None:
+    """The finished run is taken up again by two ranks, which only judge its best checkpoint."""
+    reports = [f"reports/{name}_{split}.csv" for name in ("candidates", "froc") for split in SPLITS]
+    found = []
+    for attempt, nodes in ((1, 1), (2, 2)):
+        codes, log = run_gangs(tmp_path, [phase("a", scans, nodes, attempt=attempt)])
+        assert codes == [[0] * nodes], log
+        rank = tiny_rank(tmp_path / "a")
+        texts = {name: storage_of(rank).read(name).decode() for name in reports}
+        found.append((texts, result_of(rank)["metrics"]))
+    assert found[0] == found[1]
+    assert found[0][0]["reports/candidates_val.csv"].count("\n") > 2
+
+
+def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path, scans: Path) -> None:
+    config = config_of(scans, augmentation=EVERYTHING, model={"use_dropout": True})
+    options: dict[str, Any] = {"recipe": "lung-nodule", "config": config}
+    whole = tiny_rank(tmp_path / "a", **options)
+    train(whole)
+    with pytest.raises(Stopped):
+        train(tiny_rank(tmp_path / "b", **options), lambda recipe: recipe.position.step == 3)
+    second = tiny_rank(tmp_path / "b", attempt=2, **options)
+    train(second)
+    assert_equal_states(newest(whole).state, newest(second).state)
+    assert result_of(whole)["metrics"] == result_of(second)["metrics"]
+
+
+def test_a_frozen_encoder_keeps_its_pretrained_weights_while_patches_grow(
+    tmp_path: Path, scans: Path
+) -> None:
+    first = tiny_rank(tmp_path / "a", recipe="lung-nodule", config=config_of(scans))
+    train(first)
+    (file, *_) = (tmp_path / "a").rglob(f"{manifests_of(first)[0].prefix}/model.pt")
+    stages = [
+        {"epochs": 1, "patch_size": [8, 8, 8], "batch_size": 4},
+        {"epochs": 1, "patch_size": [12, 12, 12], "batch_size": 2},
+    ]
+    training = {
+        "progressive": {"stages": stages},
+        "curriculum": {"stages": [{"epochs": 2, "min_diameter": 5}]},
+        "pretrained": {"checkpoint": str(file), "freeze_encoder": True, "freeze_epochs": 2},
+    }
+    rank = tiny_rank(
+        tmp_path / "b", recipe="lung-nodule", config=config_of(scans, training=training)
+    )
+    train(rank)
+    before, after = newest(first).state["model"], newest(rank).state["model"]
+    assert {one.stage for one in manifests_of(rank)} >= {"2-12x12x12-from5mm-frozen"}
+    frozen = [name for name in before if name.startswith("encoder.")]
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_guides_workflow_of_mixed_precision_and_plateau_runs(
+    tmp_path: Path, scans: Path
+) -> None:
+    training = {
+        "optimizer": {"type": "sgd", "learning_rate": 0.01, "momentum": 0.9, "nesterov": True},
+        "lr_scheduler": {"type": "plateau", "patience": 0, "factor": 0.5, "monitor": "val_froc"},
+        "early_stopping": {"enabled": True, "patience": 15, "monitor": "val_froc"},
+        "gradient_clipping": True,
+        "accumulation_steps": 2,
+        "batch_size": 2,
+        "epochs": 2,
+    }
+    config = config_of(scans, model={"gradient_checkpointing": True})
+    config["training"] = training
+    config["device"] = {"type": "cpu", "mixed_precision": True, "amp_dtype": "bfloat16"}
+    rank = tiny_rank(tmp_path, recipe="lung-nodule", config=config)
+    train(rank)
+    head = storage_of(rank).read("metrics.csv").decode().splitlines()[0].split(",")
+    assert {"train_loss", "val_loss", "learning_rate", "memory_mebibytes"} <= set(head)
+    assert {"train_main_grad_norm", "train_detection", "val_froc_score"} <= set(head)

@@ -1,0 +1,51 @@
+"""What a run leaves beside its pictures: tables of candidates and curves, and a summary."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from trainyard_trainer.recipes.lung_nodule.candidates import Candidates
+from trainyard_trainer.recipes.lung_nodule.froc import Froc
+
+HEADER = ("seriesuid", "coordX", "coordY", "coordZ", "probability", "diameter_mm", "malignancy")
+"""LUNA16's submission format, with two columns more."""
+
+
+def csv_of(uids: Sequence[str], candidates: Sequence[Candidates]) -> str:
+    """A row for each candidate, in world millimetres."""
+    lines = [
+        (uid, *map(_number, (x, y, z, probability, diameter, malignancy)))
+        for uid, found in zip(uids, candidates, strict=True)
+        for z, y, x, probability, diameter, malignancy in found.tolist()
+    ]
+    return _written(HEADER, lines)
+
+
+def froc_table(curve: Froc) -> str:
+    """The curve's corners."""
+    corners = zip(curve.rates.tolist(), curve.sensitivity.tolist(), strict=True)
+    lines = ((_number(rate), _number(found)) for rate, found in corners)
+    return _written(("false_positives_per_scan", "sensitivity"), lines)
+
+
+def summary(
+    sizes: Mapping[str, int], facts: Mapping[str, int], metrics: Mapping[str, float]
+) -> str:
+    """Scans of each split, facts and metrics, a line each."""
+    lines = {"scans": ", ".join(f"{count} {split}" for split, count in sizes.items()), **facts}
+    written = {name: f"{value:.4f}" for name, value in sorted(metrics.items())}
+    return "".join(f"{name}: {value}\n" for name, value in {**lines, **written}.items())
+
+
+def _written(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def _number(value: float) -> str:
+    """Empty where there is none."""
+    return "" if math.isnan(value) else f"{value:.6g}"
