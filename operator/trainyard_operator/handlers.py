@@ -19,6 +19,31 @@ OnJob = Callable[[str, dict[str, Any]], None]
 object."""
 
 
+class _NoRecord(kopf.DiffBaseStorage, kopf.ProgressStorage):
+    """kopf compares nothing and keeps no progress for us; by default it copies each object thrice
+    to find out what it could compare."""
+
+    def build(self, **_: Any) -> Any:
+        """Nothing is compared."""
+        return {}
+
+    def clear(self, *, essence: Any) -> Any:
+        """Nothing is to be left out."""
+        return essence
+
+    def fetch(self, **_: Any) -> None:
+        """Nothing was stored."""
+
+    def store(self, **_: Any) -> None:
+        """Nothing is stored."""
+
+    def purge(self, **_: Any) -> None:
+        """There is nothing to delete."""
+
+    def touch(self, **_: Any) -> None:
+        """No object is written."""
+
+
 def build_registry(on_job: OnJob) -> kopf.OperatorRegistry:
     """The handlers of one operator. None of them writes to the object, and none needs a
     finalizer: an absent operator must not keep a job from being deleted."""
@@ -28,6 +53,8 @@ def build_registry(on_job: OnJob) -> kopf.OperatorRegistry:
     def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.scanning.disabled = True
         settings.posting.enabled = False
+        settings.persistence.diffbase_storage = _NoRecord()
+        settings.persistence.progress_storage = _NoRecord()
         settings.watching.server_timeout = WATCH_SECONDS
         settings.watching.chunk_size = LIST_CHUNK
         settings.networking.connect_timeout = CONNECT_SECONDS

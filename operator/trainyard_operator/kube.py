@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import config
@@ -35,6 +37,7 @@ SILENCE_SECONDS = 75
 """A server sends a bookmark each minute; a watch that hears nothing for longer is dead."""
 LIST_CHUNK = 500
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+STRICT = ("fieldValidation", "Strict")
 MERGE_PATCH = "application/merge-patch+json"
 
 Object = dict[str, Any]
@@ -145,10 +148,13 @@ class Kube:
         """Raises NotFound."""
         return await self._call("GET", collection.path(namespace, name))
 
-    async def create(self, collection: Collection, body: Object) -> Object:
-        """Raises AlreadyExists, or Refused, which an unknown field is too."""
-        path = collection.path(body["metadata"]["namespace"])
-        return await self._call("POST", path, query=[("fieldValidation", "Strict")], body=body)
+    async def create(
+        self, collection: Collection, body: Object, *, is_read: bool = False
+    ) -> Object:
+        """The stored object, if it is read. Raises AlreadyExists, or Refused, which an unknown
+        field is too."""
+        path, query = collection.path(body["metadata"]["namespace"]), [STRICT]
+        return await self._call("POST", path, query=query, body=body, is_read=is_read)
 
     async def replace(self, collection: Collection, body: Object) -> Object:
         """Raises Conflict unless its resourceVersion is the stored one's."""
@@ -175,7 +181,7 @@ class Kube:
         body: Object = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
-        await self._call("DELETE", collection.path(namespace, name), body=body)
+        await self._call("DELETE", collection.path(namespace, name), body=body, is_read=False)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -188,6 +194,7 @@ class Kube:
         *,
         query: list[tuple[str, str]] | None = None,
         body: Object | None = None,
+        is_read: bool = True,
     ) -> Object:
         async with self.slots:
             left = math.inf if method == "GET" else self.seconds_to_act()
@@ -198,7 +205,8 @@ class Kube:
             response = await self._send(method, path, query or [], body, bound)
             try:
                 await self._check(response, method)
-                result: Object = await response.json()
+                text = await response.read()
+                result: Object = json.loads(text) if is_read else {}
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise self._unreachable(method, path, error) from error
             return result
@@ -232,20 +240,26 @@ class Kube:
     ) -> aiohttp.ClientResponse:
         kind = MERGE_PATCH if method == "PATCH" else "application/json"
         headers = {"Accept": "application/json", "Content-Type": kind}
-        request = await self.client.param_serialize(
-            method,
-            path,
-            query_params=query,
-            header_params=headers,
-            body=body,
-            auth_settings=["BearerToken"],
-        )
+        headers |= self.client.default_headers
+        login = ("BearerToken",)
+        # Not `param_serialize`, which copies each body and takes as long as all else here.
+        await self.client.update_params_for_auth(headers, query, login, path, method, body)
+        url = self.client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         try:
-            answer = await self.client.call_api(*request, _request_timeout=bound)
+            answer = await self.client.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=bound
+            )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(method, path, error) from error
         response: aiohttp.ClientResponse = answer.response
         return response
+
+
+def proxy_of(server: str) -> str | None:
+    """What HTTPS_PROXY and NO_PROXY say about it."""
+    address = urlsplit(server)
+    is_direct = address.hostname is None or proxy_bypass(address.hostname)
+    return None if is_direct else getproxies().get(address.scheme)
 
 
 def own_namespace() -> str:
@@ -287,6 +301,9 @@ async def connect() -> Kube:
     """
     configuration = await _load_configuration()
     configuration.retries = None
+    # aiohttp would ask a thread about proxies and passwords at each request.
+    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.proxy = configuration.proxy or proxy_of(configuration.host)
     return Kube(ApiClient(configuration))
 
 

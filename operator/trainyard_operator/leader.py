@@ -180,8 +180,10 @@ class Leader:
         """Store the Lease as ours; time counts from before that."""
         began = self.clock()
         lease = build_lease(self.namespace, self.name, self.identity, before, datetime.now(UTC))
-        stored = self.kube.replace(LEASES, lease) if before else self.kube.create(LEASES, lease)
-        self.lease = await stored
+        if before:
+            self.lease = await self.kube.replace(LEASES, lease)
+        else:
+            self.lease = await self.kube.create(LEASES, lease, is_read=True)
         self._renewed = began
 
     async def _try(self, request: Any) -> Any:

@@ -25,6 +25,9 @@ from trainyard_operator.reflector import Key, Reflector
 from trainyard_operator.status import JobStatus, parse_status
 from trainyard_operator.workqueue import WorkQueue
 
+MINOR_SECONDS = 1.0
+"""How long a count of pods may be out of date in the status: most are followed by the next one."""
+MINOR_FIELDS = frozenset({"nodes", "display"})
 SHORTEST_WAIT_SECONDS = 0.1
 """A plan that wants to look again at once still lets others go first."""
 _log = logging.getLogger(__name__)
@@ -43,6 +46,8 @@ class Reconciler:
     defaults: Defaults
     refusals: dict[Key, tuple[str, str]] = field(default_factory=dict)
     """The job's uid, and why the API server refused an object of the last decision."""
+    minor: dict[Key, float] = field(default_factory=dict)
+    """When counts that have changed are written at the latest."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def work(self, key: Key) -> bool:
@@ -84,6 +89,8 @@ class Reconciler:
         except Exception as error:  # Whoever wrote the job must hear of it, not only the log.
             await self._refuse(key, raw, status, f"the operator failed on it: {error!r}.")
             raise
+        if self._may_wait(key, raw, decision):
+            return True
         if not await self._write_status(key, raw, decision.status):
             return True
         count_attempt(status, decision.status)
@@ -119,8 +126,23 @@ class Reconciler:
         owner, message = self.refusals.get(key, ("", ""))
         return message if owner == uid else ""
 
+    def _may_wait(self, key: Key, raw: dict[str, Any], decision: Decision) -> bool:
+        """Whether nothing but counts has changed, which the next look may write as well."""
+        patch = merge_patch(raw.get("status") or {}, decision.status.to_dict())
+        is_minor = bool(patch) and patch.keys() <= MINOR_FIELDS
+        if not is_minor or decision.actions or decision.events:
+            self.minor.pop(key, None)
+            return False
+        due = self.minor.setdefault(key, self.queue.clock() + MINOR_SECONDS)
+        if self.queue.clock() >= due:
+            del self.minor[key]
+            return False
+        self.queue.add_at(key, due)
+        return True
+
     def _forget(self, key: Key) -> None:
         """The job is gone."""
+        self.minor.pop(key, None)
         self.queue.forget(key)
         self.refusals.pop(key, None)
 

@@ -30,7 +30,7 @@ class ControlPlane:
 
     directory: data, certificates and logs; by default a temporary one that `stop` removes.
     controllers: also kube-controller-manager and kube-scheduler.
-    api_server_flags: further ones, such as --audit-log-path=FILE.
+    api_server_flags, scheduler_flags: further ones, such as --audit-log-path=FILE.
     outlive: go on when the thread that called `start` ends; else they die with it.
     """
 
@@ -43,6 +43,7 @@ class ControlPlane:
     service_address: str = "10.77.128.1"
     cgroups: Sequence[Path] = ()
     api_server_flags: Sequence[str] = ()
+    scheduler_flags: Sequence[str] = ()
     daemons: list[Daemon] = field(default_factory=list, init=False)
     _temporary: bool = field(default=False, init=False)
 
@@ -188,6 +189,7 @@ class ControlPlane:
             f"--secure-port={scheduler_port}",
             "--bind-address=127.0.0.1",
             "--leader-elect=false",
+            *self.scheduler_flags,
         )
 
     def _spawn(self, name: str, *arguments: str) -> None:
