@@ -66,7 +66,7 @@ def choice(key: str, values: Mapping[Any, Values]) -> Alias:
             return None
         for known, meaning in values.items():
             if type(known) is type(value) and known == value:
-                return meaning
+                return None if meaning == {key: value} else meaning
         known_words = ", ".join(_text(known) for known in values)
         raise ValueError(f"must be one of {known_words}; got {_text(value)}")
 

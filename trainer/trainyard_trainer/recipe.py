@@ -197,6 +197,10 @@ class Recipe(ABC, Generic[ConfigT]):
     final_splits: Sequence[str] = ("test",)
     """Splits on which the best model is evaluated at the end: train, validation, test."""
 
+    reduces_gradients: bool = False
+    """Whether it adds up gradients over the ranks by itself, as clipping by sample demands: the
+    engine then wraps no module, and does not weigh a rank's mean by its number of samples."""
+
     def __init__(self, config: ConfigT, site: Site) -> None:
         """Reads no data yet; `position` is kept up to date by the engine."""
         self.config = config

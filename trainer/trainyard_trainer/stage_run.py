@@ -94,13 +94,14 @@ class StageBuilder:
         optimizers = recipe.build_optimizers(stage, self._modules)
         _check_owned(self._modules, [p for o in optimizers.values() for p in parameters_of(o)])
         _check_updates(recipe, tuple(optimizers))
-        if len(optimizers) > 1:
+        is_wrapped = len(optimizers) == 1 and not recipe.reduces_gradients
+        if not is_wrapped:
             refuse_ddp_options(training.distributed)
         schedules = recipe.build_schedules(stage, optimizers, loader.steps_per_epoch)
         compression = Compression(training.distributed)
         stepper = Stepper(
             recipe,
-            self._share() if len(optimizers) > 1 else self._wrap(compression),
+            self._wrap(compression) if is_wrapped else self._share(),
             optimizers,
             schedules,
             Meter(),

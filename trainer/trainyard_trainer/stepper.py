@@ -62,7 +62,8 @@ class Stepper:
         self._loss_names = {name: f"{prefix}loss" for name, prefix in prefixes.items()}
         self._parameters = {name: parameters_of(one) for name, one in optimizers.items()}
         self._ddp = [m for m in modules.values() if isinstance(m, DistributedDataParallel)]
-        self._reduces = len(optimizers) > 1 and dist.is_initialized()
+        self._weighs = not recipe.reduces_gradients
+        self._reduces = self._weighs and len(optimizers) > 1 and dist.is_initialized()
         sends = dist.is_initialized() and training.distributed.broadcast_buffers
         self._buffers = [b for m in modules.values() for b in m.buffers()] if sends else []
         for optimizer in optimizers.values():
@@ -105,6 +106,8 @@ class Stepper:
         if loss is None or loss.optimizer != name:
             raise RecipeOrder(name, loss.optimizer if loss else None)
         count, weight = batch.counts[index], batch.weights[index]
+        if not self._weighs:
+            weight = 1.0 if weight else 0.0
         value = loss.value if weight == 1.0 else loss.value * weight
         scaler = self.scalers.get(name)
         (value if scaler is None else scaler.scale(value)).backward()

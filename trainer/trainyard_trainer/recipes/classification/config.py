@@ -4,11 +4,13 @@ No torch here: the client and the documentation read these models too.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainyard_trainer.config import DataConfig, RecipeConfig, Section, TrainingConfig
+from trainyard_trainer.config import DataConfig, RecipeConfig, Section
+from trainyard_trainer.privacy_config import TRAINER_GROUPS, PrivateTrainingConfig
+from trainyard_trainer.recipes.classification.spellings import ALIASES
 
 Architecture = Literal["small_cnn", "resnet18", "resnet50", "efficientnet_b0", "mobilenet_v2"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -123,15 +125,24 @@ class LossConfig(Section):
     image counts the same."""
 
 
-class ClassificationTrainingConfig(TrainingConfig):
+class ClassificationTrainingConfig(PrivateTrainingConfig):
     """How to train a classifier."""
 
     loss: LossConfig = LossConfig()
     """What is minimised."""
 
+    @model_validator(mode="after")
+    def _refuse_weights_in_private(self) -> Self:
+        if self.trainer_type == "dp" and self.loss.class_weights:
+            raise ValueError("trainer_type dp excludes loss.class_weights; leave it out")
+        return self
+
 
 class Config(RecipeConfig):
     """Everything that recipe classification can be told."""
+
+    aliases = ALIASES
+    groups: ClassVar = TRAINER_GROUPS
 
     training: ClassificationTrainingConfig = ClassificationTrainingConfig()
     """How to train."""

@@ -8,6 +8,7 @@ arxiv.org/abs/1905.11946), mobilenet_v2 (Sandler et al. 2018, arxiv.org/abs/1801
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,9 +58,19 @@ def build_model(config: ModelConfig, classes: int) -> nn.Module:
     if config.weights is None:
         network: nn.Module = models.get_model(config.architecture, num_classes=classes)
         return network
-    network = models.get_model(config.architecture)
-    _load_published(network, config, models)
-    _replace_head(network, classes)
+    return published(config.architecture, config.weights_file, classes)
+
+
+def published(architecture: str, file: Path | None, classes: int) -> nn.Module:
+    """A network of torchvision's with its ImageNet weights and a new last layer.
+
+    file: with the weights; None: torch.hub's cache. Raises ConfigurationError where they cannot be
+    read.
+    """
+    models = importlib.import_module("torchvision.models")
+    network: nn.Module = models.get_model(architecture)
+    _load_published(network, architecture, file or _hub_file(architecture, models))
+    replace_head(network, nn.Linear(head_of(network).in_features, classes))
     return network
 
 
@@ -68,21 +79,20 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _load_published(network: nn.Module, config: ModelConfig, models: object) -> None:
-    file = config.weights_file or _hub_file(config.architecture, models)
+def _load_published(network: nn.Module, architecture: str, file: Path) -> None:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
         network.load_state_dict(state)
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"model.weights: no file '{file}' with the published weights of "
-            f"'{config.architecture}'; put it there, name it in model.weights_file, or write "
+            f"'{architecture}'; put it there, name it in model.weights_file, or write "
             "weights: null to start from scratch."
         ) from error
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise ConfigurationError(
-            f"model.weights: '{file}' does not hold the weights of '{config.architecture}' "
+            f"model.weights: '{file}' does not hold the weights of '{architecture}' "
             f"({reason}); download it again, or write weights: null."
         ) from error
 
@@ -93,11 +103,18 @@ def _hub_file(architecture: str, models: object) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
 
 
-def _replace_head(network: nn.Module, classes: int) -> None:
-    """A new last linear layer: `fc` of a ResNet, the end of `classifier` of the others."""
-    if isinstance(fc := getattr(network, "fc", None), nn.Linear):
-        network.fc = nn.Linear(fc.in_features, classes)
-        return
-    head = network.classifier
-    assert isinstance(head, nn.Sequential) and isinstance(head[-1], nn.Linear)  # noqa: S101
-    head[-1] = nn.Linear(head[-1].in_features, classes)
+def head_of(network: nn.Module) -> nn.Linear:
+    """The last linear layer: `fc` of a ResNet, the end of `classifier` of the others."""
+    last: Any = getattr(network, "fc", None) or network.classifier
+    found = last[-1] if isinstance(last, nn.Sequential) else last
+    assert isinstance(found, nn.Linear)  # noqa: S101
+    return found
+
+
+def replace_head(network: nn.Module, head: nn.Module) -> None:
+    """Put another layer in its place."""
+    if isinstance(getattr(network, "fc", None), nn.Module):
+        network.fc = head
+    else:
+        classifier: Any = network.classifier
+        classifier[-1] = head

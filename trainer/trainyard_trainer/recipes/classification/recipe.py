@@ -8,8 +8,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from trainyard_trainer.errors import ConfigurationError
+from trainyard_trainer.privacy import Privacy
 from trainyard_trainer.recipe import (
     Batch,
     Data,
@@ -19,6 +21,7 @@ from trainyard_trainer.recipe import (
     Modules,
     Recipe,
     Sink,
+    Site,
     Stage,
 )
 from trainyard_trainer.recipes.classification import metrics as scores
@@ -45,6 +48,11 @@ class Classification(Recipe[Config]):
     best = Metric("val_accuracy", "max")
     final_splits = ("train", "validation", "test")
 
+    def __init__(self, config: Config, site: Site) -> None:
+        """A private run averages gradients by itself."""
+        super().__init__(config, site)
+        self.reduces_gradients = config.training.trainer_type == "dp"
+
     def build_modules(self) -> dict[str, nn.Module]:
         """`model` alone, with as many outputs as the data has classes."""
         found, asked = len(self.folder.classes), self.config.model.num_classes
@@ -54,6 +62,8 @@ class Classification(Recipe[Config]):
                 f"model.num_classes: {found}, or leave it out."
             )
         network = build_model(self.config.model, found)
+        if self.privacy:
+            network = self.privacy.prepare(network)
         self.parameters = count_parameters(network)
         return {"model": network}
 
@@ -68,7 +78,22 @@ class Classification(Recipe[Config]):
             validation=ImageBatches(splits["val"], data.image_size, cache_bytes),
             test=ImageBatches(splits["test"], data.image_size, cache_bytes),
             augment=partial(augment_sample, changes) if changes.is_active else None,
+            sampler=self.privacy.sampler if self.privacy else None,
         )
+
+    def stages(self) -> list[Stage]:
+        """One; of fewer epochs where the privacy budget pays for no more."""
+        training = self.config.training
+        return [
+            Stage(name="train", epochs=self.privacy.epochs if self.privacy else training.epochs)
+        ]
+
+    def build_optimizers(self, stage: Stage, modules: Modules) -> dict[str, Optimizer]:
+        """One, which a private run keeps from seeing single samples."""
+        optimizers = super().build_optimizers(stage, modules)
+        if self.privacy:
+            self.privacy.attach(optimizers["main"])
+        return optimizers
 
     def losses(self, modules: Modules, batch: Batch) -> Iterator[Loss]:
         """One loss, with the batch's accuracy beside it."""
@@ -91,7 +116,7 @@ class Classification(Recipe[Config]):
             "loss": gathered["loss"].double().mean().item(),
             "accuracy": scores.accuracy(matrix),
             "macro_f1": scores.macro_f1(matrix),
-        }
+        } | ({"epsilon": self.privacy.spent} if self.privacy else {})
 
     def report(
         self, split: str, gathered: Gathered, metrics: Mapping[str, float], sink: Sink
@@ -115,6 +140,33 @@ class Classification(Recipe[Config]):
                 f"confusion_matrix/{name}_best", scores.draw_confusion_matrix(matrix, classes)
             )
         sink.text("summary.txt", self._summary(metrics))
+
+    def notes(self) -> Mapping[str, str]:
+        """What a private run has spent."""
+        return self.privacy.notes() if self.privacy else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been spent of the privacy budget."""
+        return {"privacy": self.privacy.state_dict()} if self.privacy else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo `state_dict`."""
+        if self.privacy and "privacy" in state:
+            self.privacy.load_state_dict(state["privacy"])
+
+    @cached_property
+    def privacy(self) -> Privacy | None:
+        """None unless trainer_type is dp. Raises ConfigurationError for a budget out of reach."""
+        training = self.config.training
+        if training.trainer_type != "dp":
+            return None
+        return Privacy(
+            training.dp,
+            self.site,
+            samples=len(self.folder.splits["train"].files),
+            batch_size=training.batch_size,
+            epochs=training.epochs,
+        )
 
     @cached_property
     def folder(self) -> ImageFolder:

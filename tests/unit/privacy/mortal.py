@@ -1,0 +1,29 @@
+"""The recipe `classification` with a step before which its last rank is killed."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+from trainyard_trainer.recipe import Batch, Loss, Modules
+from trainyard_trainer.recipes.classification.config import Config as Plain
+from trainyard_trainer.recipes.classification.recipe import Classification
+from trainyard_trainer.registry import recipe
+
+
+class Config(Plain):
+    """With its fate."""
+
+    kill_at: int | None = None
+    """The step."""
+
+
+@recipe("classification-mortal")
+class Mortal(Classification):
+    config_class = Config
+
+    def losses(self, modules: Modules, batch: Batch) -> Iterator[Loss]:
+        is_last = self.site.rank == self.site.world_size - 1
+        due = self.config.kill_at  # type: ignore[attr-defined]
+        if is_last and due is not None and self.position.step + 1 >= due:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield from super().losses(modules, batch)
