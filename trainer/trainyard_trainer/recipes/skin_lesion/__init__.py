@@ -1,0 +1,1 @@
+"""Skin lesions of HAM10000: three networks, freezing and unfreezing, grouped splits."""
