@@ -95,6 +95,8 @@ class Env:
     """Folder of a program that is copied to storage, and put back before the next attempt."""
     DATASET_DIR = "TRAINYARD_DATASET_DIR"
     """Where a program finds spec.dataset."""
+    DATASET_CACHE = "TRAINYARD_DATASET_CACHE"
+    """Where the volume of spec.dataset.cache is mounted."""
     PROGRESS_FILE = "TRAINYARD_PROGRESS_FILE"
     """A program may keep its progress there: a JSON object with fields of status.progress."""
     PROGRESS_URL = "TRAINYARD_PROGRESS_URL"

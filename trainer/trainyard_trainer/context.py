@@ -61,6 +61,8 @@ class RunContext:
     """YAML text of spec.configFrom."""
     node_memory: Path | None = None
     """Directory in the node's memory that outlives a rank; None: there is none."""
+    dataset_cache: Path | None = None
+    """Volume that keeps data sets; None: there is none."""
     order_token: str | None = field(default=None, repr=False)
     """What an Order must bring along; None: none is taken."""
 
@@ -117,6 +119,7 @@ class RunContext:
                 request=RunRequest.from_json(environ[Env.RUN]),
                 config_from=environ.get(Env.CONFIG_FROM),
                 node_memory=_path(environ.get(Env.NODE_MEMORY)),
+                dataset_cache=_path(environ.get(Env.DATASET_CACHE)),
                 order_token=environ.get(Env.ORDER_TOKEN) or None,
             )
         except KeyError as error:

@@ -12,37 +12,22 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-from uuid import uuid4
 
+from trainyard_trainer import dataset_cache
 from trainyard_trainer.context import StorageLocation
+from trainyard_trainer.dataset_archive import is_archive, unpack
+from trainyard_trainer.dataset_fetch import Fetcher, path_of
 from trainyard_trainer.errors import ConfigurationError
-from trainyard_trainer.storage import READ_CHUNK_BYTES, Entry, Storage, check_key
-from trainyard_trainer.storage_errors import (
-    BucketMissing,
-    StorageError,
-    StorageUriInvalid,
-)
+from trainyard_trainer.storage import Entry, Storage
+from trainyard_trainer.storage_errors import BucketMissing, StorageUriInvalid
 
 MARKER = ".trainyard-dataset.json"
 LOCK = ".trainyard-dataset.lock"
-CONNECTIONS = 8
 
 Say = Callable[[str], None]
-
-
-class DatasetIncomplete(StorageError):
-    """An object was shorter or longer than its listing said."""
-
-    def __init__(self, uri: str, size_bytes: int, expected_bytes: int) -> None:
-        self.uri, self.size_bytes, self.expected_bytes = uri, size_bytes, expected_bytes
-        super().__init__(
-            f"spec.dataset.uri: '{uri}' has {size_bytes} bytes, its listing says "
-            f"{expected_bytes}; is somebody still writing it?"
-        )
 
 
 @dataclass(frozen=True)
@@ -56,11 +41,16 @@ class Copied:
 
 
 def bring_dataset(
-    uri: str | None, path: str | None, location: StorageLocation, say: Say
+    uri: str | None,
+    path: str | None,
+    location: StorageLocation,
+    say: Say,
+    cache: Path | None = None,
 ) -> str | None:
     """Where the data set lies, copied there if need be; None where the job names none.
 
-    location: whose endpoint and region an s3:// URI shares. Raises ConfigurationError.
+    location: whose endpoint and region an s3:// URI shares. cache: volume that keeps data sets; at
+    `path` there are links into it then. Raises ConfigurationError.
     """
     if uri is None:
         if path is not None and not Path(path).exists():
@@ -72,78 +62,99 @@ def bring_dataset(
     if path is None or uri == Path(path).absolute().as_uri():
         return _local_path(uri)
     began = time.monotonic()
-    copied = copy_dataset(_open(uri, location), uri, Path(path))
+    wanted = look_up(_open(uri, location), uri)
+    place = _take_place(cache, wanted, say) if cache else Path(path)
+    copied = copy_dataset(wanted, place)
+    if cache:
+        with _writable(Path(path)):
+            dataset_cache.link_into(place, Path(path))
     seconds = time.monotonic() - began
     say(
-        f"dataset: {copied.files} files, {_size(copied.size_bytes)} at {path}, "
+        f"dataset: {copied.files} files, {_size(copied.size_bytes)} at {place}, "
         f"{copied.fetched} fetched in {seconds:.1f} s"
     )
-    return path
+    return str(place)
 
 
-def copy_dataset(source: Storage, uri: str, target: Path) -> Copied:
-    """Make `target` hold every object of `source`, one process at a time."""
+@dataclass(frozen=True)
+class Wanted:
+    """A data set as its listing shows it."""
+
+    uri: str
+    source: Storage
+    entries: list[Entry]
+    """Of an archive, the archive alone."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all objects."""
+        return sum(entry.size_bytes for entry in self.entries)
+
+    @property
+    def digest(self) -> str:
+        """Of the listing."""
+        return _digest(self.entries)
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether it is to be unpacked."""
+        return is_archive(self.uri)
+
+
+def look_up(source: Storage, uri: str) -> Wanted:
+    """List a data set. source: at `uri`, or where that is an archive, at its parent."""
+    name = uri.rstrip("/").rpartition("/")[2] if is_archive(uri) else ""
     with _bucket_of_dataset():
-        entries = [entry for entry in source.list() if not _is_folder(entry)]
+        entries = [entry for entry in source.list(name) if not _is_folder(entry)]
+    if name:
+        entries = [entry for entry in entries if entry.key == name]
     if not entries:
         raise ConfigurationError(
             f"spec.dataset.uri: nothing lies under '{uri}'; upload the data there, or correct "
             "the URI."
         )
-    size_bytes = sum(entry.size_bytes for entry in entries)
-    marker = json.dumps({"uri": uri, "files": len(entries), "sha256": _digest(entries)})
+    return Wanted(uri, source, entries)
+
+
+def copy_dataset(wanted: Wanted, target: Path) -> Copied:
+    """Make `target` hold all of it, one process at a time."""
+    entries = wanted.entries
+    marker = json.dumps({"uri": wanted.uri, "files": len(entries), "sha256": wanted.digest})
     if _read(target / MARKER) == marker:  # Perhaps on a read-only volume.
-        return Copied(len(entries), size_bytes, 0)
+        return Copied(len(entries), wanted.size_bytes, 0)
     with _writable(target), _locked(target):
-        missing = [entry for entry in entries if not _is_there(entry, target)]
-        _fetch(source, missing, target)
+        fetcher = Fetcher(wanted.source, target)
+        if _read(target / MARKER) == marker:
+            missing: list[Entry] = []
+        elif wanted.is_archive:
+            missing = entries
+            unpack(fetcher, entries[0], target)
+        else:
+            missing = [entry for entry in entries if not _is_there(entry, target)]
+            fetcher.fetch(missing)
         (target / MARKER).write_text(marker)
-    return Copied(len(entries), size_bytes, len(missing))
+    return Copied(len(entries), wanted.size_bytes, len(missing))
 
 
-def _fetch(source: Storage, entries: list[Entry], target: Path) -> None:
-    with contextlib.ExitStack() as stack:
-        pool = ThreadPoolExecutor(CONNECTIONS, "dataset")
-        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-        for done in [pool.submit(_fetch_one, source, entry, target) for entry in entries]:
-            done.result()
-
-
-def _fetch_one(source: Storage, entry: Entry, target: Path) -> None:
-    path = _path(entry, target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-    size_bytes = 0
-    try:
-        with source.open_reader(entry.key) as reader, temporary.open("xb") as file:
-            while chunk := reader.read(READ_CHUNK_BYTES):
-                size_bytes += file.write(chunk)
-        if size_bytes != entry.size_bytes:
-            raise DatasetIncomplete(source.uri_of(entry.key), size_bytes, entry.size_bytes)
-        modified = entry.modified.timestamp()
-        os.utime(temporary, (modified, modified))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _take_place(cache: Path, wanted: Wanted, say: Say) -> Path:
+    """Where it lies in the cache, with room for it; nobody removes it while this process lives."""
+    place = dataset_cache.place_of(cache, wanted.uri, wanted.digest)
+    with _writable(cache):
+        dataset_cache.hold(place)
+        if not (place / MARKER).exists():
+            growth = 2 if wanted.is_archive else 1  # The archive, and what is in it.
+            if removed := dataset_cache.make_room(cache, growth * wanted.size_bytes):
+                say(f"dataset: {removed} data sets that nobody uses left the cache")
+    return place
 
 
 def _is_there(entry: Entry, target: Path) -> bool:
     try:
-        status = _path(entry, target).stat()
+        status = path_of(entry, target).stat()
     except OSError:
         return False
     same_time = abs(status.st_mtime - entry.modified.timestamp()) < 0.001
     return status.st_size == entry.size_bytes and same_time
-
-
-def _path(entry: Entry, target: Path) -> Path:
-    """Where an object goes. Raises ConfigurationError for a key that is no relative path."""
-    try:
-        return target / check_key(entry.key)
-    except ValueError:
-        raise ConfigurationError(
-            f"spec.dataset.uri: the key '{entry.key}' cannot be a file's path; rename the object."
-        ) from None
 
 
 def _is_folder(entry: Entry) -> bool:
@@ -194,8 +205,9 @@ def _bucket_of_dataset() -> Iterator[None]:
 
 
 def _open(uri: str, location: StorageLocation) -> Storage:
+    """Where a data set lies; of an archive, the folder that it lies in."""
     try:
-        return location.open(uri)
+        return location.open(uri.rstrip("/").rpartition("/")[0] if is_archive(uri) else uri)
     except StorageUriInvalid:
         raise ConfigurationError(
             f"spec.dataset.uri: cannot read '{uri}'; write s3://<bucket>/<prefix> or "

@@ -83,11 +83,12 @@ def settle_dataset(
 ) -> RunContext:
     """The run with the data set brought to this node, and its place as dataset_path."""
     request = run.request
-    path = retry(
-        lambda: bring_dataset(request.dataset_uri, request.dataset_path, run.storage, say),
-        say,
-        sleep,
-    )
+
+    def bring() -> str | None:
+        uri, path = request.dataset_uri, request.dataset_path
+        return bring_dataset(uri, path, run.storage, say, run.dataset_cache)
+
+    path = retry(bring, say, sleep)
     return dataclasses.replace(run, request=dataclasses.replace(request, dataset_path=path))
 
 

@@ -5,6 +5,7 @@ share it. Time-outs and retries are botocore's own ('standard' mode, jittered ba
 """
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
 
 from trainyard_trainer.s3_errors import ANSWERS, CLIENT_ERRORS, code_of, translate
+from trainyard_trainer.s3_quick import QuickReader
 from trainyard_trainer.s3_stream import S3Reader, S3Writer, Target, abort_upload
 from trainyard_trainer.storage import (
     Entry,
@@ -38,7 +40,10 @@ from trainyard_trainer.storage_errors import (
 DELETE_BATCH = 1000
 """As many keys as one DeleteObjects takes."""
 CONFLICT_TRIES = 3
+_MD5 = re.compile("[0-9a-f]{32}")
+"""What the ETag of an object is that came in one piece, unless the server encrypts."""
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_CONNECTIONS = 16
 _BRIEF = Patience(connect_seconds=2, silence_seconds=5, attempts=2)
 """For tidying up after a failure, which may be given up."""
 
@@ -64,6 +69,11 @@ class Connection:
     def client(self) -> Any:
         """With the patience that was asked for."""
         return self._make(self.options.patience)
+
+    @cached_property
+    def quick(self) -> QuickReader:
+        """For small objects."""
+        return QuickReader(self.client, _CONNECTIONS)
 
     @cached_property
     def brief_client(self) -> Any:
@@ -102,7 +112,7 @@ def _client_config(options: S3Options, patience: Patience) -> Config:
         connect_timeout=patience.connect_seconds,
         read_timeout=patience.silence_seconds,
         retries={"mode": "standard", "total_max_attempts": patience.attempts},
-        max_pool_connections=16,
+        max_pool_connections=_CONNECTIONS,
         request_checksum_calculation=checksums,
         response_checksum_validation=checksums,
         s3=s3,
@@ -140,6 +150,11 @@ class S3Storage:
         """The whole object."""
         with self.open_reader(key) as reader:
             return reader.read()
+
+    def read_small(self, key: str) -> bytes:
+        """One GetObject, signed as a URL."""
+        data = self._connection.quick.read(self._bucket, self._target(key).key)
+        return self.read(key) if data is None else data
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """One PutObject; with `if_absent` a conditional one where the server has them."""
@@ -196,7 +211,10 @@ class S3Storage:
         """All pages of ListObjectsV2."""
         for page in self._pages("list_objects_v2", prefix):
             for found in page.get("Contents", ()):
-                yield Entry(self._relative(found["Key"]), found["Size"], found["LastModified"])
+                tag = found.get("ETag", "").strip('"')
+                md5 = tag if _MD5.fullmatch(tag) else None
+                key = self._relative(found["Key"])
+                yield Entry(key, found["Size"], found["LastModified"], md5)
 
     def _pages(self, operation: str, prefix: str) -> Iterator[Any]:
         full = f"{self._prefix}/{prefix}" if self._prefix else prefix

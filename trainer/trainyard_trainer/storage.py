@@ -60,6 +60,8 @@ class Entry:
     """Relative to the storage that listed it."""
     size_bytes: int
     modified: datetime
+    md5: str | None = None
+    """Of the content, where the server says what may be it."""
 
 
 class Writer(Protocol):
@@ -103,6 +105,9 @@ class Storage(Protocol):
 
     def read(self, key: str) -> bytes:
         """The whole object. Raises ObjectMissing."""
+
+    def read_small(self, key: str) -> bytes:
+        """The same for one of many small objects, with as little ado as can be."""
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """Replace the object in one step.

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from trainyard_trainer.context import StorageLocation
-from trainyard_trainer.dataset import Copied, DatasetIncomplete, bring_dataset, copy_dataset
+from trainyard_trainer.dataset import Copied, bring_dataset, copy_dataset, look_up
+from trainyard_trainer.dataset_fetch import DatasetIncomplete
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.files import FileStorage
 from trainyard_trainer.storage import Entry
@@ -42,14 +43,14 @@ def test_every_object_is_copied_and_counted(source: Path, tmp_path: Path) -> Non
 
 def test_second_process_on_the_volume_copies_nothing(source: Path, tmp_path: Path) -> None:
     bring(source, tmp_path / "data")
-    again = copy_dataset(FileStorage(source), source.as_uri(), tmp_path / "data")
+    again = copy_dataset(look_up(FileStorage(source), source.as_uri()), tmp_path / "data")
     assert again == Copied(files=3, size_bytes=1504, fetched=0)
 
 
 def test_only_what_changed_is_copied_again(source: Path, tmp_path: Path) -> None:
     bring(source, tmp_path / "data")
     (source / "labels.csv").write_bytes(b"a,2\nb,1\n")
-    again = copy_dataset(FileStorage(source), source.as_uri(), tmp_path / "data")
+    again = copy_dataset(look_up(FileStorage(source), source.as_uri()), tmp_path / "data")
     assert again == Copied(files=3, size_bytes=1508, fetched=1)
     assert (tmp_path / "data/labels.csv").read_bytes() == b"a,2\nb,1\n"
 
@@ -59,7 +60,7 @@ def test_interrupted_copy_goes_on_where_it_was(source: Path, tmp_path: Path) -> 
     bring(source, target)
     (target / ".trainyard-dataset.json").unlink()
     (target / "train/b.bin").unlink()
-    assert copy_dataset(FileStorage(source), source.as_uri(), target).fetched == 1
+    assert copy_dataset(look_up(FileStorage(source), source.as_uri()), target).fetched == 1
 
 
 def test_object_shorter_than_its_listing_is_refused(source: Path, tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_object_shorter_than_its_listing_is_refused(source: Path, tmp_path: Path
                 yield Entry(entry.key, entry.size_bytes + 1, entry.modified)
 
     with pytest.raises(DatasetIncomplete, match="has 4 bytes, its listing says 5"):
-        copy_dataset(Shrinking(source), source.as_uri(), tmp_path / "data")
+        copy_dataset(look_up(Shrinking(source), source.as_uri()), tmp_path / "data")
     assert not (tmp_path / "data/.trainyard-dataset.json").exists()
 
 
