@@ -9,39 +9,33 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from trainyard_operator.contract import API_VERSION, JOB_KIND, S3Dialect
+from trainyard_operator.apidata import (
+    Checkpoint,
+    Dataset,
+    Logs,
+    SecretRef,
+    Storage,
+    TensorBoard,
+)
+from trainyard_operator.apimodel import ApiModel, Name, Quantity, Seconds, Text, cel
+from trainyard_operator.contract import API_VERSION, JOB_KIND
+
+__all__ = [
+    "LONGEST_NAME",
+    "MAX_NODES",
+    "NAME_PATTERN",
+    "ApiModel",
+    "JobSpec",
+    "ObjectMeta",
+    "SecretRef",
+    "Storage",
+    "TrainingJob",
+]
 
 MAX_NODES = 1024
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 LONGEST_NAME = 50
 """Of a job: with `-worker-1023` after it, it is a host name of at most 63 letters."""
-Name = Annotated[str, Field(min_length=1, max_length=63)]
-Text = Annotated[str, Field(max_length=1024)]
-Seconds = Annotated[int, Field(ge=1, le=10**9)]
-Uri = Annotated[str, Field(min_length=1, max_length=1024)]
-Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
-
-
-def cel(*rules: tuple[str, str], **extra: Any) -> dict[str, Any]:
-    """Schema extras: CEL rules as (expression, message a person can act on) pairs."""
-    validations = [{"rule": rule, "message": message} for rule, message in rules]
-    return {"x-kubernetes-validations": validations, **extra}
-
-
-class ApiModel(BaseModel):
-    """An immutable part of the API; an unknown key is an error."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-    )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The API's spelling, without unset fields."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 class KeySelector(ApiModel):
@@ -88,129 +82,6 @@ class Elastic(ApiModel):
         if self.min_nodes > self.max_nodes:
             raise ValueError("minNodes must not exceed maxNodes")
         return self
-
-
-class SecretRef(ApiModel):
-    """A Secret in the job's namespace."""
-
-    name: Annotated[str, Field(min_length=1, max_length=253)]
-    """Name of the Secret."""
-
-
-class Storage(ApiModel):
-    """Where checkpoints, logs and TensorBoard events go."""
-
-    model_config = ConfigDict(
-        json_schema_extra=cel(
-            (
-                "self.uri.matches('^(s3|file)://.')",
-                "uri must start with s3:// or file://, such as s3://bucket/prefix.",
-            ),
-            (
-                "!has(self.endpoint) || self.endpoint.matches('^https?://.')",
-                "endpoint must be an http or https address, such as https://s3.example.",
-            ),
-        )
-    )
-
-    uri: Uri
-    """s3://bucket/prefix, or file:///directory on a volume that every node shares."""
-    endpoint: Annotated[str, Field(max_length=1024)] | None = None
-    """Address of an S3-compatible server; unset means Amazon S3."""
-    region: Annotated[str, Field(max_length=64)] | None = None
-    """Region of the bucket; unset means the provider's default."""
-    credentials_secret_ref: SecretRef | None = None
-    """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; unset means the pod's identity."""
-    compat: S3Dialect | None = None
-    """Dialect of the server: aws; strict (S3-compatible with conditional writes); legacy (without
-    conditional writes and new checksums). Unset: each node finds out before its ranks start."""
-
-
-class Dataset(ApiModel):
-    """The data to train on."""
-
-    model_config = ConfigDict(
-        json_schema_extra=cel(
-            (
-                "!has(self.uri) || self.uri.matches('^(s3|file)://.')",
-                "uri must start with s3:// or file://, such as s3://bucket/luna16.",
-            ),
-            ("self.mountPath.startsWith('/')", "mountPath must be absolute, such as /data."),
-        )
-    )
-
-    uri: Uri | None = None
-    """Prefix that is brought to `mountPath` before training; unset: a volume of `template` is
-    mounted there already."""
-    mount_path: Annotated[str, Field(min_length=1, max_length=1024)] = "/data"
-    """Directory at which the program finds the data."""
-    size_limit: Annotated[str, Field(max_length=32)] | None = None
-    """Upper bound of the volume that takes the data, such as 200Gi; unset means none."""
-
-    @model_validator(mode="after")
-    def _is_absolute(self) -> Self:
-        if not self.mount_path.startswith("/"):
-            raise ValueError("mountPath must be absolute, such as /data")
-        return self
-
-
-class Best(ApiModel):
-    """Which checkpoint counts as the best."""
-
-    metric: Name
-    """Name of a metric that the program reports, such as val_accuracy."""
-    mode: Literal["min", "max"] = "max"
-    """Whether smaller or larger is better."""
-
-
-class ResumeFrom(ApiModel):
-    """A checkpoint of another job to start from."""
-
-    job: Name
-    """Name of a TrainingJob in the same namespace and storage."""
-    checkpoint: Annotated[str, Field(pattern=r"^(latest|best|[0-9]{1,12})$")] = "latest"
-    """latest, best or a step."""
-
-
-class Checkpoint(ApiModel):
-    """When checkpoints are written and which are kept."""
-
-    every_steps: Annotated[int, Field(ge=1)] | None = None
-    """Optimizer steps between checkpoints."""
-    every_epochs: Annotated[int, Field(ge=1)] | None = None
-    """Epochs between checkpoints."""
-    every_seconds: Annotated[int, Field(ge=1)] | None = None
-    """Seconds between checkpoints."""
-    max_overhead_percent: Annotated[float, Field(gt=0, le=50)] | None = None
-    """Where no interval is set: save after each epoch, and every 30 s or more within long ones, as
-    often as training stands still for no more than this share of the time; unset means 2. A new
-    best and the end of a stage are always saved."""
-    keep_last: Annotated[int, Field(ge=1, le=1000)] = 3
-    """How many of the newest checkpoints are kept."""
-    keep_every_steps: Annotated[int, Field(ge=1)] | None = None
-    """Also keep, for good, the first checkpoint of each so many steps."""
-    keep_best: Best | None = None
-    """Also keep the best one by this metric; unset: by the recipe's own."""
-    async_: Annotated[bool, Field(alias="async")] = True
-    """Upload while training goes on."""
-    resume_from: ResumeFrom | None = None
-    """Start from a checkpoint of another job."""
-
-
-class Logs(ApiModel):
-    """Logs of every rank."""
-
-    upload: bool = True
-    """Copy the logs to storage, where they outlive the pods."""
-    flush_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
-    """Seconds between uploads; the most that a killed pod can lose."""
-
-
-class TensorBoard(ApiModel):
-    """TensorBoard events."""
-
-    enabled: bool = True
-    """Write events to storage."""
 
 
 class Backoff(ApiModel):

@@ -9,10 +9,10 @@ import json
 from typing import Any
 
 from trainyard_operator import contract
-from trainyard_operator.api import TrainingJob
+from trainyard_operator.api import JobSpec, TrainingJob
 from trainyard_operator.contract import Env
 from trainyard_operator.defaults import Defaults, storage_of
-from trainyard_operator.podenv import build_run_request, env_value, gang_env, run_env
+from trainyard_operator.podenv import DATASET_CACHE, build_run_request, env_value, gang_env, run_env
 
 NAME = "trainyard-companion"
 """Of the container; a template may lay something over it."""
@@ -40,8 +40,10 @@ SUPERVISED = ["/bin/sh", "-c", _FIND_PYTHON, "trainyard"]
 
 
 def has_companion(job: TrainingJob, defaults: Defaults) -> bool:
-    """Without storage there is nothing that a companion could keep."""
-    return job.spec.command is not None and storage_of(job, defaults) is not None
+    """Without storage there is nothing that a companion could keep; and a template of Kubeflow's is
+    one for many pods, each of which a sidecar would take for the same node."""
+    is_possible = storage_of(job, defaults) is not None and job.spec.backend == "pods"
+    return job.spec.command is not None and is_possible
 
 
 def program_env(job: TrainingJob) -> list[dict[str, Any]]:
@@ -73,8 +75,7 @@ def build_companion(
     }
     base = [*run_env(job, defaults), *gang_env(job, attempt, node_index)]
     mounts = [{"name": "tmp", "mountPath": "/tmp"}, shared_mount()]  # noqa: S108
-    if spec.dataset and spec.dataset.uri:
-        mounts.append({"name": "dataset", "mountPath": spec.dataset.mount_path})
+    mounts += dataset_mounts(spec)
     return {
         "name": NAME,
         "image": defaults.trainer_image,
@@ -86,6 +87,16 @@ def build_companion(
         "securityContext": security,
         "volumeMounts": mounts,
     }
+
+
+def dataset_mounts(spec: JobSpec) -> list[dict[str, Any]]:
+    """Of the containers that bring a data set, or read it."""
+    if spec.dataset is None or spec.dataset.uri is None:
+        return []
+    mounts = [{"name": "dataset", "mountPath": spec.dataset.mount_path}]
+    if spec.dataset.cache:
+        mounts.append({"name": "dataset-cache", "mountPath": DATASET_CACHE})
+    return mounts
 
 
 def shared_mount() -> dict[str, Any]:

@@ -7,6 +7,7 @@ from trainyard_operator.api import JobSpec, TrainingJob
 from trainyard_operator.companion import (
     SUPERVISED,
     VOLUME,
+    dataset_mounts,
     has_companion,
     program_env,
     shared_mount,
@@ -14,11 +15,21 @@ from trainyard_operator.companion import (
 from trainyard_operator.defaults import Defaults
 from trainyard_operator.podenv import gang_env, launcher_env, run_env
 
+USER_ID = 65532
+POD_SECURITY = {
+    "runAsNonRoot": True,
+    "runAsUser": USER_ID,
+    "runAsGroup": USER_ID,
+    "fsGroup": USER_ID,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""What restricted Pod Security asks of a pod."""
 SECURITY = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
+"""And of a container."""
 TRAINER_COMMAND = ["python3", "-m", "trainyard_trainer"]
 
 
@@ -64,6 +75,9 @@ def build_volumes(spec: JobSpec, *, accompanied: bool) -> list[dict[str, Any]]:
     if spec.dataset and spec.dataset.uri:
         limit = spec.dataset.size_limit
         volumes.append({"name": "dataset", "emptyDir": {"sizeLimit": limit} if limit else {}})
+        if cache := spec.dataset.cache:
+            claim = {"persistentVolumeClaim": {"claimName": cache.claim}}
+            volumes.append({"name": "dataset-cache", **claim})
     return volumes
 
 
@@ -74,6 +88,4 @@ def _mounts(spec: JobSpec, *, accompanied: bool) -> list[dict[str, Any]]:
     ]
     if accompanied:
         mounts.append(shared_mount())
-    if spec.dataset and spec.dataset.uri:
-        mounts.append({"name": "dataset", "mountPath": spec.dataset.mount_path})
-    return mounts
+    return mounts + dataset_mounts(spec)

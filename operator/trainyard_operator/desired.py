@@ -7,6 +7,7 @@ from trainyard_operator.api import TrainingJob
 from trainyard_operator.companion import GRACE_SECONDS as COMPANION_GRACE
 from trainyard_operator.companion import build_companion, has_companion
 from trainyard_operator.container import (
+    POD_SECURITY,
     SECURITY,
     TRAINER_COMMAND,
     build_container,
@@ -32,7 +33,6 @@ __all__ = [
     "storage_of",
 ]
 
-USER_ID = 65532
 GRACE_SECONDS = 60
 """Time for a checkpoint between SIGTERM and SIGKILL."""
 UNREACHABLE_SECONDS = 30
@@ -110,13 +110,7 @@ def _pod_spec(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": COMPANION_GRACE if accompanied else GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "fsGroup": USER_ID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": POD_SECURITY,
         "tolerations": [
             {
                 "key": f"node.kubernetes.io/{taint}",

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from trainyard_operator import avoidance, inplace
+from trainyard_operator.board import build_board, is_served
 from trainyard_operator.deadlines import abandoned_at
 from trainyard_operator.decision import Action, Create, DeletePod, DeletePyTorchJob
 from trainyard_operator.desired import build_pod, build_service, node_name
@@ -23,7 +24,9 @@ def create_missing(scene: Scene) -> tuple[Action, ...]:
     if scene.strays or not missing:
         return ()
     group = build_pod_group(scene.job)
-    groups = (Create(group),) if group else ()
+    groups: tuple[Create, ...] = (Create(group),) if group else ()
+    if is_served(scene.job):  # With each attempt, for whoever deleted it; there it is left alone.
+        groups += tuple(Create(item) for item in build_board(scene.job, scene.defaults))
     if scene.job.spec.backend == "kubeflow":
         found = scene.observed.pytorchjob
         return () if found else (*groups, Create(_build_pytorchjob(scene)))

@@ -72,6 +72,7 @@ PYTORCHJOBS = Collection(PYTORCHJOB_API, "pytorchjobs")
 _CREATED = {
     "Pod": "pods",
     "Service": "services",
+    "Deployment": "deployments",
     "PodGroup": "podgroups",
     PYTORCHJOB_KIND: "pytorchjobs",
 }

@@ -28,6 +28,7 @@ from trainyard_operator import (
     verdict,
 )
 from trainyard_operator.api import TrainingJob
+from trainyard_operator.board import board_name, is_served
 from trainyard_operator.contract import (
     FATAL_CAUSES,
     LOGS_PREFIX,
@@ -44,7 +45,15 @@ from trainyard_operator.notices import take_notice
 from trainyard_operator.observed import Observed, parse_time
 from trainyard_operator.progress import build_display, count_nodes, lost_steps
 from trainyard_operator.scene import Scene
-from trainyard_operator.status import FINISHED, FailureStatus, Headway, JobStatus, Location, Phase
+from trainyard_operator.status import (
+    FINISHED,
+    BoardLocation,
+    FailureStatus,
+    Headway,
+    JobStatus,
+    Location,
+    Phase,
+)
 from trainyard_operator.story import Line, Told
 
 MENDABLE = frozenset({Cause.CONFIGURATION, Cause.IMAGE_PULL, Cause.STARTUP_DEADLINE})
@@ -361,7 +370,9 @@ def _locations(scene: Scene) -> dict[str, Location | None]:
     uri = run_uri(scene.job, scene.defaults)
     if uri is None:
         return {}
-    places = {"logs": LOGS_PREFIX}
-    if scene.job.spec.recipe is not None:
-        places["tensor_board"] = TENSORBOARD_PREFIX
-    return {field: Location(uri=f"{uri}/{prefix}") for field, prefix in places.items()}
+    logs = Location(uri=f"{uri}/{LOGS_PREFIX}")
+    if scene.job.spec.recipe is None:
+        return {"logs": logs}
+    service = board_name(scene.job.metadata.name) if is_served(scene.job) else None
+    board = BoardLocation(uri=f"{uri}/{TENSORBOARD_PREFIX}", service=service)
+    return {"logs": logs, "tensor_board": board}

@@ -10,6 +10,7 @@ from trainyard_operator.defaults import Defaults, storage_of
 from trainyard_operator.identity import node_name
 
 SCRATCH = "/tmp/trainyard"  # noqa: S108  an emptyDir of the pod
+DATASET_CACHE = "/trainyard-cache"
 NODE_MEMORY = "/dev/shm/trainyard"  # noqa: S108  in the pod's own memory volume
 ACCELERATE_CPU = "ACCELERATE_USE_CPU"
 
@@ -60,9 +61,11 @@ def run_env(job: TrainingJob, defaults: Defaults) -> list[dict[str, Any]]:
     if job.spec.recipe:
         values[Env.RUN] = build_run_request(job.spec).to_json()
     storage = storage_of(job, defaults)
+    if job.spec.dataset and job.spec.dataset.uri and job.spec.dataset.cache:
+        values[Env.DATASET_CACHE] = DATASET_CACHE
     env: list[dict[str, Any]] = [env_value(name, value) for name, value in values.items()]
     if storage:
-        env += _storage_env(storage)
+        env += storage_env(storage)
     if job.spec.config_from:
         env.append(
             {
@@ -97,7 +100,8 @@ def build_run_request(spec: JobSpec) -> RunRequest:
     )
 
 
-def _storage_env(storage: Storage) -> list[dict[str, Any]]:
+def storage_env(storage: Storage) -> list[dict[str, Any]]:
+    """Where results go, and with whose rights."""
     values = {
         Env.STORAGE_URI: storage.uri,
         Env.STORAGE_ENDPOINT: storage.endpoint,

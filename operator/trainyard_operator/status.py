@@ -197,6 +197,13 @@ class Location(StatusModel):
     """Where it lies."""
 
 
+class BoardLocation(Location):
+    """Where curves are, and who shows them."""
+
+    service: str | None = None
+    """Service of the TensorBoard that tensorBoard.serve asked for; its port is 6006."""
+
+
 class FailureStatus(StatusModel):
     """What ended the newest attempt that failed."""
 
@@ -301,7 +308,7 @@ class JobStatus(StatusModel):
     """How much of the time since the first start did good."""
     logs: Location | None = None
     """Logs in storage."""
-    tensor_board: Location | None = None
+    tensor_board: BoardLocation | None = None
     """TensorBoard events in storage."""
     failure: FailureStatus | None = None
     """The newest failure, kept after the restart."""

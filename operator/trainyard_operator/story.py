@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Literal
 
+from trainyard_operator import board
 from trainyard_operator.api import Storage, TrainingJob
 from trainyard_operator.contract import USER_CAUSES, Cause, now_text
 from trainyard_operator.decision import Event
@@ -107,7 +108,7 @@ def refusal(job: TrainingJob, storage: Storage | None) -> str:
             "spec.storage: a recipe needs somewhere for its checkpoints; set storage.uri, such as "
             "s3://bucket/prefix."
         )
-    return ""
+    return board.refusal(job, storage.uri if storage else None)
 
 
 def rejected(create_error: str) -> Problem | None:

@@ -145,7 +145,8 @@ def _localized(given: dict[str, str], gang: Gang, node: int) -> dict[str, str]:
         Env.PROGRESS_PORT: gang.progress_ports[node],
     }
     values |= {key: str(value) for key, value in ports.items() if key in values}
-    return {key: value for key, value in values.items() if key != Env.NODE_MEMORY}
+    of_pods = (Env.NODE_MEMORY, Env.DATASET_CACHE)
+    return {key: value for key, value in values.items() if key not in of_pods}
 
 
 def _node_memory(uid: str, node: int) -> dict[str, str]:

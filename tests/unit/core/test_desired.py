@@ -152,6 +152,19 @@ def test_a_dataset_gets_a_volume_at_its_path():
     assert container == CONTAINER | {"volumeMounts": mounts}
 
 
+def test_a_cached_dataset_gets_the_claim_beside_its_own_volume():
+    dataset = {"uri": "s3://bucket/luna16", "cache": {"claim": "datasets"}}
+    job = make_job(**RECIPE, dataset=dataset)
+    pod, container, env = build(job)
+    claim = {"name": "dataset-cache", "persistentVolumeClaim": {"claimName": "datasets"}}
+    assert pod["spec"]["volumes"][2:] == [{"name": "dataset", "emptyDir": {}}, claim]
+    assert container["volumeMounts"][2:] == [
+        {"name": "dataset", "mountPath": "/data"},
+        {"name": "dataset-cache", "mountPath": "/trainyard-cache"},
+    ]
+    assert env["TRAINYARD_DATASET_CACHE"] == "/trainyard-cache"
+
+
 def test_a_dataset_without_uri_is_left_to_the_template():
     job = make_job(dataset={"mountPath": "/luna"})
     assert build(job) == (hashed(job), CONTAINER, ENV)

@@ -54,6 +54,7 @@ def test_operator_may_do_only_this():
         ("trainingjobs/status", "patch"),
         *(("pods", verb) for verb in ("get", "list", "watch", "create", "delete")),
         *(("services", verb) for verb in ("get", "create")),
+        *(("deployments", verb) for verb in ("get", "create")),
         *(("podgroups", verb) for verb in ("get", "create")),
         ("events", "create"),
         *(("pytorchjobs", verb) for verb in ("get", "create", "delete")),

@@ -1,0 +1,34 @@
+"""What every part of the API is made of."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Name = Annotated[str, Field(min_length=1, max_length=63)]
+Text = Annotated[str, Field(max_length=1024)]
+Seconds = Annotated[int, Field(ge=1, le=10**9)]
+Uri = Annotated[str, Field(min_length=1, max_length=1024)]
+Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
+
+
+def cel(*rules: tuple[str, str], **extra: Any) -> dict[str, Any]:
+    """Schema extras: CEL rules as (expression, message a person can act on) pairs."""
+    validations = [{"rule": rule, "message": message} for rule, message in rules]
+    return {"x-kubernetes-validations": validations, **extra}
+
+
+class ApiModel(BaseModel):
+    """An immutable part of the API; an unknown key is an error."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The API's spelling, without unset fields."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
