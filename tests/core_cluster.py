@@ -64,10 +64,14 @@ class Cluster:
 
     def decide_on(self, pods: tuple[PodRecord, ...]) -> Decision:
         """The same, on another list. What was asked last is remembered: plan() is pure."""
-        facts = (self.job, self.status, Observed(pods=pods, report=self.report), self.now)
+        facts = (self.job, self.status, self.observe(pods), self.now)
         if self._last is None or self._last[0] != facts:
             self._last = (facts, plan(*facts, DEFAULTS))
         return self._last[1]
+
+    def observe(self, pods: tuple[PodRecord, ...]) -> Observed:
+        """What the operator knows beside the job."""
+        return Observed(pods=pods, report=self.report)
 
     def write(self, decision: Decision, version: int) -> bool:
         """Write the status unless somebody else did since."""
@@ -113,11 +117,15 @@ class Cluster:
         for _ in range(passes):
             before = (self.version, dict(self.pods), dict(self.taken))
             decision = self.reconcile()
+            self.others_pass()
             if (self.version, self.pods, self.taken) == before:
                 woken = decision.wake_at is None or decision.wake_at > self.now
                 assert woken or self.is_job_deleted, f"busy loop: {decision}"
                 return
         raise AssertionError(f"does not settle: {self.status}")
+
+    def others_pass(self) -> None:
+        """Other operators of the cluster do their part."""
 
     def delete(self, name: str, uid: str, grace_seconds: int) -> None:
         """Delete a pod: gone at once, or when its node says so."""

@@ -1,12 +1,14 @@
 """Any history of pods, nodes, people and operators keeps the promises of the plan.
 
 The promises are the invariants below. TRAINYARD_EXAMPLES sets the number of histories of each of
-the three kinds of job, where it is set.
+the four kinds of job, where it is set.
 """
 
 import os
 from typing import Any, ClassVar
 
+from core_cluster import Cluster
+from core_kubeflow import KubeflowCluster
 from core_model import World
 from core_objects import RECIPE
 from hypothesis import HealthCheck, settings
@@ -98,7 +100,8 @@ class Histories(World):
         """Seen from the list that the decision was made from."""
         decision = self.cluster.decide()
         made = [a.manifest for a in decision.actions if isinstance(a, Create)]
-        labels = [m["metadata"]["labels"] for m in made if m["kind"] == "Pod"]
+        gang = {"Pod", "PyTorchJob"}
+        labels = [m["metadata"]["labels"] for m in made if m["kind"] in gang]
         status = decision.status
         for label in labels:
             assert label[Label.ATTEMPT] == str(status.attempt)
@@ -169,6 +172,17 @@ class HistoriesOfElasticJobs(Histories):
         assert elastic is None or elastic.nodes >= 1
 
 
+class HistoriesOfKubeflow(Histories):
+    """The same, where Kubeflow's training-operator makes the pods."""
+
+    program: ClassVar[dict[str, Any]] = {"backend": "kubeflow"}
+    kind: ClassVar[type[Cluster]] = KubeflowCluster
+
+    @rule()
+    def kubeflows_operator_passes(self) -> None:
+        self.cluster.others_pass()
+
+
 class HistoriesInPlace(Histories):
     """The same, of a recipe: launchers stand by and take orders."""
 
@@ -203,4 +217,4 @@ def check(machine: type[World], examples: int) -> None:
     )
 
 
-MACHINES = (Histories, HistoriesOfElasticJobs, HistoriesInPlace)
+MACHINES = (Histories, HistoriesOfElasticJobs, HistoriesOfKubeflow, HistoriesInPlace)

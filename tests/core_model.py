@@ -38,10 +38,11 @@ class World(RuleBasedStateMachine):
     """A cluster of one job; operators that die, look at old lists, and work two at once."""
 
     program: ClassVar[dict[str, Any]] = {}
+    kind: ClassVar[type[Cluster]] = Cluster
 
     def __init__(self) -> None:
         super().__init__()
-        self.cluster = Cluster(make_job(2, **self.program))
+        self.cluster = self.kind(make_job(2, **self.program))
         self.saw_old_list = False
         self.highest = JobStatus()
         self.finished: JobStatus | None = None
@@ -63,7 +64,7 @@ class World(RuleBasedStateMachine):
             "activeDeadlineSeconds": deadline,
             "cleanPodPolicy": clean,
         }
-        self.cluster = Cluster(make_job(2, runPolicy=policy, **self.program), spares=spares)
+        self.cluster = self.kind(make_job(2, runPolicy=policy, **self.program), spares=spares)
 
     # Pods and nodes
 

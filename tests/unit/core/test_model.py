@@ -6,4 +6,4 @@ from core_histories import MACHINES, check
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_any_history_keeps_the_promises(machine):
-    check(machine, 30)
+    check(machine, 25)
