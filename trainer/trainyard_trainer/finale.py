@@ -43,7 +43,7 @@ def load_best(storage: Storage, world: World, state: RunState) -> int:
     if manifest is None or manifest.weights is None:
         raise CheckpointNotSaved(f"'{storage.uri}' holds no weights to evaluate.")
     weights = manifest.weights
-    state.load_modules(world.gang.together(lambda: load_part(storage, manifest, weights)))
+    state.load_modules(load_part(storage, manifest, weights, world.gang))
     return manifest.step
 
 

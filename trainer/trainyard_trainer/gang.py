@@ -80,7 +80,15 @@ class Gang:
 
     def collect(self, action: Callable[[], _T]) -> list[_T]:
         """Run `action` on every rank and give all results to all; where one fails, all fail."""
-        return self.gather(self.together(action))
+        result: Any = None
+        failure: Exception | None = None
+        try:
+            result = action()
+        except Exception as error:
+            failure = error
+        answers = self.gather((result, None if failure is None else str(failure)))
+        _raise_first(failure, [problem for _, problem in answers])
+        return [value for value, _ in answers]
 
     def from_first(self, action: Callable[[], _T]) -> _T:
         """Run `action` on rank 0 and give its result to all; where it fails, all fail."""

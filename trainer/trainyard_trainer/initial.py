@@ -31,4 +31,4 @@ def initial_weights(
         raise ConfigurationError(
             f"spec.checkpoint.resumeFrom: step {manifest.step} of '{job}' has no {MODEL_FILE}."
         )
-    return world.gang.together(lambda: load_part(root.child(prefix), manifest, weights))
+    return load_part(root.child(prefix), manifest, weights, world.gang)

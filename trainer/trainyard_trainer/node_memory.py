@@ -33,6 +33,11 @@ class NodeMemory:
         self._root = directory / uid
         self.storage: Storage = FileStorage(self._root)
 
+    @property
+    def place(self) -> str:
+        """The directory's path, by which ranks of one node know that they share it."""
+        return str(self._root.absolute())
+
     def sweep_strangers(self) -> None:
         """Remove what runs of another uid have left; a job of the same name may have been here."""
         for place in _folders(self._directory):

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from trainyard_operator.contract import (
@@ -21,9 +20,18 @@ from trainyard_operator.contract import (
     run_prefix,
 )
 from trainyard_trainer.gang import Gang
-from trainyard_trainer.manifest import Listing, Manifest, Part, PartCheck, Rejected, list_manifests
+from trainyard_trainer.landing import Landing, land
+from trainyard_trainer.manifest import (
+    Listing,
+    Manifest,
+    Part,
+    Rejected,
+    list_manifests,
+    read_part,
+)
 from trainyard_trainer.node_memory import NodeMemory
-from trainyard_trainer.restore import Assembly, Loaded, load_part, parse_part, read_verified
+from trainyard_trainer.node_reader import NodeReader
+from trainyard_trainer.restore import Assembly, Loaded, land_stored
 from trainyard_trainer.saved import Identity
 from trainyard_trainer.storage import Storage
 from trainyard_trainer.storage_errors import (
@@ -73,6 +81,7 @@ class _Recovery:
         self, storage: Storage, gang: Gang, owner: Identity | None, memory: NodeMemory | None
     ) -> None:
         self._storage, self._gang, self._owner, self._memory = storage, gang, owner, memory
+        self._reader = NodeReader(self._gang, memory.place if memory else "")
         self._told: list[str] = []
         """What was wrong in memory, on any rank."""
 
@@ -116,47 +125,62 @@ class _Recovery:
 
     def _try_on_all(self, candidate: _Candidate) -> tuple[Loaded | None, str]:
         """The checkpoint where all ranks could use it, else the first problem."""
-        assembly = Assembly(candidate.manifest, self._gang.rank)
-        for part in candidate.manifest.parts:
-            mine = self._gang.together(partial(self._content, candidate, part))
-            corrupt = mine if isinstance(mine, CheckpointCorrupt) else None
-            problems = self._gang.gather(str(corrupt) if corrupt else None)
-            if found := next((problem for problem in problems if problem), None):
-                return None, found
-            assembly.add(part, mine)
+        manifest = candidate.manifest
+        assembly = Assembly(manifest, self._gang.rank)
+        try:
+            for wave in self._reader.waves(manifest.parts):
+                contents = self._load(candidate, wave)
+                for part, content in zip(wave, contents, strict=True):
+                    assembly.add(part, content)
+        except CheckpointCorrupt as error:
+            return None, str(error)
         return assembly.loaded(), ""
 
-    def _content(self, candidate: _Candidate, part: Part) -> Any:
-        """What a part holds, or why it cannot be used."""
+    def _load(self, candidate: _Candidate, wave: Sequence[Part]) -> list[Any]:
+        """Raises CheckpointCorrupt, on every rank the same."""
         manifest = candidate.manifest
-        data = self._from_memory(manifest, part) if candidate.is_remembered else None
-        try:
-            if data is not None:
-                return parse_part(manifest, part, data)
+        found = self._from_memory(manifest, wave) if candidate.is_remembered else {}
+
+        def fetch(part: Part) -> Landing:
+            if part.name in found:
+                return found.pop(part.name)
             if not candidate.is_stored:
                 raise CheckpointCorrupt(manifest.step, part.name, "is gone with its node's memory")
-            return load_part(self._storage, manifest, part)
-        except CheckpointCorrupt as error:
-            return error
+            return land_stored(self._storage, manifest, part)
 
-    def _from_memory(self, manifest: Manifest, part: Part) -> bytes | None:
-        """A part that some node has, on every rank; None where none has it whole."""
-        mine, problem = self._own(manifest, part)
-        answers = self._gang.gather((mine is not None, problem))
-        for _, told in answers:
-            self._tell(told)
-        holders = [rank for rank, (has, _) in enumerate(answers) if has]
-        if not holders:
-            return None
-        if len(holders) < self._gang.world_size:
-            sent = self._gang.spread(mine, holders[0], part.size_bytes)
-            mine = sent if mine is None and _is_whole(manifest, part, sent) else mine
-        return mine
+        try:
+            return self._reader.load(manifest, wave, fetch)
+        finally:
+            for landing in found.values():
+                landing.close()
 
-    def _own(self, manifest: Manifest, part: Part) -> tuple[bytes | None, str | None]:
+    def _from_memory(self, manifest: Manifest, wave: Sequence[Part]) -> dict[str, Landing]:
+        """What some node has of the parts that this rank is to read, by name."""
+        found: dict[str, Landing] = {}
+        told: list[str] = []
+        mine = self._reader.own(wave)
+        for part in mine:
+            landing, problem = self._own(manifest, part)
+            if landing is not None:
+                found[part.name] = landing
+            told += [problem] if problem else []
+        answers = self._gang.gather((sorted(found), told))
+        for sentence in (sentence for _, sentences in answers for sentence in sentences):
+            self._tell(sentence)
+        for part in wave:
+            holders = [rank for rank, (names, _) in enumerate(answers) if part.name in names]
+            if holders and len(holders) < self._reader.nodes:
+                held = found[part.name].read() if part.name in found else None
+                sent = self._gang.spread(held, holders[0], part.size_bytes)
+                if part in mine and held is None:
+                    with suppress(CheckpointCorrupt):
+                        found[part.name] = land(manifest, part, [sent])
+        return found
+
+    def _own(self, manifest: Manifest, part: Part) -> tuple[Landing | None, str | None]:
         try:
             if self._memory is not None and self._memory.storage.exists(part.key):
-                return read_verified(self._memory.storage, manifest, part), None
+                return land(manifest, part, read_part(self._memory.storage, manifest, part)), None
         except (CheckpointCorrupt, StorageError) as error:
             return None, f"{error} That copy is in a node's memory; another one was used."
         return None, None
@@ -195,16 +219,6 @@ def _candidates(stored: Sequence[Manifest], remembered: Mapping[str, Manifest]) 
         key=lambda c: (c.manifest.step, c.manifest.attempt, c.is_stored),
         reverse=True,
     )
-
-
-def _is_whole(manifest: Manifest, part: Part, data: bytes) -> bool:
-    check = PartCheck(manifest, part)
-    try:
-        check.update(data)
-        check.finish()
-    except CheckpointCorrupt:
-        return False
-    return True
 
 
 def _list_own(storage: Storage, owner: Identity | None) -> Listing:

@@ -1,22 +1,20 @@
 """Reading checkpoints back: only bytes that match their manifest ever reach `torch.load`."""
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from trainyard_operator.contract import MODEL_FILE
 from trainyard_trainer.gang import Gang
+from trainyard_trainer.landing import Landing, land
 from trainyard_trainer.manifest import (
     Listing,
     Manifest,
     Part,
-    PartCheck,
     best_of,
     list_manifests,
     read_part,
 )
+from trainyard_trainer.node_reader import NodeReader
 from trainyard_trainer.shards import merge
 from trainyard_trainer.storage import Storage
 from trainyard_trainer.storage_errors import (
@@ -55,7 +53,7 @@ def load_from(storage: Storage, which: str | int, gang: Gang | None = None) -> L
     """
     gang = gang or Gang()
     manifest = gang.from_first(lambda: find_manifest(storage, which))
-    return gang.together(lambda: load_checkpoint(storage, manifest, gang.rank))
+    return _load(storage, manifest, gang, gang.rank)
 
 
 def find_manifest(storage: Storage, which: str | int) -> Manifest:
@@ -78,9 +76,15 @@ def _pick(listing: Listing, which: str) -> Manifest | None:
 
 def load_checkpoint(storage: Storage, manifest: Manifest, rank: int = 0) -> Loaded:
     """Read and verify every part, and merge what they share. Raises CheckpointCorrupt."""
-    assembly = Assembly(manifest, rank)
-    for part in manifest.parts:
-        assembly.add(part, load_part(storage, manifest, part))
+    return _load(storage, manifest, Gang(), rank)
+
+
+def _load(storage: Storage, manifest: Manifest, gang: Gang, rank: int) -> Loaded:
+    assembly, reader = Assembly(manifest, rank), NodeReader(gang)
+    for wave in reader.waves(manifest.parts):
+        contents = reader.load(manifest, wave, lambda part: land_stored(storage, manifest, part))
+        for part, content in zip(wave, contents, strict=True):
+            assembly.add(part, content)
     return assembly.loaded()
 
 
@@ -105,29 +109,19 @@ class Assembly:
         return Loaded(self._state, self._rank_state, self._manifest)
 
 
-def load_part(storage: Storage, manifest: Manifest, part: Part) -> Any:
-    """One part, on the CPU; read again once where it differs, for the network may be to blame."""
+def load_part(storage: Storage, manifest: Manifest, part: Part, gang: Gang | None = None) -> Any:
+    """One part, on the CPU; every rank calls it. Raises CheckpointCorrupt, on all ranks alike."""
+    reader = NodeReader(gang or Gang())
+    (content,) = reader.load(manifest, [part], lambda one: land_stored(storage, manifest, one))
+    return content
+
+
+def land_stored(storage: Storage, manifest: Manifest, part: Part) -> Landing:
+    """Bring a part here; read again once where it differs, for the network may be to blame.
+
+    Raises CheckpointCorrupt.
+    """
     try:
-        data = read_verified(storage, manifest, part)
+        return land(manifest, part, read_part(storage, manifest, part))
     except CheckpointCorrupt:
-        data = read_verified(storage, manifest, part)
-    return parse_part(manifest, part, data)
-
-
-def read_verified(storage: Storage, manifest: Manifest, part: Part) -> bytes:
-    """The bytes of a part. Raises CheckpointCorrupt where they differ from the manifest."""
-    data, check = io.BytesIO(), PartCheck(manifest, part)
-    for chunk in read_part(storage, manifest, part):
-        check.update(chunk)
-        data.write(chunk)
-    check.finish()
-    return data.getvalue()
-
-
-def parse_part(manifest: Manifest, part: Part, data: bytes) -> Any:
-    """What verified bytes hold. Raises CheckpointCorrupt."""
-    try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:
-        problem = f"cannot be loaded ({type(error).__name__})"
-        raise CheckpointCorrupt(manifest.step, part.name, problem) from error
+        return land(manifest, part, read_part(storage, manifest, part))

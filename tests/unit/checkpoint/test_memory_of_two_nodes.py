@@ -2,30 +2,18 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from unit.checkpoint.ranks import run_ranks
 
 pytestmark = pytest.mark.slow
 
 
 def run_gang(action: str, place: Path, world_size: int = 2) -> list[dict]:
-    """Every rank is a node of its own; returns what each printed."""
-    rendezvous = place / f"rendezvous-{action}"
-    command = [sys.executable, __file__, action, str(place), str(rendezvous)]
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(world_size)],
-            stdout=subprocess.PIPE,
-            env={"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(world_size)
-    ]
-    answers = [rank.communicate(timeout=90)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0] * world_size
-    return [json.loads(answer) for answer in answers]
+    """Every rank is a node of its own."""
+    return run_ranks(__file__, action, str(place), place, world_size)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +48,18 @@ def test_a_node_that_is_new_gets_everything_from_the_others(nodes):
     answers = run_gang("load", nodes, world_size=3)
     assert [(a["step"], a["moment"]) for a in answers] == [(2, 20)] * 3
     assert [answer["own"] for answer in answers] == [0, 1, None]
+
+
+def test_spoilt_copy_on_one_node_is_replaced_by_anothers(nodes):
+    """Both nodes have the weights, one of them spoilt: neither asks storage."""
+    (part,) = nodes.glob("node-0/u/checkpoints/*/model.pt")
+    data = part.read_bytes()
+    (nodes / "node-1" / part.relative_to(nodes / "node-0")).write_bytes(data)
+    part.write_bytes(data[:-1] + b"?")
+    shutil.rmtree(nodes / "store")
+    answers = run_gang("load", nodes)
+    assert [(a["step"], a["model"], a["moment"]) for a in answers] == [(2, 2, 20)] * 2
+    assert all("model.pt differs from its SHA-256" in answer["warning"] for answer in answers)
 
 
 def test_where_a_node_is_gone_all_go_back_to_storage(nodes):

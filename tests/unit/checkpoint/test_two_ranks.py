@@ -1,11 +1,11 @@
 """Real processes over a real gloo group; each rank runs this file as a script."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from unit.checkpoint.ranks import run_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -14,20 +14,7 @@ CHECKPOINTS = "checkpoints/step-{:012d}-a1"
 
 def run_gang(action: str, store: Path, tmp_path: Path, world_size: int = 2) -> list[dict]:
     """Runs `action` on every rank; returns what each printed."""
-    rendezvous = tmp_path / f"rendezvous-{action}"
-    path = ":".join(sys.path)
-    command = [sys.executable, __file__]
-    ranks = [
-        subprocess.Popen(
-            [*command, action, store.as_uri(), str(rendezvous), str(rank), str(world_size)],
-            stdout=subprocess.PIPE,
-            env={"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(world_size)
-    ]
-    answers = [rank.communicate(timeout=90)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0] * world_size
-    return [json.loads(answer) for answer in answers]
+    return run_ranks(__file__, action, store.as_uri(), tmp_path, world_size)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +58,34 @@ def test_a_grown_gang_loads_what_there_is(store, tmp_path):
     loaded = run_gang("load", store, tmp_path, world_size=3)
     assert [answer["own"] for answer in loaded] == [0, 1, None]
     assert all(answer["elastic"] for answer in loaded)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_a_node_reads_each_part_once(store, tmp_path, world_size):
+    """The best weights too, which are read alone at the end of a run."""
+    loaded = run_gang("load", store, tmp_path, world_size=world_size)
+    read = [name for answer in loaded for name in answer["read"]]
+    assert sorted(read) == ["model.pt", "model.pt", "part-0.pt", "part-1.pt"]
+    if world_size == 2:
+        assert [answer["read"] for answer in loaded] == [
+            ["model.pt", "part-1.pt", "model.pt"],
+            ["part-0.pt"],
+        ]
+
+
+def test_ranks_that_cannot_open_one_anothers_memory_read_for_themselves(store, tmp_path):
+    loaded = run_gang("load alone", store, tmp_path)
+    assert [(answer["step"], answer["own"]) for answer in loaded] == [(2, 0), (2, 1)]
+    parts = ["model.pt", "part-0.pt", "part-1.pt", "model.pt"]
+    assert [answer["read"] for answer in loaded] == [parts] * 2
+
+
+def test_absent_storage_fails_all_ranks_with_the_sentence_of_the_first(store, tmp_path):
+    answers = run_gang("load absent", store, tmp_path)
+    assert answers == [
+        {"error": "StorageUnreachable", "says": answers[0]["says"]},
+        {"error": "PeerLost", "says": f"Rank 0 failed: {answers[0]['says']}"},
+    ]
 
 
 def test_all_ranks_fall_back_to_the_same_checkpoint(store, tmp_path):
@@ -122,8 +137,8 @@ def main(action: str, uri: str, rendezvous: str, rank: int, world_size: int) -> 
     identity = Identity(namespace="n", job="j", uid="u", attempt=1)
     storage = open_storage(uri)
     checkpointer = Checkpointer(storage, identity, gang)
-    if action == "load":
-        answer = load(checkpointer, world_size)
+    if action.startswith("load"):
+        answer = load(checkpointer, storage, gang, action)
     elif action == "save":
         save(checkpointer, rank, 1)
         checkpointer.wait()
@@ -167,15 +182,40 @@ def report(checkpointer) -> dict:
     }
 
 
-def load(checkpointer, world_size: int) -> dict:
-    loaded = checkpointer.load_latest()
+def load(checkpointer, storage, gang, action: str) -> dict:
+    from trainyard_trainer import node_reader
+    from trainyard_trainer.errors import TrainyardError
+    from trainyard_trainer.restore import load_part
+
+    read = []
+    note_reads(storage, read, fails="absent" in action and gang.is_first)
+    if "alone" in action:
+        node_reader._can_open = lambda address: False
+    try:
+        loaded = checkpointer.load_latest()
+    except TrainyardError as error:
+        return {"error": type(error).__name__, "says": str(error)}
+    load_part(storage, loaded.manifest, loaded.manifest.weights, gang)
     return {
         "step": loaded.manifest.step,
         "shared": loaded.state["optimizer"]["n"] * int(loaded.state["optimizer"]["m"][-1]),
         "own": loaded.rank_state and int(loaded.rank_state["rank"]),
-        "elastic": loaded.is_elastic(world_size),
+        "elastic": loaded.is_elastic(gang.world_size),
         "warning": loaded.warning,
+        "read": read,
     }
+
+
+def note_reads(storage, read: list[str], *, fails: bool) -> None:
+    from trainyard_trainer.storage_errors import StorageUnreachable
+
+    def opened(key: str, offset: int = 0):
+        if fails:
+            raise StorageUnreachable("here", "read", "no answer")
+        read.append(key.rpartition("/")[2])
+        return type(storage).open_reader(storage, key, offset)
+
+    storage.open_reader = opened
 
 
 def skip(checkpointer, rank: int, storage) -> dict:
