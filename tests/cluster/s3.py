@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cluster.build import program
 from cluster.process import Daemon, free_ports, is_listening, spawn, wait_until
@@ -34,6 +35,15 @@ class S3Access:
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
         }
+
+    def client(self, **options: Any) -> Any:
+        """A boto3 client with these credentials, in a session that knows no others."""
+        import boto3
+
+        session = boto3.session.Session(
+            self.access_key_id, self.secret_access_key, region_name=self.region
+        )
+        return session.client("s3", endpoint_url=self.endpoint, **options)
 
 
 def new_access(endpoint: str) -> S3Access:

@@ -16,7 +16,9 @@ import requests
 from cluster.certificates import build_kubeconfig
 from cluster.controlplane import ControlPlane
 from cluster.process import Daemon, free_ports, spawn, tail
+from cluster.s3 import S3, S3Access
 from integration.api_server import CORE, JOBS, ApiServer, Namespace
+from integration.bucket import BUCKET
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CRD = CHECKOUT / "manifests" / "crd" / "trainyard.dev_trainingjobs.yaml"
@@ -155,6 +157,14 @@ def make_operator(kubeconfig: Path, folder: Path) -> Operator:
     """Not started yet."""
     environment = {"PYTHONPATH": str(CHECKOUT / "operator")}
     return Operator(kubeconfig, folder / "operator.log", free_ports(1)[0], environment)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Access]:
+    """A real S3 server with one bucket."""
+    with S3(tmp_path_factory.mktemp("s3") / "buckets") as access:
+        access.client().create_bucket(Bucket=BUCKET)
+        yield access
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Checkpoints on a real S3 server, and what a run notices when that server goes away."""
 
-import boto3
 import pytest
 import torch
 from cluster.s3 import S3
@@ -25,7 +24,7 @@ def server(tmp_path, monkeypatch):
     server.port = int(access.endpoint.rpartition(":")[2])
     for name, value in access.environment().items():
         monkeypatch.setenv(name, value)
-    boto3.session.Session().client("s3", endpoint_url=access.endpoint).create_bucket(Bucket="lung")
+    access.client().create_bucket(Bucket="lung")
     yield server, access
     server.stop()
 

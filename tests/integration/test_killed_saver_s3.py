@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from chaos.compare import state_differences
 from chaos.depot import environment
@@ -65,8 +64,7 @@ class Reaper:
 def reaper(tmp_path: Path) -> Iterator[tuple[Reaper, str]]:
     """And the endpoint of the server that it stands before."""
     with S3(tmp_path / "buckets") as access, environment(access.environment()):
-        client = boto3.session.Session().client("s3", endpoint_url=access.endpoint)
-        client.create_bucket(Bucket=BUCKET)
+        access.client().create_bucket(Bucket=BUCKET)
         with S3Proxy(access) as proxy:
             yield Reaper(proxy), proxy.access.endpoint
 

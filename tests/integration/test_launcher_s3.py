@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 from cluster.s3 import S3, S3Access
 from unit.launcher.nodes import RUN_PREFIX, make_environ
@@ -27,18 +26,8 @@ TRAINEES = Path(__file__).parents[1] / "unit/launcher"
 def server(tmp_path: Path) -> Iterator[tuple[S3, S3Access]]:
     s3 = S3(tmp_path / "s3")
     with s3 as access:
-        client_of(access).create_bucket(Bucket=BUCKET)
+        access.client().create_bucket(Bucket=BUCKET)
         yield s3, access
-
-
-def client_of(access: S3Access):  # type: ignore[no-untyped-def]
-    return boto3.client(
-        "s3",
-        endpoint_url=access.endpoint,
-        region_name=access.region,
-        aws_access_key_id=access.access_key_id,
-        aws_secret_access_key=access.secret_access_key,
-    )
 
 
 def start(
@@ -60,7 +49,7 @@ def start(
 
 
 def keys(access: S3Access) -> set[str]:
-    listing = client_of(access).list_objects_v2(Bucket=BUCKET, Prefix=f"runs/{RUN_PREFIX}/")
+    listing = access.client().list_objects_v2(Bucket=BUCKET, Prefix=f"runs/{RUN_PREFIX}/")
     return {one["Key"].removeprefix(f"runs/{RUN_PREFIX}/") for one in listing.get("Contents", [])}
 
 
@@ -69,7 +58,7 @@ def summary_in(folder: Path) -> Summary:
 
 
 def test_data_set_comes_and_logs_go(tmp_path: Path, server: tuple[S3, S3Access]) -> None:
-    client = client_of(server[1])
+    client = server[1].client()
     for number in range(30):
         client.put_object(Bucket=BUCKET, Key=f"digits/train/{number}.bin", Body=b"x" * number)
     client.put_object(Bucket=BUCKET, Key="digits/empty/", Body=b"")

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import (
@@ -16,7 +15,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
-from cluster.s3 import S3
+from cluster.s3 import S3, S3Access
 from faults.s3_actions import (
     answer,
     call,
@@ -34,17 +33,10 @@ from faults.s3_actions import (
     throttle,
 )
 from faults.s3_proxy import S3Proxy
+from integration.bucket import BUCKET
 
 MIB = 2**20
-BUCKET = "lung"
 NAME = {"Bucket": BUCKET, "Key": "runs/a b+c/part-0.pt"}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with S3(tmp_path_factory.mktemp("s3") / "buckets") as access:
-        client_of(access).create_bucket(Bucket=BUCKET)
-        yield access
 
 
 @pytest.fixture
@@ -61,17 +53,9 @@ def client(proxy: S3Proxy) -> Any:
     return client_of(proxy.access)
 
 
-def client_of(access: Any) -> Any:
+def client_of(access: S3Access) -> Any:
     """Without retries: a fault shows."""
-    config = Config(retries={"total_max_attempts": 1}, read_timeout=1)
-    return boto3.client(
-        "s3",
-        endpoint_url=access.endpoint,
-        region_name=access.region,
-        aws_access_key_id=access.access_key_id,
-        aws_secret_access_key=access.secret_access_key,
-        config=config,
-    )
+    return access.client(config=Config(retries={"total_max_attempts": 1}, read_timeout=1))
 
 
 def stored(server: Any) -> bytes | None:

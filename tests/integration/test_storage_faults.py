@@ -7,9 +7,7 @@ import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
-from cluster.s3 import S3
 from faults.s3_actions import (
     answer,
     cut,
@@ -24,6 +22,7 @@ from faults.s3_actions import (
     refuse_conditions,
 )
 from faults.s3_proxy import S3Proxy
+from integration.bucket import BUCKET
 
 from trainyard_trainer.dialect import find_dialect
 from trainyard_trainer.storage import Patience, Storage, open_storage
@@ -37,28 +36,10 @@ from trainyard_trainer.storage_errors import (
 )
 
 MIB = 2**20
-BUCKET = "lung"
 PART = "part-0.pt"
 DATA = random.Random(0).randbytes(40 * MIB + 7)  # Three parts.
 BRIEF = Patience(connect_seconds=1, silence_seconds=1, attempts=3)
 DIALECTS = ("aws", "strict", "legacy")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with S3(tmp_path_factory.mktemp("s3") / "buckets") as access:
-        client_of(access).create_bucket(Bucket=BUCKET)
-        yield access
-
-
-def client_of(access: Any) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=access.endpoint,
-        region_name=access.region,
-        aws_access_key_id=access.access_key_id,
-        aws_secret_access_key=access.secret_access_key,
-    )
 
 
 @pytest.fixture
@@ -89,7 +70,7 @@ def storage(request: pytest.FixtureRequest, open_as: Any) -> Storage:
 def uploads(server: Any, storage: Storage) -> int:
     """How many uploads of this storage are not finished."""
     prefix = storage.uri.removeprefix(f"s3://{BUCKET}/")
-    found = client_of(server).list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())
+    found = server.client().list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())
     return sum(upload["Key"].startswith(prefix) for upload in found)
 
 
@@ -266,7 +247,7 @@ def test_what_a_server_lacks_is_found_and_done_without(
 
 
 def test_a_sweep_spares_the_young_and_the_neighbours(open_as: Any, server: Any) -> None:
-    storage, client = open_as(), client_of(server)
+    storage, client = open_as(), server.client()
     inside = storage.uri.removeprefix(f"s3://{BUCKET}/")
     for key in (f"{inside}/a", f"{inside}-not/b"):
         client.create_multipart_upload(Bucket=BUCKET, Key=key)

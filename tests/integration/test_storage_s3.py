@@ -3,7 +3,6 @@
 import hashlib
 import random
 
-import boto3
 import pytest
 from cluster.process import free_ports
 from cluster.s3 import S3
@@ -24,13 +23,7 @@ MIB = 2**20
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     with S3(tmp_path_factory.mktemp("s3") / "buckets") as access:
-        client = boto3.client(
-            "s3",
-            endpoint_url=access.endpoint,
-            region_name=access.region,
-            aws_access_key_id=access.access_key_id,
-            aws_secret_access_key=access.secret_access_key,
-        )
+        client = access.client()
         client.create_bucket(Bucket=BUCKET)
         yield access, client
 

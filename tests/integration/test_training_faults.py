@@ -12,12 +12,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import boto3
 import pytest
 import torch
-from cluster.s3 import S3
 from faults.s3_actions import answer, cut, cut_request, hang, ignore_conditions, lose_response
 from faults.s3_proxy import S3Proxy
+from integration.bucket import BUCKET
 from unit.engine.tiny import manifests_of, result_of, storage_of, tiny_rank, train
 
 from trainyard_trainer.checkpoint import Checkpointer, Identity, Position, Retention
@@ -25,21 +24,10 @@ from trainyard_trainer.context import Rank, StorageLocation, report_file
 from trainyard_trainer.manifest import list_manifests, verify
 from trainyard_trainer.storage import Patience, open_storage
 
-BUCKET = "lung"
 GANG = Path(__file__).parents[1] / "unit/engine/gang.py"
 BEGIN, END, STEPS = 10, 50, 66
 STEP_SECONDS = 0.04
 BRIEF = Patience(connect_seconds=0.5, silence_seconds=0.5, attempts=2)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with S3(tmp_path_factory.mktemp("s3") / "buckets") as access:
-        session = boto3.session.Session(
-            access.access_key_id, access.secret_access_key, region_name=access.region
-        )
-        session.client("s3", endpoint_url=access.endpoint).create_bucket(Bucket=BUCKET)
-        yield access
 
 
 @pytest.fixture

@@ -1,0 +1,3 @@
+"""The bucket that every test of a module finds on its S3 server."""
+
+BUCKET = "lung"
