@@ -33,6 +33,11 @@ def leader() -> dict[str, Any]:
     raise AssertionError(f"no operator has the Lease: {holders}")
 
 
+def wait_until_led() -> None:
+    """Until an operator that is alive acts: what is measured then is the fault alone."""
+    _wait(lambda: bool(leader()), "operator that acts")
+
+
 def kill_leader() -> None:
     """SIGKILL to the operator that acts; to all, if that one is dead already."""
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chaos import compare
+from chaos.nodes import operators
 from chaos.nodes.arena import Arena, Mark
 from chaos.nodes.faults import FAULTS, Fault, struck
 from chaos.nodes.nodes import SPREAD, mend_nodes
@@ -137,6 +138,8 @@ class Court:
     def attack(self, waiting: list[Fault], trial: Trial, until: float) -> None:
         """One fault after the other while there are steps for them; those done leave the list."""
         while waiting and time.monotonic() < until:
+            if not waiting[0].same_attempt:
+                operators.wait_until_led()
             if not self.arena.wait_until_trained(STEPS_BETWEEN, LAST_SHARE):
                 return
             blow = self.blow(waiting[0])
