@@ -29,6 +29,8 @@ STEPS_BETWEEN = 20
 LAST_SHARE = 0.85
 """Beyond this share of its steps a job is left to its end, and the next fault meets another."""
 END_SECONDS = 240
+FAILURES = (AssertionError, ClusterError, OSError)
+"""What a fault or a job that does not recover raises."""
 RESOURCES = {"limits": {"memory": "1500Mi"}, "requests": {"cpu": "100m"}}
 
 
@@ -124,16 +126,14 @@ class Court:
             self.arena.submit(f"job-{self.jobs}", **waiting[0].spec)
             try:
                 self.attack(waiting, trial, until)
+                mend_nodes()
                 self.finish()
                 causes = (FAULTS[blow.fault].causes for blow in trial.blows)
                 trial.found += self.differences(frozenset().union(*causes))
-            except (AssertionError, ClusterError, OSError) as error:
-                trial.found.append(f"{waiting[0].name if waiting else 'the end'}: {error}")
-                waiting = waiting[1:]
-            finally:
-                keep(trial)
-                mend_nodes()
-                self.arena.namespace.delete(self.arena.name)
+            except FAILURES as error:
+                trial.found.append(str(error))
+            keep(trial)
+            self.arena.namespace.delete(self.arena.name)
 
     def attack(self, waiting: list[Fault], trial: Trial, until: float) -> None:
         """One fault after the other while there are steps for them; those done leave the list."""
@@ -142,11 +142,15 @@ class Court:
                 operators.wait_until_led()
             if not self.arena.wait_until_trained(STEPS_BETWEEN, LAST_SHARE):
                 return
-            blow = self.blow(waiting[0])
+            fault = waiting.pop(0)
+            try:
+                blow = self.blow(fault)
+            except FAILURES as error:
+                trial.found.append(f"{fault.name}: {error}")
+                return
             print(f"    {blow.fault}: {blow.seconds:.1f} s, {blow.repeated} steps", flush=True)
             trial.blows.append(blow)
             trial.found += [blow.lost] if blow.lost else []
-            waiting.pop(0)
 
     def blow(self, fault: Fault) -> Blow:
         """One fault, until the job has trained again and the cluster is whole."""
