@@ -27,7 +27,9 @@ from demo.jobs import BUCKET, s3_client, upload_folder
 
 from trainyard_trainer.digits import write_digits
 
-DATA = "datasets/chaos-digits"
+DATA = "datasets/chaos"
+IMAGES = {"train": 30, "val": 4, "test": 4}
+"""Of each digit."""
 TIMES = 5
 
 
@@ -72,15 +74,22 @@ def schedule(faults: dict[str, int], results: Results, dice: random.Random) -> l
 
 
 def upload_data(endpoint: str) -> None:
-    """The digits, unless they are there."""
+    """Some of the digits, unless they are there."""
     client = s3_client(endpoint)
     is_made = BUCKET in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
     prefix = {"Bucket": BUCKET, "Prefix": f"{DATA}/", "MaxKeys": 1}
     if is_made and client.list_objects_v2(**prefix)["KeyCount"]:
         return
     with tempfile.TemporaryDirectory() as folder:
-        write_digits(Path(folder))
-        upload_folder(endpoint, Path(folder), DATA)
+        whole, part = Path(folder, "whole"), Path(folder, "part")
+        write_digits(whole)
+        for split, count in IMAGES.items():
+            for digit in (whole / split).iterdir():
+                few = part / split / digit.name
+                few.mkdir(parents=True)
+                for image in sorted(digit.iterdir())[:count]:
+                    image.rename(few / image.name)
+        upload_folder(endpoint, part, DATA)
 
 
 def fault(text: str) -> tuple[str, int]:

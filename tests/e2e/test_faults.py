@@ -8,14 +8,14 @@ from chaos.nodes.trial import STEPS_BETWEEN, Court
 from e2e.conftest import Cluster
 
 PICK = ("rank-killed", "pod-deleted-by-force", "operator-killed", "made-again-under-its-name")
-EPOCHS = 20
+EPOCHS = 150
 
 
 @pytest.fixture
-def court(cluster: Cluster, dataset: str) -> Iterator[Court]:
+def court(cluster: Cluster, few_digits: str) -> Iterator[Court]:
     if not cluster.is_own:
         pytest.skip("it kills processes of the test cluster's nodes")
-    court = Court(dataset, epochs=EPOCHS)
+    court = Court(few_digits, epochs=EPOCHS)
     yield court
     court.close()
 
