@@ -13,7 +13,14 @@ from trainyard_trainer.storage import Storage
 
 TIMES = {"seconds", "time", "unstored_rows"}
 """Rows of metrics.csv bear times; metrics.csv itself is compared."""
-NOT_COMPARED = {"attempt", "time", "samples_per_second", "memory_mebibytes"}
+NOT_COMPARED = {
+    "attempt",
+    "time",
+    "samples_per_second",
+    "memory_mebibytes",
+    "straggler_rank",
+    "straggler_worst",
+}
 """Columns of metrics.csv that say when and how fast."""
 SAME = ("step", "best_step", "metrics", "config_hash", "world_size")
 """Fields of result.json."""

@@ -32,6 +32,8 @@ LAST_SHARE = 0.85
 END_SECONDS = 240
 FAILURES = (AssertionError, ClusterError, OSError)
 """What a fault or a job that does not recover raises."""
+MOST_LINES = 20
+"""Of what differs between two runs."""
 RESOURCES = {"limits": {"memory": "1500Mi"}, "requests": {"cpu": "100m"}}
 
 
@@ -182,7 +184,7 @@ class Court:
         reasons = {e["reason"] for e in status["history"] if e["type"] in {"Restarted", "Edited"}}
         if strange := reasons - causes:
             found.append(f"history: restarted for {', '.join(sorted(strange))}")
-        return [f"{self.arena.name}: {line}" for line in found]
+        return found[:MOST_LINES]
 
     def place(self) -> str:
         """Where the arena's job keeps its run."""
