@@ -117,6 +117,24 @@ def test_the_guides_flags_are_read() -> None:
     )
 
 
+def test_the_guides_launchers_flags_are_answered_with_what_does_it_here() -> None:
+    flags = (
+        "total_nodes=2",
+        "gpus_per_node=4",
+        "node_rank=1",
+        "ip_address=10.0.0.1",
+        "backend=nccl",
+        "gpus='0,1,2,3'",
+        "output_dir=results",
+        "resume=latest.pth",
+    )
+    notices = [one for layer in read_layers(Config, [], flags) for one in layer.notices]
+    assert build(overrides=flags) == Config()
+    assert len(notices) == len(flags)
+    told = "no effect: one process a GPU under DDP; write spec.processesPerNode."
+    assert f"spec.overrides.gpus: {told}" in notices
+
+
 def test_patch_sizes_that_disagree_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"training\.patch_size: is data\.patch_size,"):
         build({"training": {"patch_size": 64}, "data": {"patch_size": 128}})

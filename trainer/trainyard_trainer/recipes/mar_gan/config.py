@@ -273,7 +273,14 @@ class Config(RecipeConfig):
         rename("checkpoint", "model.pretrained"),
         choice("amp", {True: {"training.precision": "fp16"}, False: {}}),
         without_effect("gpu", "a rank takes the GPU that its node gives it"),
-        without_effect("gpus", "the ranks of a node take its GPUs; write spec.processesPerNode"),
+        without_effect("gpus", "one process a GPU under DDP; write spec.processesPerNode"),
+        without_effect("gpus_per_node", "write spec.processesPerNode"),
+        without_effect("total_nodes", "write spec.nodes"),
+        without_effect("node_rank", "the job numbers its nodes itself"),
+        without_effect("ip_address", "the nodes find each other themselves"),
+        without_effect("backend", "nccl where there are GPUs, gloo elsewhere"),
+        without_effect("output_dir", "write --storage, or spec.storage.uri"),
+        without_effect("resume", "a job goes on from its last checkpoint by itself"),
     )
     groups: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {"variant": VARIANTS}
 

@@ -56,12 +56,12 @@ def draw_slice(patient: np.random.Generator, slice_: np.random.Generator, side: 
 
 
 def draw_metal(rng: np.random.Generator, side: int) -> Grid:
-    """Two to four screws, rods or joints, mostly at hips or spine: 1 inside, else 0."""
+    """Three to five screws, rods or joints, mostly at hips or spine: 1 inside, else 0."""
     metal = np.zeros((side, side))
-    for _ in range(int(rng.integers(2, 5))):
-        x = rng.choice([-0.45, 0.0, 0.45]) + rng.normal(0, 0.1)
-        y = rng.normal(0.1, 0.15)
-        short = rng.uniform(0.05, 0.11)
+    for _ in range(int(rng.integers(3, 6))):
+        x = rng.choice([-0.45, 0.0, 0.45]) + rng.normal(0, 0.12)
+        y = rng.normal(0.1, 0.18)
+        short = rng.uniform(0.06, 0.12)
         part = Ellipse(x, y, short, short * rng.uniform(1.0, 2.0), rng.uniform(0, math.pi))
         metal = np.maximum(metal, part.mask(side))
     return metal
