@@ -108,7 +108,7 @@ def choose_device(wanted: str, local_rank: int) -> torch.device:
     if wanted == "cpu" or not torch.cuda.is_available():
         if wanted == "cuda":
             raise ConfigurationError(
-                "spec.config.training.device: CUDA is not available here; request GPUs in "
+                "spec.config.training.device: CUDA not available; request GPUs in "
                 "spec.resources, or write 'auto'."
             )
         return torch.device("cpu")

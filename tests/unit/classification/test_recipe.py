@@ -156,9 +156,22 @@ def test_the_end_leaves_a_report_of_each_split_and_a_summary(tmp_path) -> None:
 
 def test_every_evaluation_draws_its_confusion_matrix(tmp_path) -> None:
     recipe = make_recipe(write_folders(tmp_path))
-    pages = Pages()
-    recipe.report("validation", evaluated(recipe), {}, pages)
-    assert list(pages.images) == ["confusion_matrix/val"]
+    shown = recipe.pictures("validation", evaluated(recipe), {})
+    assert list(shown) == ["confusion_matrix"]
+    assert shown["confusion_matrix"].render().shape == (168, 168, 3)
+
+
+def test_images_that_cannot_be_read_are_left_out_and_counted(tmp_path) -> None:
+    write_folders(tmp_path)
+    cut = tmp_path / "train" / "ants" / "0.png"
+    cut.write_bytes(cut.read_bytes()[:-30])
+    recipe = make_recipe(tmp_path, {"data": {"image_size": 16, "on_bad": "skip"}})
+    assert len(recipe.folder.splits["train"].files) == 5
+    sentence = f"data: image '{cut}' is cut off; fetch it again."
+    assert recipe.notes() == {"skipped images": f"1: {sentence}"}
+    strict = make_recipe(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"cannot read image '.*/train/ants/0.png' \(.*"):
+        strict.build_data(strict.stages()[0]).train.batch(torch.arange(6), 0)
 
 
 def test_the_digits_job_is_valid_and_its_configuration_too() -> None:

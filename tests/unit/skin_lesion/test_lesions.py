@@ -86,7 +86,7 @@ def spoil(root: Path, how: str) -> Path:
     if how == "gone":
         file.unlink()
     elif how == "cut off":
-        file.write_bytes(file.read_bytes()[:-20])
+        file.write_bytes(file.read_bytes()[:-80])
     elif how == "empty":
         file.write_bytes(b"")
     elif how == "no JPEG":
@@ -97,7 +97,7 @@ def spoil(root: Path, how: str) -> Path:
 @pytest.mark.parametrize(
     ("how", "what"),
     [
-        ("gone", "there is no image '{file}'; add it, or take the row out."),
+        ("gone", "there is no image '{file}'; add it, or take it out of the list."),
         ("cut off", "image '{file}' is cut off; fetch it again."),
         ("empty", "image '{file}' is empty; fetch it again."),
         ("no JPEG", "image '{file}' is no JPEG; fetch it again."),

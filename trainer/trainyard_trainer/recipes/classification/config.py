@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from trainyard_trainer.bad_data import OnBad
 from trainyard_trainer.config import DataConfig, RecipeConfig, Section
 from trainyard_trainer.privacy_config import TRAINER_GROUPS, PrivateTrainingConfig
 from trainyard_trainer.recipes.classification.spellings import ALIASES
@@ -84,6 +85,10 @@ class ImageDataConfig(DataConfig):
     cache_mebibytes: int = Field(default=1024, ge=0)
     """Keep a split's decoded images in memory where they need no more than this many MiB, in each
     process that reads them; 0: decode every time."""
+
+    on_bad: OnBad = "stop"
+    """An image that is absent, empty, cut off or of another format: stop when it is read, or skip
+    it and count it in the report; skip looks at every file before the start."""
 
     augmentation: AugmentationConfig = AugmentationConfig()
     """Random changes to training images, the same for a sample and epoch whenever they are

@@ -16,13 +16,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from trainyard_trainer.bad_data import BadData
 from trainyard_trainer.errors import ConfigurationError
+from trainyard_trainer.recipes.classification.image_files import IMAGE_SUFFIXES, problem_of
 from trainyard_trainer.recipes.classification.splits import RAW_DIRECTORY, read_index_file
 
 Image.preinit()  # Decoders: before the ranks are forked, not by each of them.
 
 SPLITS = ("train", "val", "test")
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,12 @@ class ImageFolder:
     splits: dict[str, ImageSplit]
 
 
-def find_images(root: Path, fold: int) -> ImageFolder:
-    """List the data set at `root`. Raises ConfigurationError naming what is absent and where."""
+def find_images(root: Path, fold: int, bad: BadData | None = None) -> ImageFolder:
+    """List the data set at `root`. Raises ConfigurationError naming what is absent and where.
+
+    bad: takes note of images whose files are not whole, which are left out; None: files are opened
+    only when an image is read, and one that is not whole then stops the run.
+    """
     if (root / RAW_DIRECTORY).is_dir():
         folder = _find_indexed(root, fold)
     elif (root / SPLITS[0]).is_dir():
@@ -59,6 +64,9 @@ def find_images(root: Path, fold: int) -> ImageFolder:
             f"at {SPLITS[0]}/<class>/ beside val/ and test/, or at {RAW_DIRECTORY}/<class>/ with "
             "index files in splits/."
         )
+    if bad is not None:
+        readable = {name: _readable(split, bad) for name, split in folder.splits.items()}
+        folder = ImageFolder(classes=folder.classes, splits=readable)
     _refuse_gaps(folder, root)
     return folder
 
@@ -155,6 +163,16 @@ def _find_indexed(root: Path, fold: int) -> ImageFolder:
             pairs.append((file, classes.index(file.parent.name)))
         splits[split] = _build_split(split, pairs)
     return ImageFolder(classes=classes, splits=splits)
+
+
+def _readable(split: ImageSplit, bad: BadData) -> ImageSplit:
+    pairs = []
+    for file, label in zip(split.files, split.labels, strict=True):
+        if problem := problem_of(file):
+            bad.meet(f"data: {problem}")
+        else:
+            pairs.append((file, label))
+    return _build_split(split.name, pairs)
 
 
 def _build_split(name: str, pairs: list[tuple[Path, int]]) -> ImageSplit:

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from trainyard_trainer.bad_data import BadData
 from trainyard_trainer.errors import ConfigurationError
+from trainyard_trainer.pictures import Image, Picture
 from trainyard_trainer.privacy import Privacy
 from trainyard_trainer.recipe import (
     Batch,
@@ -51,6 +53,7 @@ class Classification(Recipe[Config]):
     def __init__(self, config: Config, site: Site) -> None:
         """A private run averages gradients by itself."""
         super().__init__(config, site)
+        self._bad = BadData(config.data.on_bad)
         self.reduces_gradients = config.training.trainer_type == "dp"
 
     def build_modules(self) -> dict[str, nn.Module]:
@@ -118,12 +121,12 @@ class Classification(Recipe[Config]):
             "macro_f1": scores.macro_f1(matrix),
         } | ({"epsilon": self.privacy.spent} if self.privacy else {})
 
-    def report(
-        self, split: str, gathered: Gathered, metrics: Mapping[str, float], sink: Sink
-    ) -> None:
-        """The confusion matrix as a picture."""
-        picture = scores.draw_confusion_matrix(self._matrix(gathered), self.folder.classes)
-        sink.image(f"confusion_matrix/{SHORT_NAMES[split]}", picture)
+    def pictures(
+        self, split: str, gathered: Gathered, metrics: Mapping[str, float]
+    ) -> Mapping[str, Picture]:
+        """The confusion matrix."""
+        matrix = scores.draw_confusion_matrix(self._matrix(gathered), self.folder.classes)
+        return {"confusion_matrix": Image(pixels=matrix)}
 
     def finish(
         self, gathered: Mapping[str, Gathered], metrics: Mapping[str, float], sink: Sink
@@ -136,14 +139,15 @@ class Classification(Recipe[Config]):
             sink.text(f"reports/classification_report_{name}.txt", text)
             table = scores.confusion_table(matrix, classes)
             sink.file(f"reports/confusion_matrix_{name}.csv", table.encode())
-            sink.image(
-                f"confusion_matrix/{name}_best", scores.draw_confusion_matrix(matrix, classes)
-            )
         sink.text("summary.txt", self._summary(metrics))
 
     def notes(self) -> Mapping[str, str]:
-        """What a private run has spent."""
-        return self.privacy.notes() if self.privacy else {}
+        """What was skipped, and what a private run has spent."""
+        found = self.privacy.notes() if self.privacy else {}
+        skipped = self._bad.skipped
+        return found | (
+            {"skipped images": f"{len(skipped)}: {' '.join(skipped)}"} if skipped else {}
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """What has been spent of the privacy budget."""
@@ -176,7 +180,9 @@ class Classification(Recipe[Config]):
             raise ConfigurationError(
                 "data.path: is not set; write the folder with the images, or spec.dataset."
             )
-        return find_images(Path(root), self.config.data.fold)
+        data = self.config.data
+        bad = self._bad if data.on_bad == "skip" else None
+        return find_images(Path(root), data.fold, bad)
 
     @cached_property
     def criterion(self) -> nn.Module:

@@ -90,10 +90,15 @@ def index_file(data_dir: Path, name: str) -> Path:
 
 def write_index_files(data_dir: Path, paths: Sequence[str], partition: Partition) -> list[Path]:
     """Write the lists of `partition` over `paths`, which are relative to `raw/`."""
+    return write_lists(data_dir / SPLITS_DIRECTORY, paths, partition)
+
+
+def write_lists(directory: Path, paths: Sequence[str], partition: Partition) -> list[Path]:
+    """`write_index_files` into any folder."""
+    directory.mkdir(parents=True, exist_ok=True)
     written = []
     for name, indices in _named_lists(partition):
-        file = index_file(data_dir, name)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file = directory / f"{name}.txt"
         file.write_text("".join(f"{paths[index]}\n" for index in indices), encoding="utf-8")
         written.append(file)
     return written

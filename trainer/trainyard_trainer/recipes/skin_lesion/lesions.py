@@ -16,6 +16,7 @@ from pathlib import Path
 
 from trainyard_trainer.bad_data import BadData
 from trainyard_trainer.errors import ConfigurationError
+from trainyard_trainer.recipes.classification.image_files import problem_of
 
 DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 MALIGNANT = frozenset({"akiec", "bcc", "mel"})
@@ -24,7 +25,6 @@ METADATA_FILE = "metadata/HAM10000_metadata.csv"
 IMAGES_DIRECTORY = "images"
 _NEEDED = ("lesion_id", "image_id", "dx")
 _LEAST_LESIONS = 3
-_JPEG_END = b"\xff\xd9"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def read_photos(root: Path, bad: BadData) -> list[Photo]:
             bad.meet(f"data: {where}: dx is '{row['dx']}'; it must be one of {known}.")
         elif row["image_id"] in photos:
             bad.meet(f"data: {where}: image '{row['image_id']}' is there twice; take one row out.")
-        elif problem := _problem(file):
+        elif problem := problem_of(file):
             bad.meet(f"data: {where}: {problem}")
         else:
             photos[row["image_id"]] = Photo(lesion=row["lesion_id"], diagnosis=row["dx"], file=file)
@@ -144,24 +144,6 @@ def _rows(table: Path) -> Iterable[tuple[int, dict[str, str]]]:
             )
     for row in reader:
         yield reader.line_num, {name: (row[name] or "").strip() for name in _NEEDED}
-
-
-def _problem(file: Path) -> str | None:
-    """What is wrong with an image, as far as its ends tell: nothing is decoded."""
-    try:
-        with file.open("rb") as opened:
-            begin = opened.read(2)
-            opened.seek(-2, 2)
-            end = opened.read(2)
-    except FileNotFoundError:
-        return f"there is no image '{file}'; add it, or take the row out."
-    except OSError:  # Fewer than two bytes.
-        return f"image '{file}' is empty; fetch it again."
-    if begin != b"\xff\xd8":
-        return f"image '{file}' is no JPEG; fetch it again."
-    if end != _JPEG_END:
-        return f"image '{file}' is cut off; fetch it again."
-    return None
 
 
 def _by_diagnosis(photos: Iterable[Photo]) -> dict[str, set[str]]:
