@@ -27,7 +27,7 @@ from trainyard_operator.contract import Env, Summary, log_prefix
 from trainyard_trainer import preparation, program
 from trainyard_trainer.companion_directory import ProgramDirectory
 from trainyard_trainer.context import RunContext, report_file
-from trainyard_trainer.errors import TrainyardError
+from trainyard_trainer.errors import Stopped, TrainyardError
 from trainyard_trainer.launcher import summary_of
 from trainyard_trainer.log_upload import NodeLogs
 from trainyard_trainer.logs import Console, LogStream
@@ -57,6 +57,7 @@ class Companion:
         self._signals = SignalQueue()
         self._signals.install()
         self._wrapper: subprocess.Popen[bytes] | None = None
+        self._has_to_stop = False
         self._life = _count_life(shared)
         self._logs = NodeLogs(run, Console(), self._life * SEGMENTS_PER_LIFE)
         self._stream = self._open_stream()
@@ -72,6 +73,15 @@ class Companion:
         """Everything, until the program has ended. wrapper: where this process started it."""
         self._wrapper = wrapper
         threading.Thread(target=self._live, name="heartbeat", daemon=True).start()
+        if not (self._shared / program.SUMMARY).exists():
+            self._accompany()
+            self._logs.close(FLUSH_SECONDS)
+        # A sidecar that ends while the program's container does would be started again.
+        while wrapper is None and not self._has_to_stop:
+            select.select([self._signals], [], [])
+            self._note_signals()
+
+    def _accompany(self) -> None:
         summary = self._prepare()
         if summary is None:
             program.write_whole(self._shared / program.READY, "")
@@ -79,7 +89,9 @@ class Companion:
         if summary is not None:
             self._logs.say(f"ends with exit code {summary.exit_code}: {summary.message}")
             program.write_whole(self._shared / program.SUMMARY, summary.to_json())
-        self._logs.close(FLUSH_SECONDS)
+
+    def _note_signals(self) -> None:
+        self._has_to_stop |= any(number in STOPS for number in self._signals.take())
 
     def _prepare(self) -> Summary | None:
         """None where the program can start; else why not."""
@@ -91,6 +103,7 @@ class Companion:
                 preparation.settle_dataset(run, self._logs.say)
                 self._directory.prepare(storage)
         except TrainyardError as error:
+            self._has_to_stop = isinstance(error, Stopped)
             return summary_of(error)
         except Exception as error:
             traceback.print_exc()
@@ -111,11 +124,12 @@ class Companion:
         """While the program runs; None where its container is gone without a word."""
         while True:
             select.select([self._signals], [], [], TICK_SECONDS)
-            numbers = self._signals.take()
-            if any(number in STOPS for number in numbers):
+            self._note_signals()
+            if self._has_to_stop:
                 if self._wrapper is None:
                     break  # A kubelet ends us after the program's container, and not before.
                 self._wrapper.send_signal(signal.SIGTERM)
+                self._has_to_stop = False
             self._take_in()
             if end := self._read_end():
                 return self._conclude(end)

@@ -54,7 +54,7 @@ class LocalRunner:
     """Runs one job; the caller's thread is the one whose death ends the processes."""
 
     def __init__(self, local: LocalJob, job: TrainingJob, stop: StopRequest) -> None:
-        self._local, self._job, self._stop = local, job, stop
+        self._local, self._job, self._stop = local, without_server(job), stop
         self._object = local.object
         self._status = parse_status(self._object.get("status"))
         self._pods: list[ProcessPod] = []
@@ -250,6 +250,12 @@ def stopping_on_signals(stop: StopRequest) -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
+def without_server(job: TrainingJob) -> TrainingJob:
+    """The job without a TensorBoard, which is for clusters: here one is started by hand."""
+    board = job.spec.tensor_board.model_copy(update={"serve": False})
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"tensor_board": board})})
+
+
 def planned(job: TrainingJob, status: JobStatus) -> Decision:
     """What the planner would do first, for --dry-run."""
-    return plan(job, status, Observed(), utc_now(), Defaults())
+    return plan(without_server(job), status, Observed(), utc_now(), Defaults())

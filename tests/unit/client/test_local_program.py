@@ -45,3 +45,10 @@ def test_a_program_goes_on_from_its_directory_and_leaves_its_logs(
         "no luck",
         "begins at step 5",
     ]
+
+
+def test_a_job_that_asks_for_a_tensorboard_runs_here_without_one(
+    write_job, trainyard, place: Path
+) -> None:
+    job = write_job(Path("job.yaml"), "print(1)", tensorBoard={"serve": True})
+    assert trainyard("run", job).code == 0

@@ -181,3 +181,40 @@ time.sleep(60)
 """
     summary = trial.finish(*PYTHON, report_once, stall_timeout_seconds=1)
     assert (summary.cause, summary.message) == (Cause.STALLED, "rank 0 reported no step for 1 s")
+
+
+def test_in_a_pod_the_two_meet_through_the_shared_folder_alone(trial):
+    companion, program = trial.start_as_pod(*PYTHON, COUNT)
+    assert program.wait(timeout=20) == 0
+    assert trial.summary().message == "rank 0 ended well"
+    assert companion.poll() is None, "a sidecar that ends early is started again"
+    companion.send_signal(signal.SIGTERM)
+    assert companion.wait(timeout=10) == 0
+    assert trial.copies() == ["directory/a1/000001/manifest.json"]
+    assert trial.log() == ["began with 0"]
+
+
+def test_what_was_quiet_is_stored_where_the_programs_container_is_gone(trial):
+    companion, program = trial.start_as_pod(*PYTHON, WAIT)
+    trial.wait_for(lambda: list(trial.checkpoint.glob("*")))
+    program.kill()
+    companion.send_signal(signal.SIGTERM)
+    assert companion.wait(timeout=20) == 0
+    assert trial.copies() == [], "it was written a moment ago"
+    trial.wait_for(lambda: "began with 0" in trial.log())
+
+
+def test_a_companion_that_is_killed_goes_on_where_it_was(trial):
+    companion, program = trial.start_as_pod(*PYTHON, WAIT)
+    trial.wait_for(lambda: list(trial.checkpoint.glob("*")))
+    companion.kill()
+    companion.wait()
+    trial.attempt -= 1  # The same attempt, and pod.
+    trial.start()
+    trial.wait_for(lambda: (trial.shared / "lives").read_text() == "2")
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(timeout=20) == ExitCode.CHECKPOINTED
+    assert trial.copies() == ["directory/a1/100001/manifest.json"]
+    trial.process.send_signal(signal.SIGTERM)
+    assert trial.process.wait(timeout=10) == 0
+    assert trial.log() == ["began with 0", "waiting"]

@@ -13,6 +13,7 @@ from typing import Any
 
 from unit.launcher.nodes import RUN_PREFIX, free_port, make_environ
 
+from trainyard_operator.companion import SUPERVISED
 from trainyard_operator.contract import Env, Summary
 
 PYTHON = ("python3", "-c")
@@ -62,6 +63,25 @@ class Trial:
             stderr=subprocess.STDOUT,
         )
         return self.process
+
+    def start_as_pod(
+        self, *command: str
+    ) -> "tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]":
+        """The companion, and the program's container beside it, as the operator builds it."""
+        companion = self.start()
+        environ = {
+            Env.SHARED: str(self.shared),
+            Env.CHECKPOINT_DIR: str(self.checkpoint),
+            Env.TERMINATION_LOG: str(self.folder / "termination-log"),
+            "PATH": os.environ["PATH"],
+        }
+        program = subprocess.Popen(
+            [*SUPERVISED, *command],
+            env=environ,
+            stdout=(self.folder / "output").open("ab"),
+            stderr=subprocess.STDOUT,
+        )
+        return companion, program
 
     def finish(self, *command: str, **request: Any) -> Summary:
         """An attempt to its end."""
