@@ -1,5 +1,6 @@
 """The operator is killed, is away, and comes back."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -68,6 +69,39 @@ def test_what_happened_meanwhile_is_made_good(
 
     namespace.wait_for_phase("ends", "Succeeded")
     namespace.wait_for_pods("ends-master-0", "comes-master-0")
+
+
+def test_what_fell_due_or_was_asked_for_meanwhile_is_done(
+    namespace: Namespace, operator: Operator, make_job: MakeJob
+) -> None:
+    policies: dict[str, dict[str, Any]] = {
+        "rests": {},
+        "wakes": {"suspend": True},
+        "late": {"activeDeadlineSeconds": 4},
+        "old": {"ttlSecondsAfterFinished": 4},
+    }
+    for name, policy in policies.items():
+        namespace.create(make_job(name, nodes=1, runPolicy=policy))
+    namespace.wait_for_pods("rests-master-0", "late-master-0", "old-master-0")
+    for name in ("rests", "late", "old"):
+        namespace.start_pod(f"{name}-master-0")
+        namespace.wait_for_phase(name, "Running")
+    namespace.end_pod("old-master-0", 0)
+    namespace.wait_for_phase("old", "Succeeded")
+
+    operator.kill()
+    namespace.edit("rests", {"runPolicy": {"suspend": True}})
+    namespace.edit("wakes", {"runPolicy": {"suspend": False}})
+    time.sleep(5)  # Both deadlines pass.
+    operator.start()
+
+    namespace.wait(lambda: not namespace.exists("old"), "deleted")
+    assert namespace.wait_for_phase("late", "Failed")["failure"]["cause"] == "DeadlineExceeded"
+    namespace.wait_for_phase("rests", "Suspended")
+    namespace.wait_for_phase("wakes", "Starting")
+    leaving = {n for n, p in namespace.pods().items() if "deletionTimestamp" in p["metadata"]}
+    assert {"rests-master-0", "late-master-0"} <= leaving
+    assert "wakes-master-0" in namespace.pods()
 
 
 def test_a_pass_cut_off_after_its_status_is_finished(
