@@ -43,7 +43,7 @@ def with_fault(status: JobStatus, failure: FailureStatus) -> list[NodeFault]:
 
 def avoided(scene: Scene) -> list[str]:
     """Names of the nodes that new pods keep off."""
-    if not scene.job.spec.scheduling.avoid_failed_nodes:
+    if scene.defaults.has_one_node or not scene.job.spec.scheduling.avoid_failed_nodes:
         return []
     faults = scene.status.node_faults
     return sorted(fault.node for fault in faults if fault.attempts >= ENOUGH)

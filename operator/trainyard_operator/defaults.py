@@ -14,6 +14,8 @@ class Defaults:
     storage: Storage | None = None
     secret: str = ""
     """What tokens of orders are made from. It may change: a pod keeps the one it was made with."""
+    has_one_node: bool = False
+    """Whether all pods run on one machine, as with `trainyard run`: none can be avoided."""
 
 
 def storage_of(job: TrainingJob, defaults: Defaults) -> Storage | None:

@@ -63,7 +63,7 @@ class LocalRunner:
         self._gangs: dict[int, Gang] = {}
         self._master_ports: dict[int, int] = {}
         """Of attempts in place: an order that is given again has to be the same."""
-        self._defaults = Defaults(secret=secrets.token_hex())
+        self._defaults = Defaults(secret=secrets.token_hex(), has_one_node=True)
         self._report: Report | None = None
         self._report_at = 0.0
 

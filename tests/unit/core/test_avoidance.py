@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from core_expected import POD
 from core_objects import (
+    DEFAULTS,
     RECIPE,
     at,
     exited,
@@ -21,6 +22,8 @@ from core_scenes import acts, decide, edited
 from trainyard_operator.avoidance import with_fault
 from trainyard_operator.contract import Cause
 from trainyard_operator.decision import Create, Decision
+from trainyard_operator.observed import Observed
+from trainyard_operator.plan import plan
 from trainyard_operator.status import FailureStatus, JobStatus, NodeFault
 
 JOB = make_job()
@@ -71,6 +74,14 @@ def test_the_second_attempt_that_a_node_breaks_is_told():
         "Rank 1 (pod nodules-worker-0, node gpu-1): bad. Restart 1 of 3. "
         "Node gpu-1 broke 2 attempts and is avoided from now on."
     )
+
+
+def test_on_a_single_machine_no_node_is_avoided():
+    pods = (make_pod(JOB, attempt=2), make_pod(JOB, 1, attempt=2, **OWN))
+    alone = replace(DEFAULTS, has_one_node=True)
+    status = make_status(2, node_faults=ONCE)
+    decision = plan(JOB, status, Observed(pods=pods), at(9), alone)
+    assert decision.events[0].message.endswith("Restart 1 of 3.")
 
 
 def failure(cause: Cause, *, node: str | None = "gpu-1", code: int = 1) -> FailureStatus:
