@@ -1,15 +1,13 @@
 """Programs that know nothing of Trainyard, over two pods, with no edit."""
 
 import gzip
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.namespace import build_claim, build_volume
 from demo.jobs import BUCKET, cluster_template, program_template, s3_client
 from e2e.kube import Namespace
+from e2e.volumes import shared_claim_of
 
 from trainyard_operator.overlay import merge
 
@@ -30,15 +28,8 @@ def shared_claim(
     """A claim that both nodes may write: ranks of the self-test append to one file."""
     if not cluster.is_own:
         pytest.skip("needs a volume that two nodes can write")
-    folder: Path = tmp_path_factory.mktemp("shared")
-    folder.chmod(0o777)
-    volume = build_volume(namespace.name, CLAIM, folder)
-    for item in (volume, build_claim(namespace.name, CLAIM)):
-        shared = merge(item, {"spec": {"accessModes": ["ReadWriteMany"]}})
-        namespace.kubectl("apply", "-f", "-", stdin=json.dumps(shared))
-    namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Bound", f"pvc/{CLAIM}")
-    yield CLAIM
-    namespace.kubectl("delete", f"pv/{volume['metadata']['name']}", "--wait=false")
+    with shared_claim_of(namespace, CLAIM, tmp_path_factory.mktemp("shared")) as name:
+        yield name
 
 
 def in_shared_folder(claim: str) -> dict[str, Any]:
