@@ -141,4 +141,4 @@ class TensorBoard(ApiModel):
     """Write events to storage."""
     serve: bool = False
     """Run a TensorBoard over them with a Service, `<job>-tensorboard`, as long as the job is
-    there and has not been suspended. It takes 256 to 1,024 MiB of memory."""
+    there. It takes 256 to 1,024 MiB of memory."""
