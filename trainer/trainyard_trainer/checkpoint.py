@@ -211,6 +211,10 @@ class Checkpointer:
         finally:
             self.timing.blocked_seconds += time.monotonic() - began
 
+    def allow_again(self) -> None:
+        """Let the newest step be saved once more, such as with the metrics that it lacked."""
+        self.last_saved = None
+
     def wait(self, timeout_seconds: float | None = None) -> None:
         """Return once no upload is under way; how it ended shows in `warning`."""
         if self._thread is not None:

@@ -25,7 +25,6 @@ from trainyard_trainer.rng import restore_rng
 from trainyard_trainer.run_state import RunState
 from trainyard_trainer.services import Services
 from trainyard_trainer.stage_run import StageBuilder, StageRun, prepare_modules
-from trainyard_trainer.tracking import Tracker
 
 
 class Engine:
@@ -127,7 +126,7 @@ class Engine:
             state.load_own(loaded.rank_state, run, self._world.rank)
         if state.cursor >= len(run.loader.sampler):
             # Saved before the evaluation that belongs to it: save that step again, with metrics.
-            self._checkpointer.last_saved = None
+            self._checkpointer.allow_again()
         samples = {split: len(samples_of(run.data, split)) for split in PREFIXES}
         self._progress.samples = samples
         log.info("Dataset sizes: %s", {PREFIXES[split]: n for split, n in samples.items()})
@@ -193,10 +192,9 @@ class Engine:
         every = self._training.histogram_every_epochs
         if not every or (self._position.run_epoch + 1) % every:
             return
-        if isinstance(self._tracker, Tracker):
-            self._tracker.step = self._position.step
+        if tracker := self._tracker.showing(self._position.step):
             for tag, histogram in histograms_of(self._modules):
-                self._tracker.histogram(tag, histogram)
+                tracker.histogram(tag, histogram)
 
     def _is_due_after_epoch(self) -> bool:
         is_paid_for = self._interval.is_paid_for(time.monotonic())
@@ -246,11 +244,10 @@ class Engine:
             raise self._stop(run)
         gathered, metrics = found
         log.info(metric_line("val", metrics))
-        if isinstance(self._tracker, Tracker):
-            self._tracker.step = self._position.step
-            self._recipe.report("validation", gathered, metrics, self._tracker)
+        if tracker := self._tracker.showing(self._position.step):
+            self._recipe.report("validation", gathered, metrics, tracker)
             shown = self._recipe.pictures("validation", gathered, metrics)
-            self._tracker.show_pictures("val", shown)
+            tracker.show_pictures("val", shown)
         return prefixed("val", metrics)
 
     def _between(self) -> bool:
@@ -328,15 +325,13 @@ class Engine:
             finals[split], metrics = found
             log.info(metric_line(PREFIXES[split], metrics))
             outcome.metrics |= prefixed(PREFIXES[split], metrics)
-            if isinstance(self._tracker, Tracker):
-                self._tracker.step = self._position.step
+            if tracker := self._tracker.showing(self._position.step):
                 shown = self._recipe.pictures(split, finals[split], metrics)
-                self._tracker.show_pictures(f"{PREFIXES[split]}_best", shown)
+                tracker.show_pictures(f"{PREFIXES[split]}_best", shown)
         self._state.clock.stop()
         outcome.seconds = self._state.clock.seconds
         self._progress.note(outcome.metrics)
-        if isinstance(self._tracker, Tracker):
-            self._tracker.step = self._position.step
-            self._recipe.finish(finals, outcome.metrics, self._tracker)
+        if tracker := self._tracker.showing(self._position.step):
+            self._recipe.finish(finals, outcome.metrics, tracker)
         self._progress.write(self._position)
         return outcome

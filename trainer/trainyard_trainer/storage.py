@@ -13,7 +13,7 @@ from typing import Protocol, get_args
 from urllib.parse import unquote, urlsplit
 
 from trainyard_operator.contract import S3Dialect
-from trainyard_trainer.storage_errors import StorageUriInvalid
+from trainyard_trainer.storage_errors import StorageCompatInvalid, StorageUriInvalid
 
 READ_CHUNK_BYTES = 8 * 2**20
 
@@ -151,11 +151,13 @@ def open_storage(
     """Open `s3://bucket[/prefix]` or `file:///directory`; nothing is contacted yet.
 
     endpoint: the S3 server's URL, None for AWS. compat: None is aws; `dialect.find_dialect` finds
-    out. Raises StorageUriInvalid.
+    out. Raises StorageUriInvalid, StorageCompatInvalid.
     """
     compat = compat or "aws"
     parts = urlsplit(uri)
-    if parts.query or parts.fragment or compat not in get_args(S3Dialect):
+    if compat not in get_args(S3Dialect):
+        raise StorageCompatInvalid(compat, get_args(S3Dialect))
+    if parts.query or parts.fragment:
         raise StorageUriInvalid(uri)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
         from trainyard_trainer.files import FileStorage

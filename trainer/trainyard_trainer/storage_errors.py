@@ -8,6 +8,7 @@ StorageError(TrainyardError)    1   StorageUnreachable
 |-- RequestRefused              1   the server does not do what was asked
 |-- ClockWrong                  1   this node's clock differs from the server's
 |-- StorageUriInvalid          78   the URI cannot be read
+|-- StorageCompatInvalid       78   the dialect is not one of those known
 |-- BucketMissing              78   no such bucket
 |-- AccessRefused              78   wrong key, wrong secret, or not allowed
 |-- ProfileMissing             78   AWS_PROFILE names no profile
@@ -19,6 +20,8 @@ CheckpointError(TrainyardError)78   ConfigurationError: a person must look
 |-- NoValidCheckpoint          78   checkpoints exist, none can be used
 `-- StateNotPlain              78   a state that weights_only could not load again
 """
+
+from collections.abc import Sequence
 
 from trainyard_operator.contract import Cause, ExitCode
 from trainyard_trainer.errors import TrainyardError
@@ -102,6 +105,20 @@ class StorageUriInvalid(StorageError):
         super().__init__(
             f"spec.storage.uri: cannot read '{uri}'; write s3://<bucket>/<prefix> or "
             "file:///<directory>."
+        )
+
+
+class StorageCompatInvalid(StorageError):
+    """A dialect of S3 that is not known."""
+
+    exit_code = ExitCode.CONFIGURATION
+    cause = Cause.CONFIGURATION
+
+    def __init__(self, compat: str, known: Sequence[str]) -> None:
+        self.compat, self.known = compat, tuple(known)
+        super().__init__(
+            f"spec.storage.compat: unknown dialect '{compat}'; write one of {', '.join(known)}, or "
+            "leave it out."
         )
 
 

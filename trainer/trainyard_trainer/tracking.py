@@ -110,6 +110,11 @@ class Tracker:
         self._queue.append(row)
         self._unstored.append(row)
 
+    def showing(self, step: int) -> "Tracker":
+        """Where pictures and the like of a step go."""
+        self.step = step
+        return self
+
     def scalars(self, values: Mapping[str, float]) -> None:
         """recipe.Sink: curves that are no columns."""
         self._show("scalars", "", dict(values))
@@ -256,6 +261,9 @@ class NoTracker:
     """What the other ranks record: nothing."""
 
     step = 0
+
+    def showing(self, step: int) -> None:
+        """Nowhere."""
 
     def begin(self, resumed_step: int | None, unstored: Iterable[Any] = ()) -> None:
         """Do nothing."""

@@ -11,6 +11,7 @@ from trainyard_trainer.storage_errors import (
     AccessRefused,
     ObjectExists,
     ObjectMissing,
+    StorageCompatInvalid,
     StorageFull,
     StorageUnreachable,
     StorageUriInvalid,
@@ -185,6 +186,15 @@ def test_an_unknown_uri_says_what_to_write(uri):
     assert str(caught.value) == (
         f"spec.storage.uri: cannot read '{uri}'; write s3://<bucket>/<prefix> or "
         "file:///<directory>."
+    )
+
+
+def test_an_unknown_dialect_is_not_blamed_on_the_uri(tmp_path):
+    with pytest.raises(StorageCompatInvalid) as caught:
+        open_storage(tmp_path.as_uri(), compat="minio")
+    assert str(caught.value) == (
+        "spec.storage.compat: unknown dialect 'minio'; write one of aws, strict, legacy, or leave "
+        "it out."
     )
 
 
