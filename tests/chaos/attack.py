@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,10 @@ from chaos.gang import Gang
 from chaos.schedule import Kill
 from chaos.wire import Wire
 
+from trainyard.local.node_memory import SHARED_MEMORY
+
 END_SECONDS = 180.0
+LAUNCHER = "launcher of rank "
 RANKS = 2
 
 
@@ -27,6 +31,7 @@ class Place:
     job_file: Path
     packages: str
     """PYTHONPATH of the recipes."""
+    nodes: int
 
     @property
     def output(self) -> Path:
@@ -45,6 +50,12 @@ class Place:
         """Of the run below its storage."""
         meta = self.job_object["metadata"]
         return f"{meta['namespace']}/{meta['name']}/{meta['uid']}"
+
+    def forget(self, rank: int) -> None:
+        """The node of a rank loses its memory, as where a pod is gone."""
+        node = rank * self.nodes // RANKS
+        memory = SHARED_MEMORY / f"trainyard-{self.job_object['metadata']['uid']}-{node}"
+        shutil.rmtree(memory, ignore_errors=True)
 
     def environment(self) -> dict[str, str]:
         """Of `trainyard run`, and through it of every rank."""
@@ -85,7 +96,10 @@ def run(place: Place, kills: Sequence[Kill], wire: Wire | None = None) -> Outcom
     with started(place) as runner:
         gang = Gang(place.root / "events", runner.pid, RANKS, lambda: runner.poll() is not None)
         for kill in kills:
-            hit(gang, kill, wire, outcome)
+            for victim in hit(gang, kill, wire, outcome):
+                if victim.startswith(LAUNCHER):
+                    place.forget(int(victim.removeprefix(LAUNCHER)))
+            gang.bury()
         try:
             code = runner.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -113,8 +127,8 @@ def started(place: Place) -> "Iterator[subprocess.Popen[bytes]]":
             runner.wait()
 
 
-def hit(gang: Gang, kill: Kill, wire: Wire | None, outcome: Outcome) -> None:
-    """Wait for the moment, kill, and wait until the whole gang is gone."""
+def hit(gang: Gang, kill: Kill, wire: Wire | None, outcome: Outcome) -> list[str]:
+    """Wait for the moment and kill; returns who was alive until then."""
     for _ in range(5):
         approach(gang, kill, wire)
         time.sleep(kill.delay)
@@ -125,15 +139,16 @@ def hit(gang: Gang, kill: Kill, wire: Wire | None, outcome: Outcome) -> None:
             wire.release()
         if victims:
             outcome.blows.append(Blow(kill, step, victims))
-            gang.bury()
-            return
+            return victims
         outcome.missed.append(kill)
     raise AssertionError(f"{kill} met nobody")
 
 
 def approach(gang: Gang, kill: Kill, wire: Wire | None) -> None:
     """Return at the moment of the blow."""
-    if kill.kind == "resume":
+    if kill.kind == "order":
+        gang.until(lambda: bool(gang.born), "the next attempt")
+    elif kill.kind == "resume":
         gang.until(lambda: bool(gang.members), "the next attempt")
     elif kill.kind != "final":
         gang.until(lambda: gang.step >= kill.at_step, f"step {kill.at_step}")

@@ -6,8 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-import boto3
-from chaos.wire import FolderWire, ProxyWire, Wire
+from chaos.wire import FolderWire, ProxyWire, Wire, Wires
 from cluster.s3 import S3
 from faults.s3_actions import refuse_batch_delete, refuse_conditions
 from faults.s3_proxy import S3Proxy
@@ -62,8 +61,8 @@ class Buckets:
         return open_storage(**self.spec(root))
 
     def wire(self, root: Path) -> Wire:
-        """In the proxy."""
-        return ProxyWire(self._proxy, root.name)
+        """In the proxy; in the ranks for what lies in the node's memory."""
+        return Wires(FolderWire(root), ProxyWire(self._proxy, root.name))
 
 
 @contextmanager
@@ -76,9 +75,7 @@ def open_depots(place: Path) -> Iterator[dict[str, Depot]]:
         access = stack.enter_context(S3(place / "buckets"))
         proxies = [stack.enter_context(S3Proxy(access)) for _ in range(2)]
         stack.enter_context(environment(access.environment()))
-        # A session of its own: the default one remembers another server's credentials.
-        client = boto3.session.Session().client("s3", endpoint_url=access.endpoint)
-        client.create_bucket(Bucket=BUCKET)
+        access.client().create_bucket(Bucket=BUCKET)
         refuse_conditions(proxies[1])
         refuse_batch_delete(proxies[1])
         yield {

@@ -37,8 +37,8 @@ class Gang:
     is_over: Callable[[], bool] = lambda: False
     events: list[Event] = field(default_factory=list)
     _offset: int = 0
-    _hit: set[int] = field(default_factory=set)
-    """Ranks of attempts that were ended."""
+    _hit: int = 0
+    """The newest attempt that was ended."""
 
     def refresh(self) -> None:
         """Read what is new."""
@@ -55,15 +55,29 @@ class Gang:
             self.events.append(Event(int(pid), int(rank), what, detail))
 
     @property
+    def attempt(self) -> int:
+        """The newest one that a rank was born in."""
+        return max((int(e.detail) for e in self.events if e.what == "born"), default=0)
+
+    @property
+    def born(self) -> dict[int, int]:
+        """Rank to process of the attempt under way, as far as there are any yet."""
+        newest = self.attempt
+        if newest <= self._hit:
+            return {}
+        births = (e for e in self.events if e.what == "born" and int(e.detail) == newest)
+        return {event.rank: event.pid for event in births}
+
+    @property
     def members(self) -> dict[int, int]:
-        """Rank to process of the attempt that is under way."""
-        found = {e.rank: e.pid for e in self.events if e.what == "born" and e.pid not in self._hit}
-        return found if len(found) == self.ranks else {}
+        """The same, once all are there."""
+        born = self.born
+        return born if len(born) == self.ranks else {}
 
     @property
     def step(self) -> int:
         """The newest that a rank of the attempt under way has made."""
-        pids = set(self.members.values())
+        pids = set(self.born.values())
         made = (int(e.detail) for e in self.events if e.what == "step" and e.pid in pids)
         return max(made, default=0)
 
@@ -84,7 +98,7 @@ class Gang:
 
     def strike(self, kill: Kill) -> list[str]:
         """Kill; returns who was alive until then, in words."""
-        members = self.members
+        members = self.born
         launchers = {rank: launcher_of(pid, self.runner) for rank, pid in members.items()}
         chosen = sorted(members)[int(kill.choice * len(members)) % len(members)]
         other = sorted(members)[-1 - sorted(members).index(chosen)]
@@ -103,11 +117,11 @@ class Gang:
 
     def bury(self) -> None:
         """Wait until all ranks of the attempt are gone; the next one's are not counted with it."""
-        pids = set(self.members.values())
+        pids = set(self.born.values())
         if not wait_until_gone(pids, PATIENCE_SECONDS):
             left = [pid for pid in pids if is_alive(pid)]
             raise NothingHappens(f"processes {left} outlive their gang")
-        self._hit |= {e.pid for e in self.events}
+        self._hit = self.attempt
 
     def repeated_steps(self) -> int:
         """Steps of rank 0 that were made more than once, each time counted."""

@@ -1,6 +1,6 @@
-"""`make chaos`: killed ten times, anywhere, a run ends bit for bit like one that never was.
+"""`make chaos`: killed twelve times, anywhere, a run ends bit for bit like one that never was.
 
-    python tests/chaos/kill.py [--seeds 1 2 3] [--models digits gan] [--kills 10] [--keep]
+    python tests/chaos/kill.py [--seeds 1 2 3] [--models digits gan] [--kills 12] [--keep]
 
 Every run is a job of two ranks through `trainyard run`: the operator's planner makes the attempts.
 """
@@ -19,7 +19,10 @@ from chaos.depot import open_depots
 from chaos.schedule import draw
 from chaos.trial import Case, Court, Verdict
 
-COLUMNS = ("model", "seed", "ranks", "storage", "kills", "attempts", "repeated", "seconds", "equal")
+COLUMNS = (
+    *("model", "seed", "ranks", "storage", "kills", "attempts", "in place"),
+    *("repeated", "seconds", "equal"),
+)
 CASES = (
     Case("digits", 1, 2, "s3"),
     Case("digits", 2, 1, "file"),
@@ -56,7 +59,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--models", nargs="+", default=list(job.RECIPES), choices=list(job.RECIPES))
-    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--kills", type=int, default=12)
     parser.add_argument("--keep", metavar="DIR", help="leave everything there")
     return parser.parse_args()
 
@@ -72,6 +75,7 @@ def show(case: Case, verdict: Verdict) -> None:
             case.storage,
             len(outcome.blows),
             verdict.attempts,
+            verdict.in_place,
             outcome.repeated_steps,
             f"{outcome.seconds:.0f}",
             "no" if verdict.found else "yes",

@@ -8,13 +8,21 @@ ANYWHERE = ("rank", "launcher", "both", "gang")
 """At a step, whatever it is at: one rank; one launcher; a rank and a launcher; all of them."""
 AT_STORAGE = ("upload", "manifest-before", "manifest-after")
 """While a part is written; before the manifest is there; when it is, and nobody was told."""
-KINDS = (*ANYWHERE, *AT_STORAGE, "resume", "final")
+AFTER_A_KILL = ("order", "resume")
+"""As soon as one rank of the next attempt is born, when the others' launchers may not have their
+order yet; while a rank reads what it resumes from, in storage or in the node's memory."""
+KINDS = (*ANYWHERE, *AT_STORAGE, "memory", *AFTER_A_KILL, "final")
+"""memory: while a part, or the manifest, is written to the node's memory."""
 
 TOUCHES = {
     "upload": (r"^write checkpoints/step-\d+-a\d+/\S+\.pt$",),
     "manifest-before": (r"^publish checkpoints/step-\d+-a\d+/manifest\.json$",),
     "manifest-after": (r"^published checkpoints/step-\d+-a\d+/manifest\.json$",),
-    "resume": (r"^read checkpoints/step-\d+-a\d+/\S+\.pt$",),
+    "memory": (
+        r"^memory-write checkpoints/step-\d+-a\d+/\S+\.pt$",
+        r"^memory-publish checkpoints/step-\d+-a\d+/manifest\.json$",
+    ),
+    "resume": (r"^(memory-)?read checkpoints/step-\d+-a\d+/\S+\.pt$",),
     "final": (
         r"^publish reports/|^publish metrics\.csv$",
         r"^publish result\.json$",
@@ -41,13 +49,13 @@ class Kill:
     """From 0 to 1: which rank, which launcher."""
 
 
-def draw(seed: int, steps: int, count: int = 10) -> list[Kill]:
+def draw(seed: int, steps: int, count: int = 12) -> list[Kill]:
     """Every kind once, as far as `count` goes, then any; the first of them not before a fifth of
     the steps, the end comes last."""
     dice = random.Random(seed)
     kinds = [*KINDS[:-1], *(dice.choice(ANYWHERE) for _ in range(count))][: count - 1]
     dice.shuffle(kinds)
-    if kinds[0] == "resume":  # There must be something to resume from.
+    while kinds[0] in AFTER_A_KILL:
         kinds.append(kinds.pop(0))
     moments = sorted(dice.sample(range(steps // 5, steps * 4 // 5), len(kinds)))
     kills = [_draw_one(dice, kind, step) for kind, step in zip(kinds, moments, strict=True)]

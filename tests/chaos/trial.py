@@ -18,7 +18,8 @@ class Case:
     seed: int
     """Of the training, and of the attack."""
     nodes: int
-    """Two ranks: on two nodes, or on one, where they are restarted in place."""
+    """Two ranks: on two nodes, or on one. Where only ranks die, they are restarted in place, and
+    resume from the node's memory; with a launcher, its node's memory goes, as with a pod."""
     storage: str
     """Kind of depot."""
 
@@ -34,6 +35,8 @@ class Verdict:
 
     outcome: Outcome
     attempts: int
+    in_place: int
+    """Attempts that began in the pods of the one before."""
     found: list[str]
     """What differs from the run that was left alone."""
 
@@ -51,7 +54,7 @@ class Court:
         depot = self._depots[case.storage]
         stores, outcome = [], Outcome()
         for name, blows in (("calm", []), ("attacked", kills)):
-            place = self._place(f"{case.model}-{case.seed}-{name}")
+            place = self._place(f"{case.model}-{case.seed}-{name}", case.nodes)
             spec = depot.spec(place.root)
             job.write_job(place.job_file, case.model, case.seed, case.nodes, spec)
             outcome = attack.run(place, blows, depot.wire(place.root))
@@ -59,10 +62,11 @@ class Court:
         status = place.job_object["status"]
         found = compare.differences(stores[0], stores[1], attack.RANKS)
         found += compare.account_differences(status, len(outcome.blows))
-        return Verdict(outcome, status["attempt"], found)
+        in_place = place.output.read_text().count(" runs in the same pods")
+        return Verdict(outcome, status["attempt"], in_place, found)
 
-    def _place(self, name: str) -> Place:
+    def _place(self, name: str, nodes: int) -> Place:
         root = self._root / name
         root.mkdir()
         (root / "data").symlink_to(self._root / "data")
-        return Place(root, root / "job.yaml", self._packages)
+        return Place(root, root / "job.yaml", self._packages, nodes)

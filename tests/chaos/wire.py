@@ -2,7 +2,7 @@
 
 What is waited for is a pattern of `<operation> <key>`, the key relative to the run. Operations:
 read; write, which has begun; publish, when all is written and the object not yet there; published,
-when it is there and its writer does not know.
+when it is there and its writer does not know. For the node's memory they begin with `memory-`.
 """
 
 import re
@@ -29,8 +29,29 @@ class Wire(Protocol):
         """Let go of whoever still lives."""
 
 
+class Wires:
+    """Several, of which one goes off."""
+
+    def __init__(self, *wires: Wire) -> None:
+        self._wires = wires
+
+    def arm(self, pattern: str) -> None:
+        """All."""
+        for wire in self._wires:
+            wire.arm(pattern)
+
+    def is_tripped(self) -> bool:
+        """Whether one is."""
+        return any(wire.is_tripped() for wire in self._wires)
+
+    def release(self) -> None:
+        """All."""
+        for wire in self._wires:
+            wire.release()
+
+
 class FolderWire:
-    """For file:// storage, where the ranks hold themselves: see chaos_witness.Tripwire."""
+    """For file:// storage and the nodes' memory: ranks hold themselves, see chaos_witness."""
 
     def __init__(self, place: Path) -> None:
         self._armed, self._held = place / "armed", place / "held"

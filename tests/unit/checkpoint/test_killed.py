@@ -12,8 +12,8 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "kinds"),
     [
-        (Case("digits", 1, 2, "file"), ["launcher", "manifest-before", "resume"]),
-        (Case("gan", 1, 1, "file"), ["rank", "upload", "final"]),
+        (Case("digits", 1, 2, "file"), ["launcher", "resume", "upload", "order"]),
+        (Case("gan", 1, 1, "file"), ["rank", "order", "memory", "resume", "final"]),
     ],
 )
 def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path, case, kinds):

@@ -18,6 +18,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from trainyard_trainer.context import Rank
 from trainyard_trainer.recipe import Gathered, Recipe, Site, Stage
 
 HELD_SECONDS = 30.0
@@ -33,9 +34,8 @@ class Witness(Recipe[Any]):
             Path(os.environ["CHAOS_DIRECTORY"]) / "events",
             os.O_WRONLY | os.O_APPEND | os.O_CREAT,
         )
-        if store := os.environ.get("CHAOS_STORE"):
-            Tripwire(self, store).watch()
-        self.say("born")
+        Tripwire(self).watch()
+        self.say("born", attempt_under_way())
 
     def say(self, what: str, detail: object = "-") -> None:
         """One line; appended in one piece, whoever else writes."""
@@ -61,16 +61,31 @@ class Witness(Recipe[Any]):
         return super().compute_metrics(split, gathered)
 
 
+def attempt_under_way() -> int:
+    """The number of the attempt that this rank belongs to; a recipe is not told."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        rank = getattr(frame.f_locals.get("self"), "_rank", None)
+        if isinstance(rank, Rank):
+            return rank.run.attempt
+    return 0
+
+
 class Tripwire:
-    """Holds the thread that touches a file of the storage which the driver waits for.
+    """Holds the thread that touches a file which the driver waits for, in storage or in memory.
 
     The driver writes a pattern of `<operation> <key>` to `armed`. The first to match renames that
     to `held`, says so, and stands still until the driver deletes it, or kills.
     """
 
-    def __init__(self, witness: Witness, store: str) -> None:
+    def __init__(self, witness: Witness) -> None:
         place = Path(os.environ["CHAOS_DIRECTORY"])
-        self._witness, self._store = witness, store
+        self._witness = witness
+        # Of the storage a run's keys have three names before them; of the node's memory only one.
+        self._places = {f"{os.environ['CHAOS_STORE']}/": ("", 3)}
+        if memory := os.environ.get("TRAINYARD_NODE_MEMORY"):
+            self._places[f"{memory}/"] = ("memory-", 1)
         self._armed, self._held = place / "armed", place / "held"
         self._published = threading.local()
 
@@ -85,8 +100,6 @@ class Tripwire:
         if before is not None:
             self._meet("published", before)
         path = str(arguments[1] if event in {"os.rename", "os.link"} else arguments[0])
-        if not path.startswith(self._store):
-            return
         if event in {"os.rename", "os.link"}:
             self._meet("publish", path)
             self._published.key = path
@@ -95,7 +108,13 @@ class Tripwire:
             self._meet("write" if name != path else "read", name)
 
     def _meet(self, operation: str, path: str) -> None:
-        touched = f"{operation} {'/'.join(path.removeprefix(self._store).split('/')[4:])}"
+        for place, (prefix, names) in self._places.items():
+            if path.startswith(place):
+                key = "/".join(path.removeprefix(place).split("/")[names:])
+                self._hold(f"{prefix}{operation} {key}")
+
+    def _hold(self, touched: str) -> None:
+        """Stand still if this is what the driver waits for."""
         with contextlib.suppress(FileNotFoundError):
             if not re.search(self._armed.read_text(), touched):
                 return
