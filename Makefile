@@ -65,7 +65,7 @@ slow: setup ## Unit tests that train with several processes (3 min)
 integration: setup ## Against a real kube-apiserver, etcd and S3
 	$(PYTEST) tests/integration
 
-chaos: setup ## Kill training runs anywhere, ten times each, and compare to the bit (8 min)
+chaos: setup ## Kill training runs anywhere, twelve times each, and compare to the bit (8 min)
 	$(BIN)/python tests/chaos/kill.py
 
 chaos-cluster: setup cluster-up ## Each fault five times on the two-node cluster while a job trains (1 h)
