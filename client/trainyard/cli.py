@@ -24,6 +24,7 @@ COMMANDS = {
     "logs": "Print a job's logs, from its pods or from storage.",
     "checkpoints": "List a job's checkpoints.",
     "fetch": "Download a checkpoint, logs, metrics or the report.",
+    "compare": "Final metrics of ended jobs side by side.",
     "suspend": "Stop a job after a checkpoint; it can go on later.",
     "resume": "Let a suspended job go on.",
     "delete": "Delete a job; what it stored stays.",

@@ -2,9 +2,10 @@
 
 A recipe is a package with two modules: `config.py`, free of torch, holding the class `Config`; and
 `recipe.py`, holding a Recipe under `@recipe("its-name")`. It may have `synth.py`, whose
-`main([directory, "--seed", ...])` writes stand-in data in the layout of the real one. Ours are the
-folders of `trainyard_trainer/recipes`, dashes written as underscores; others come from installed
-packages, through the entry point group `trainyard.recipes` (name to package).
+`main([directory, "--seed", ...])` writes stand-in data in the layout of the real one, and
+`outputs.py`, which lays out a run's results as a guide names them. Ours are the folders of
+`trainyard_trainer/recipes`, dashes written as underscores; others come from installed packages,
+through the entry point group `trainyard.recipes` (name to package).
 """
 
 import importlib

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 @click.option("-d", "--directory", type=click.Path(path_type=Path), help="Default: the job's name.")
 @click.option(
     "--what",
-    type=click.Choice(["weights", "all", "logs", "metrics", "report"]),
+    type=click.Choice(["weights", "all", "logs", "metrics", "report", "run"]),
     default="weights",
     show_default=True,
     help="all: also optimizers and the like, to go on training. report: report.html, and the "
-    "pictures and reports of evaluations.",
+    "pictures and reports of evaluations. run: as the guide of the recipe lays it out.",
 )
 @storage_options()
 @click.pass_obj
@@ -49,6 +49,11 @@ def command(
         path = fetch_metrics(run, target)
     elif what == "report":
         path = fetch_report(run, target)
+    elif what == "run":
+        from trainyard.rundirectory import lay_out
+
+        lay_out(run, target)
+        path = target
     else:
         meter = Meter(settings)
         try:

@@ -1,0 +1,122 @@
+"""`trainyard compare`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from trainyard.commands.arguments import storage_options, take_storage_flags
+from trainyard.errors import NotFound
+from trainyard.options import Settings, Verb
+from trainyard.output import render_document, render_table, say
+
+
+@click.command("compare", cls=Verb)
+@click.argument("names", metavar="JOB...", nargs=-1, required=True)
+@click.option("--metric", "metrics", multiple=True, help="Which to show. Default: of the test.")
+@storage_options()
+@click.pass_obj
+def command(
+    settings: Settings, names: tuple[str, ...], metrics: tuple[str, ...], **typed: Any
+) -> None:
+    """Final metrics of ended jobs side by side, their mean and standard deviation.
+
+    Such as of the folds of a cross-validation. Keys in which their configurations differ are shown
+    beside the names.
+
+    \b
+    trainyard compare fold-0 fold-1 fold-2 --metric test_accuracy
+    """
+    from trainyard.locate import locate
+    from trainyard_operator.contract import RESULT_FILE
+
+    flags, results = take_storage_flags(typed), {}
+    for name in names:
+        run = locate(settings, name, flags, "compare")
+        if not run.storage.exists(RESULT_FILE):
+            raise NotFound(f"'{name}' has no result yet", f"trainyard get {name}")
+        results[run.name] = json.loads(run.storage.read(RESULT_FILE))
+    chosen = list(metrics) or shared_metrics(results)
+    for name, result in results.items():
+        for metric in chosen:
+            if metric not in result["metrics"]:
+                known = ", ".join(sorted(result["metrics"]))
+                raise NotFound(f"'{name}' has no metric '{metric}'; it has {known}")
+    if settings.is_structured:
+        say(render_document(settings, to_dict(results, chosen)))
+    else:
+        say(render_table(*table(results, chosen)))
+
+
+def shared_metrics(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Of the test, or all where there is no test; those that every job has."""
+    found = set.intersection(*(set(result["metrics"]) for result in results.values()))
+    return sorted(name for name in found if name.startswith("test_")) or sorted(found)
+
+
+def differences(results: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Dotted keys in which the configurations differ, with each job's value."""
+    flat = [flattened(result.get("config") or {}) for result in results.values()]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    values = {key: [one.get(key) for one in flat] for key in keys}
+    return {key: found for key, found in values.items() if any(v != found[0] for v in found)}
+
+
+def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """By dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found |= flattened(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def summary(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean, and standard deviation of a sample (n - 1); None of a single value."""
+    import statistics
+
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def table(
+    results: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows."""
+    told = differences(results)
+    header = ["JOB", *(key.upper() for key in told), *(metric.upper() for metric in metrics)]
+    rows = [
+        [
+            name,
+            *(str(values[number]) for values in told.values()),
+            *(f"{result['metrics'][metric]:.4f}" for metric in metrics),
+        ]
+        for number, (name, result) in enumerate(results.items())
+    ]
+    summaries = [summary([one["metrics"][m] for one in results.values()]) for m in metrics]
+    empty = [""] * len(told)
+    rows.append(["mean", *empty, *(f"{mean:.4f}" for mean, _ in summaries)])
+    if len(results) > 1:
+        rows.append(["std", *empty, *(f"{spread or 0:.4f}" for _, spread in summaries)])
+    return header, rows
+
+
+def to_dict(results: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
+    """For programs."""
+    told = differences(results)
+    jobs = [
+        {
+            "name": name,
+            "config": {key: values[number] for key, values in told.items()},
+            "metrics": {metric: result["metrics"][metric] for metric in metrics},
+        }
+        for number, (name, result) in enumerate(results.items())
+    ]
+    summaries = {m: summary([one["metrics"][m] for one in results.values()]) for m in metrics}
+    return {
+        "jobs": jobs,
+        "mean": {metric: mean for metric, (mean, _) in summaries.items()},
+        "std": {metric: spread for metric, (_, spread) in summaries.items()},
+    }
