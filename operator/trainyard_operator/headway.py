@@ -6,7 +6,7 @@ never reports a step, a plain program, cannot be judged by steps: maxRestarts al
 
 from trainyard_operator.contract import USER_CAUSES, Cause
 from trainyard_operator.scene import Scene
-from trainyard_operator.status import Headway, JobStatus
+from trainyard_operator.status import Headway, JobStatus, Progress
 
 PATIENCE = 3
 """Restarts in a row without a new step before the job ends."""
@@ -17,13 +17,16 @@ that are lost, pods that are evicted, preempted or deleted."""
 
 
 def has_moved(status: JobStatus) -> bool:
-    """Whether the newest attempt took a step, or saved one, that is new."""
+    """Whether the newest attempt took a step, or saved one, that is new. What the attempt before
+    it saved after its last report shows in where this one went on from."""
     known, progress = status.headway or Headway(), status.progress
     if _saved(status) > known.saved_step:
         return True
     if progress is None or progress.attempt != status.attempt or progress.step is None:
         return False
-    return progress.step > max(known.step, progress.resumed_step or 0)
+    resumed = progress.resumed_step or 0
+    went_on_later = status.headway is not None and resumed > known.saved_step
+    return went_on_later or progress.step > max(known.step, resumed)
 
 
 def is_spent(scene: Scene, cause: Cause) -> bool:
@@ -39,10 +42,10 @@ def after_restart(scene: Scene, cause: Cause) -> Headway | None:
     if not _is_judged(scene):
         return status.headway
     since = 0 if has_moved(status) else known.idle_restarts
-    step = status.progress.step if status.progress else None
+    progress = status.progress or Progress()
     return Headway(
-        step=max(known.step, step or 0),
-        saved_step=max(known.saved_step, _saved(status)),
+        step=max(known.step, progress.step or 0),
+        saved_step=max(known.saved_step, _saved(status), progress.resumed_step or 0),
         idle_restarts=since + (cause in _COUNTED),
     )
 

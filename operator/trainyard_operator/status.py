@@ -74,7 +74,7 @@ class Headway(StatusModel):
     step: Whole = 0
     """Highest step that an attempt reported."""
     saved_step: Whole = 0
-    """Highest step that a checkpoint holds."""
+    """Highest step that a checkpoint is known to hold."""
     idle_restarts: Count = 0
     """Restarts since there was last a new step; after three in vain the job ends."""
 

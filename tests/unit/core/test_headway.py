@@ -125,6 +125,7 @@ def test_other_peoples_doing_neither_counts_nor_helps():
         (Progress(step=70, attempt=2), None, False),
         (Progress(step=65, attempt=2, resumed_step=60), 60, False),
         (Progress(step=65, attempt=2, resumed_step=60), 65, True),
+        (Progress(step=65, attempt=2, resumed_step=64), 60, True),
     ],
     ids=[
         "no report",
@@ -133,6 +134,7 @@ def test_other_peoples_doing_neither_counts_nor_helps():
         "as far as before",
         "repeats what was lost",
         "saves what was lost",
+        "goes on from what was saved after the last report",
     ],
 )
 def test_a_step_is_new_if_none_took_it_or_none_saved_it(progress, saved, moved):
