@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-cluster lint format unit slow integration e2e test chaos chaos-cluster bench \
-        manifests cluster-up cluster-down clean
+        bench-scale manifests cluster-up cluster-down clean
 
 ##@ Start here
 
@@ -76,6 +76,9 @@ e2e: setup $(if $(KUBECONFIG),,cluster-up) ## On two nodes with pods that really
 
 bench: $(BENCH_READY) ## Ours beside others in one run (20 min; BENCH_FLAGS=--quick: 4)
 	$(BENCH)/bin/python tests/bench/run.py $(BENCH_FLAGS)
+
+bench-scale: setup ## Hundreds of jobs at once, beside Kubeflow's operator (15 min; SCALE_FLAGS="--jobs 1000")
+	@$(BIN)/python tests/bench/scale.py $(SCALE_FLAGS)
 
 # What we are compared with; the packages that both environments have cost no second disk space.
 # Without dependencies, for the lock leaves out pynvml: it does no more than to make every start of

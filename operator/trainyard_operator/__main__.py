@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import logging
 import math
 import os
@@ -273,6 +274,9 @@ def main() -> int:
         return 2
     form = "%(asctime)s %(levelname)s %(name)s %(message)s"
     logging.basicConfig(level=settings.log_level.upper(), format=form, stream=sys.stderr)
+    # What was imported stays, and most of what comes is no garbage: look for that seldom.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     try:
         asyncio.run(_run(settings))
     except LoginError as error:

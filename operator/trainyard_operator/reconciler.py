@@ -25,9 +25,10 @@ from trainyard_operator.reflector import Key, Reflector
 from trainyard_operator.status import JobStatus, parse_status
 from trainyard_operator.workqueue import WorkQueue
 
-MINOR_SECONDS = 1.0
-"""How long a count of pods may be out of date in the status: most are followed by the next one."""
-MINOR_FIELDS = frozenset({"nodes", "display"})
+MINOR_SECONDS = 3.0
+"""How long a count of pods may be out of date in the status: most are followed by the next one. So
+may be that all pods are there; until it is written, one that goes is made again."""
+MINOR_FIELDS = frozenset({"nodes", "display", "formedAttempt"})
 SHORTEST_WAIT_SECONDS = 0.1
 """A plan that wants to look again at once still lets others go first."""
 _log = logging.getLogger(__name__)

@@ -36,6 +36,7 @@ OTHERS = {
 }
 """Flags of Kubeflow's operator."""
 LATE_JOBS = 200
+WARM_UP = 10
 REQUESTS = "trainyard_api_requests_total"
 SETTLE_SECONDS = 70.0
 """A thousand jobs are asked once in 50 s."""
@@ -55,10 +56,13 @@ def main() -> None:
             return
         others = [name for name in arguments.others.split(",") if name]
         found: dict[str, list[Round]] = {name: [] for name in ["ours", *others]}
+        for name in found:  # What is done for the first time takes longer.
+            measure(api, folder, name, WARM_UP, WARM_UP)
         for number in range(arguments.rounds):
-            for name, rounds in found.items():
-                rounds.append(measure(api, folder, name, number, arguments.jobs))
-                print(name, arguments.jobs, rounds[-1], flush=True)
+            turn = list(found) if number % 2 == 0 else list(reversed(found))
+            for name in turn:
+                found[name].append(measure(api, folder, name, number, arguments.jobs))
+                print(name, arguments.jobs, found[name][-1], flush=True)
         for name in others:
             pairs = zip(found["ours"], found[name], strict=True)
             ratio = median(a.seconds / b.seconds for a, b in pairs)
@@ -67,7 +71,7 @@ def main() -> None:
 
 def measure(api: ApiServer, folder: Path, name: str, number: int, jobs: int) -> Round:
     """One round of one operator, which is started for it."""
-    namespace = f"{name}-{jobs}-{number}"
+    namespace = f"{name}-{jobs}-jobs-{number}"
     if name == "ours":
         with running_ours(api, folder) as operator:
             assert operator.daemon is not None

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from bench.scale_world import ADDRESS
+
 from trainyard_operator.contract import PROGRESS_PORT, now_text
 
 SECONDS = 20.0
@@ -44,7 +46,7 @@ def reporting(training: Training) -> Iterator[None]:
         def log_message(self, *_: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", PROGRESS_PORT), Handler)
+    server = ThreadingHTTPServer((ADDRESS, PROGRESS_PORT), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield

@@ -4,6 +4,7 @@ A pod runs as soon as it is scheduled, and ends well at once unless it has the l
 """
 
 import json
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ SCHEDULER = ["--kube-api-qps=2000", "--kube-api-burst=4000"]
 CONTAINERS = """\
 {{ $now := Now }}
 phase: %s
-podIP: 127.0.0.1
+podIP: %s
 containerStatuses:
 {{ range .spec.containers }}
 - name: {{ .name | Quote }}
@@ -34,9 +35,21 @@ containerStatuses:
   state: {%s}
 {{ end }}
 """
-RUNNING = CONTAINERS % ("Running", "true", "running: {startedAt: {{ $now | Quote }}}")
+
+
+def own_address() -> str:
+    """This machine's, without which there may be none that an Endpoint may have."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # Nothing is sent.
+        return str(probe.getsockname()[0])
+
+
+ADDRESS = own_address()
+"""Of all pods: what serves progress here serves it for all of them."""
+RUNNING = CONTAINERS % ("Running", ADDRESS, "true", "running: {startedAt: {{ $now | Quote }}}")
 ENDED = CONTAINERS % (
     "Succeeded",
+    ADDRESS,
     "false",
     "terminated: {exitCode: 0, reason: Completed, finishedAt: {{ $now | Quote }}}",
 )

@@ -61,7 +61,7 @@ def show(reconciler: Reconciler, *pods: PodRecord) -> None:
     reconciler.reflector.pods[*KEY, "uid-1"] = found
 
 
-def test_count_of_pods_is_written_with_the_next_change_or_a_second_later() -> None:
+def test_count_of_pods_is_written_with_the_next_change_or_seconds_later() -> None:
     async def scenario(api: Server, reconciler: Reconciler) -> None:
         show(reconciler, replace(POD, phase="Pending", running=False), PENDING)
         await reconciler.work(KEY)  # The gang is formed.
