@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from trainyard_trainer.directory import Listing, Watch, scan
+from trainyard_trainer.directory import Due, Watch, scan
 from trainyard_trainer.directory_store import DirectoryStore, Reported
 from trainyard_trainer.errors import TrainyardError
 
@@ -54,35 +54,35 @@ class DirectoryKeeper:
 
     def _run(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
-            self._look()
-        listing = scan(self._root)
-        is_quiet = self._watch.look(listing, time.monotonic(), self._reported().step)
-        if self._is_last_due or is_quiet:
-            self._save_last(listing)
+            now = time.monotonic()
+            self._look(now)
+            if now >= self._next_at and (due := self._watch.due(now)):
+                waits = self._every_seconds if self._save(due) else RETRY_SECONDS
+                self._next_at = now + waits
+        now = time.monotonic()
+        self._look(now)
+        if due := self._watch.all_due() if self._is_last_due else self._watch.due(now):
+            self._save_last(due)
 
-    def _look(self) -> None:
-        now, listing = time.monotonic(), scan(self._root)
-        if self._watch.look(listing, now, self._reported().step) and now >= self._next_at:
-            waits = self._every_seconds if self._save(listing) else RETRY_SECONDS
-            self._next_at = now + waits
+    def _look(self, now: float) -> None:
+        self._watch.look(scan(self._root), now, self._reported().step)
 
-    def _save_last(self, listing: Listing) -> None:
+    def _save_last(self, due: Due) -> None:
         """Nothing writes any more; storage that is away is asked a few times."""
         for pause in (1.0, 5.0, 15.0, 0.0):
-            if not self._watch.is_new(listing) or self._save(listing):
+            if self._save(due):
                 return
             time.sleep(pause)
 
-    def _save(self, listing: Listing) -> bool:
+    def _save(self, due: Due) -> bool:
         reported = self._reported()
+        label = Reported(due.step, reported.epoch, reported.metrics)
         try:
-            saved = self._store.save(
-                self._root, listing, Reported(self._watch.step, reported.epoch, reported.metrics)
-            )
+            saved = self._store.save(self._root, due.listing, label, due.units)
         except (TrainyardError, OSError) as error:
             self.trouble = str(error)
             return False
         if saved is not None:
-            self._watch.keep(listing)
+            self._watch.keep(due.listing)
             self.trouble = None
         return True

@@ -4,14 +4,14 @@ Contents first, the manifest last, under keys that hold the attempt's number. A 
 the directory looked the same after it as before.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trainyard_operator.contract import MANIFEST_FILE, QUARANTINE_PREFIX, now_text
 from trainyard_operator.layout import DIRECTORY_PREFIX, directory_copy
-from trainyard_trainer.directory import Listing, Seen, scan
+from trainyard_trainer.directory import Listing, Seen, part_of, scan, unit_of
 from trainyard_trainer.directory_manifest import (
     DirectoryManifest,
     StoredFile,
@@ -59,7 +59,9 @@ class DirectoryStore:
         self._sequence = first_sequence
         self._is_untidy = True
         self._files: dict[str, tuple[Seen, StoredFile]] = {}
-        """What is in storage: how a file looked, and where its content lies."""
+        """Of the newest copy: how a file looked, and where its content lies."""
+        self._sent: dict[str, tuple[Seen, StoredFile]] = {}
+        """The same, of copies since then that came to nothing."""
         self._resumed: DirectoryManifest | None = None
         self.latest: DirectoryManifest | None = None
         self.kept: int | None = None
@@ -72,11 +74,16 @@ class DirectoryStore:
         self._resumed = manifest
         return listing
 
-    def save(self, root: Path, listing: Listing, reported: Reported) -> DirectoryManifest | None:
-        """A copy of what `listing` shows; None where it was written to meanwhile."""
+    def save(
+        self, root: Path, listing: Listing, reported: Reported, units: Collection[str]
+    ) -> DirectoryManifest | None:
+        """A copy of what `listing` shows; None where it was written to meanwhile.
+
+        units: what of it is on disk; the rest is in storage already.
+        """
         self._sequence += 1
-        files = self._send_all(root, listing)
-        if files is None or scan(root) != listing:
+        files = self._send_all(root, listing, units)
+        if files is None or part_of(scan(root), units) != part_of(listing, units):
             self._is_untidy = True
             return None
         manifest = self._manifest(files, reported)
@@ -86,24 +93,30 @@ class DirectoryStore:
             return None  # This attempt was replaced.
         self._storage.write(manifest.key, manifest.to_json(), if_absent=True)
         self.latest = manifest
-        self._files = {path: self._files[path] for path in listing}
+        self._files = {f.path: (listing[f.path], f) for f in files}
+        self._sent.clear()
         self._retain([manifest, *copies])
         return manifest
 
-    def _send_all(self, root: Path, listing: Listing) -> list[StoredFile] | None:
+    def _send_all(
+        self, root: Path, listing: Listing, units: Collection[str]
+    ) -> list[StoredFile] | None:
         """None where a file is not what it was."""
         files = []
         for index, (path, seen) in enumerate(sorted(listing.items())):
-            file = self._known(path, seen) or self._send(root, path, seen, index)
+            file = self._known(path, seen)
+            if file is None and unit_of(path) in units:
+                file = self._send(root, path, seen, index)
             if file is None:
                 return None
-            self._files[path] = seen, file
             files.append(file)
         return files
 
     def _known(self, path: str, seen: Seen) -> StoredFile | None:
-        known, file = self._files.get(path, (None, None))
-        return file if known == seen else None
+        for known in (self._files, self._sent):
+            if path in known and known[path][0] == seen:
+                return known[path][1]
+        return None
 
     def _send(self, root: Path, path: str, seen: Seen, index: int) -> StoredFile | None:
         """None where the file is not what it was."""
@@ -116,13 +129,15 @@ class DirectoryStore:
             return None
         if writer.size_bytes != seen.size_bytes:
             return None
-        return StoredFile(
+        file = StoredFile(
             path=path,
             key=key,
             size_bytes=writer.size_bytes,
             sha256=writer.sha256,
             modified_ns=seen.modified_ns,
         )
+        self._sent[path] = seen, file
+        return file
 
     def _manifest(self, files: Sequence[StoredFile], reported: Reported) -> DirectoryManifest:
         identity = self._identity
@@ -145,6 +160,7 @@ class DirectoryStore:
         for file in manifest.files:
             if there.get(file.key) != file.size_bytes:
                 self._files.clear()  # What storage lost is sent again.
+                self._sent.clear()
                 raise CopyLost(self._storage.uri_of(file.key))
 
     def _retain(self, manifests: Sequence[DirectoryManifest]) -> None:
@@ -162,7 +178,7 @@ class DirectoryStore:
     def _orphans(self, kept: Sequence[DirectoryManifest]) -> list[str]:
         """What earlier attempts, or unquiet copies, left without a manifest."""
         needed = {file.key for manifest in kept for file in manifest.files}
-        needed |= {file.key for _, file in self._files.values()}
+        needed |= {file.key for _, file in (*self._files.values(), *self._sent.values())}
         aside = {
             entry.key.removeprefix(f"{QUARANTINE_PREFIX}/").removesuffix(MANIFEST_FILE)
             for entry in self._storage.list(f"{QUARANTINE_PREFIX}/{DIRECTORY_PREFIX}/")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trainyard_operator.contract import MANIFEST_FILE
-from trainyard_trainer.directory import Watch, scan
+from trainyard_trainer.directory import Watch, scan, unit_of
 from trainyard_trainer.directory_manifest import list_copies
 from trainyard_trainer.directory_restore import restore, restore_other
 from trainyard_trainer.directory_store import DirectoryStore, Reported
@@ -36,7 +36,12 @@ def store_of(storage: FileStorage, attempt: int = 1, **keep) -> DirectoryStore:
 
 
 def save(store: DirectoryStore, root: Path, step: int | None = None, **metrics: float):
-    return store.save(root, scan(root), Reported(step, metrics=metrics))
+    listing = scan(root)
+    return store.save(root, listing, Reported(step, metrics=metrics), units(listing))
+
+
+def units(listing) -> set[str]:
+    return {unit_of(path) for path in listing}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -80,9 +85,9 @@ def test_only_what_changed_is_sent_again(storage, root):
 def test_a_directory_that_changes_under_the_copy_makes_none(storage, root):
     store, listing = store_of(storage), scan(root)
     (root / "state.json").write_text("{1}")
-    assert store.save(root, listing, Reported()) is None
+    assert store.save(root, listing, Reported(), units(listing)) is None
     (root / "state.json").unlink()
-    assert store.save(root, listing, Reported()) is None
+    assert store.save(root, listing, Reported(), units(listing)) is None
     assert list_copies(storage).valid == ()
 
 
@@ -210,12 +215,62 @@ def test_links_are_left_out(root):
 def test_a_copy_is_due_once_nothing_was_written_for_a_while(root):
     watch = Watch({}, 0.0, settle_seconds=10)
     listing = scan(root)
-    assert not watch.look(listing, 1, step=5)
-    assert not watch.look(listing, 10.9, step=6)
-    assert watch.look(listing, 11, step=7)
-    assert watch.step == 5
+    watch.look(listing, 1, step=5)
+    assert watch.due(1) is None
+    watch.look(listing, 10.9, step=6)
+    assert watch.due(10.9) is None
+    due = watch.due(11)
+    assert (due.listing, due.units, due.step) == (listing, {"", "checkpoint-10"}, 5)
     watch.keep(listing)
-    assert not watch.look(listing, 60, step=8)
+    assert watch.due(60) is None
     (root / "state.json").write_text("{more}")
-    assert not watch.look(scan(root), 61, step=9)
-    assert watch.look(scan(root), 71, step=10)
+    watch.look(scan(root), 61, step=9)
+    assert watch.due(61) is None
+    assert watch.all_due().listing == scan(root)
+    assert watch.due(71).step == 9
+
+
+def test_what_is_written_all_the_time_holds_up_no_other_folder(storage, root):
+    store, watch = store_of(storage), Watch({}, 0.0, settle_seconds=10)
+    (root / "runs").mkdir()
+    for second in range(12):
+        (root / "runs" / "events").write_text("x" * (second + 1))
+        watch.look(scan(root), second, step=second)
+    due = watch.due(11)
+    assert sorted(due.listing) == ["checkpoint-10/weights.bin", "state.json"]
+    assert due.step == 0
+    assert store.save(root, due.listing, Reported(due.step), due.units) is not None
+    watch.keep(due.listing)
+    assert watch.due(12) is None
+
+
+def test_a_busy_folder_is_kept_as_storage_has_it(storage, root, tmp_path):
+    store, watch = store_of(storage), Watch({}, 0.0, settle_seconds=10)
+    first = scan(root)
+    watch.look(first, 0, step=1)
+    store.save(root, first, Reported(1), units(first))
+    watch.keep(first)
+    (root / "checkpoint-10" / "weights.bin").write_bytes(b"half of")
+    watch.look(scan(root), 20, step=2)
+    (root / "state.json").write_text("{2}")
+    watch.look(scan(root), 11, step=2)
+    due = watch.due(21)
+    store.save(root, due.listing, Reported(due.step), due.units)
+    restore(storage, tmp_path / "new", before=2, set_aside=True)
+    assert (tmp_path / "new/checkpoint-10/weights.bin").read_bytes() == b"ten"
+    assert (tmp_path / "new/state.json").read_text() == "{2}"
+
+
+def test_a_busy_file_is_never_read_for_a_copy(storage, root):
+    store, first = store_of(storage), scan(root)
+    store.save(root, first, Reported(), units(first))
+    (root / "checkpoint-10" / "weights.bin").write_bytes(b"new")
+    second = scan(root)
+    (root / "state.json").write_text("{2}")  # Under the copy, which sends the weights first.
+    assert store.save(root, second, Reported(), units(second)) is None
+    (root / "checkpoint-10" / "weights.bin").write_bytes(b"bad")
+    quiet = {path: seen for path, seen in scan(root).items() if unit_of(path) == ""}
+    old = {path: seen for path, seen in first.items() if unit_of(path) != ""}
+    copied = store.save(root, quiet | old, Reported(), {""})
+    [weights] = [file for file in copied.files if file.path.endswith("weights.bin")]
+    assert storage.read(weights.key) == b"ten"
