@@ -1,12 +1,16 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from trainyard_operator.api import TrainingJob
 from trainyard_trainer.config import build_config, read_layers
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.recipes.mar_gan.config import Config
 from trainyard_trainer.recipes.mar_gan.variants import ABLATION, MEANINGS, STEPS, VARIANTS
 
+CONFIGS = Path(__file__).parents[3] / "configs"
 GUIDE: dict[str, Any] = {
     "model": {
         "generator": {
@@ -237,3 +241,13 @@ def test_what_cannot_work_is_refused(layer: dict[str, Any], message: str) -> Non
     with pytest.raises(ConfigurationError) as caught:
         build(layer)
     assert message in str(caught.value)
+
+
+def test_the_job_on_synthetic_slices_is_valid_and_its_configuration_too() -> None:
+    job = TrainingJob.model_validate(yaml.safe_load((CONFIGS / "mar-gan.yaml").read_text()))
+    assert (job.spec.recipe, job.spec.nodes) == ("mar-gan", 2)
+    config = build(job.spec.config or {})
+    assert config.variant == "full"
+    assert config.needs_discriminator
+    assert set(dict(config.training.loss_weights)) >= set(PARTS)
+    assert all(dict(config.training.loss_weights)[part] > 0 for part in PARTS)

@@ -229,3 +229,12 @@ def test_dcgan_says_one_word_an_image() -> None:
 def test_logits_start_at_a_scale_of_ten() -> None:
     assert WindowAttention(8, 2, 2).logit_scale.exp().flatten().tolist() == pytest.approx([10, 10])
     assert math.isclose(WindowAttention(64, 6, 8).proj.in_features, 60)
+
+
+def test_a_generator_may_start_from_its_input() -> None:
+    network = build_generator(SMALL.model_copy(update={"start_from_input": True}))
+    images = torch.linspace(-1, 1, 256).reshape(1, 1, 16, 16)
+    assert torch.allclose(network(images), (1.5 * images).tanh(), atol=1e-6)
+    network(images).mean().backward()
+    assert network.norm.weight.grad is not None
+    assert network.norm.weight.grad.abs().max() > 0

@@ -266,3 +266,19 @@ def test_what_the_watch_has_seen_is_kept(deep: Path) -> None:
     again.load_state_dict(state)
     assert again.state_dict() == state
     assert set(state["watch"]["sums"]) == {"discriminator", "physics"}
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_half_precision_gives_nearly_the_same_losses(deep: Path, kind: torch.dtype) -> None:
+    found = []
+    for is_enabled in (False, True):
+        torch.manual_seed(0)
+        recipe = make_recipe(deep)
+        modules, batch = recipe.build_modules(), first_batch(recipe)
+        with torch.autocast("cpu", dtype=kind, enabled=is_enabled):
+            losses = list(recipe.losses(modules, batch))
+        losses[1].value.backward()
+        gradient = modules["generator"].to_target.to_origin.weight.grad  # type: ignore[union-attr]
+        assert gradient.isfinite().all()  # type: ignore[union-attr, operator]
+        found.append([loss.value.item() for loss in losses])
+    assert found[1] == pytest.approx(found[0], rel=0.03)

@@ -52,6 +52,9 @@ class GeneratorConfig(Section):
     decoder_heads: int = Field(default=6, ge=1)
     """Attention heads of the decoder."""
 
+    start_from_input: bool = False
+    """Begin with a network that returns about its input, instead of one that draws noise."""
+
     recompute: bool = False
     """Keep only the blocks' inputs for the backward pass and compute the rest again: a quarter
     more time, a fraction of the memory."""

@@ -14,7 +14,7 @@ from trainyard_trainer.recipes.mar_gan.ngswin import NGswin
 
 def build_generator(config: GeneratorConfig) -> NGswin:
     """An NGswin for images of one channel; 990,811 parameters by default."""
-    return NGswin(
+    network = NGswin(
         channels=config.embed_dim,
         depths=config.depths,
         heads=config.num_heads,
@@ -23,6 +23,9 @@ def build_generator(config: GeneratorConfig) -> NGswin:
         decoder=(config.decoder_heads, config.decoder_depth),
         recomputes=config.recompute,
     )
+    if config.start_from_input:
+        network.start_from_input()
+    return network
 
 
 def build_discriminator(config: DiscriminatorConfig, side: int) -> nn.Module:

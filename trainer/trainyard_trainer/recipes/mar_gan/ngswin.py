@@ -24,6 +24,8 @@ from trainyard_trainer.recipes.mar_gan.attention import (
 )
 
 MLP_RATIO = 2
+START_GAIN = 1.5
+"""Before tanh, so that air at -1 starts near -0.9."""
 
 
 class NGramWindows(nn.Module):
@@ -238,6 +240,22 @@ class NGswin(nn.Module):
         features = (self.norm(decoded) + tokens).permute(0, 3, 1, 2)
         image = self.to_target(features)[..., : height * self.scale, : width * self.scale]
         return image.tanh() if self.tanh else image
+
+    @torch.no_grad()
+    def start_from_input(self) -> None:
+        """Make the untrained network return about its input, which only moves pixels' values.
+
+        Channel 0 carries the image through the global skip; the decoder's last norm is 0 at first,
+        as in zero-initialised residual branches (arXiv 1706.02677, section 5.1).
+        """
+        target = self.to_target
+        for layer in (self.shallow_extract["conv1"], target.before_shuffle, target.to_origin):
+            weight = layer.get_parameter("weight")
+            weight[0] = 0
+            weight[0, 0, 1, 1] = 1
+            layer.get_parameter("bias")[0] = 0
+        target.to_origin.weight.mul_(START_GAIN)
+        self.norm.weight.zero_()
 
     def _encode(self, cascade: Tensor) -> list[Tensor]:
         """Each stage's output. The cascade grows by one stage's output at each halving."""
