@@ -40,6 +40,12 @@ def test_output_has_the_shape_of_the_input(heads: bool, channels: int) -> None:
     assert network(torch.zeros(2, 1, 8, 4, 12)).shape == (2, channels, 8, 4, 12)
 
 
+def test_heatmap_begins_at_its_prior() -> None:
+    bias = UNet3d(UNetShape(base_filters=2, depth=1)).heatmap.bias
+    assert bias is not None
+    assert torch.sigmoid(bias).item() == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize("depth", [4, 5])
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu"])
 def test_every_activation_and_depth_of_the_guide_is_there(depth: int, activation: Any) -> None:

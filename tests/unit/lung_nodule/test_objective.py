@@ -92,9 +92,9 @@ def test_heads_that_are_right_cost_nothing() -> None:
     assert found["triage"].item() == pytest.approx(0, abs=1e-6)
 
 
-def test_a_diameter_that_is_off_by_three_costs_half_of_its_smooth_l1() -> None:
+def test_a_diameter_that_is_30_mm_off_costs_half_of_its_smooth_l1() -> None:
     outputs = perfect()
-    outputs[0, SIZE] += 0.3
+    outputs[0, SIZE] += 3
     found = Objective(LossConfig(), MiningConfig())(outputs, batch_of(NODULE))
     assert found["regression"].item() == pytest.approx(2.5 / 2)
 
@@ -141,6 +141,6 @@ def test_a_scan_is_judged_at_each_of_its_nodules() -> None:
     assert found["regression"].item() == pytest.approx(0, abs=1e-8)
     other = (1.0, 2.0, 3.0, 8.0, float(TARGET), 0.0)
     both = objective.of_scan(outputs[0], findings(NODULE, other)[0], SPACING[0])
-    assert both["regression"].item() > 0.1
+    assert both["regression"].item() > 0.01
     none = objective.of_scan(outputs[0], torch.zeros(0, 6), SPACING[0])
     assert none["regression"].item() == 0

@@ -5,6 +5,7 @@ channels that double at each level. 22,578,273 parameters for base 32, depth 4 w
 """
 
 import importlib
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ CENTRE, SIZE, TRIAGE = slice(1, 4), slice(4, 7), slice(7, 8)
 """Channels after the heatmap's logit: an offset in mm and three diameters, both in the order z, y,
 x and in tens of millimetres, and the logit of malignancy."""
 HEAD_CHANNELS = 7
+PRIOR = 0.01
+"""Probability with which the heatmap begins everywhere (Lin et al. 2017, section 4.1): without it
+the first hundreds of steps only learn that most voxels are background."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,7 @@ class UNet3d(nn.Module):
             for level in reversed(range(shape.depth))
         )
         self.heatmap = nn.Conv3d(shape.base_filters, shape.out_channels, kernel_size=1)
+        nn.init.constant_(self.heatmap.bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
         self.heads = (
             nn.Conv3d(shape.base_filters, HEAD_CHANNELS, kernel_size=1) if shape.heads else None
         )

@@ -31,7 +31,8 @@ _POSITIVE = 0.05
 """A voxel whose target is at least this is a positive of hard negative mining: with a larger one
 the worst negatives would be those around a nodule's centre, and no others would ever be mined."""
 _MM = 10.0
-"""The heads speak in tens of millimetres."""
+"""The heads speak in tens of millimetres, in which their loss is taken too: in millimetres it would
+be a hundred times that of the heatmap, and nothing else would be learnt at first."""
 _REACH = 4.0
 """Sigmas around a nodule within which its heads are judged in a whole scan."""
 
@@ -103,10 +104,10 @@ class Objective:
         shape = outputs.shape[2:]
         weight = gaussian(nodule[:, :3], batch.spacing, shape, SIGMA_MM)
         away = _offsets(nodule[:, :3], batch.spacing, shape)
-        misses = F.smooth_l1_loss(_MM * outputs[:, CENTRE], away, beta=beta, reduction="none")
+        misses = F.smooth_l1_loss(outputs[:, CENTRE], away / _MM, beta=beta, reduction="none")
         centre = pool_around(misses, weight).mean(1) * has_one
-        size = _MM * pool_around(outputs[:, SIZE], weight)  # (B, 3), mm
-        diameters = nodule[:, 3, None].expand(-1, 3)
+        size = pool_around(outputs[:, SIZE], weight)  # (B, 3)
+        diameters = nodule[:, 3, None].expand(-1, 3) / _MM
         grade = pool_around(outputs[:, TRIAGE], weight)[:, 0]
         label = nodule[:, 5]
         return {

@@ -30,7 +30,7 @@ class RegressionLossConfig(Section):
     type: Literal["smooth_l1"] = "smooth_l1"
     """Which loss."""
     beta: Millimetres = 1.0
-    """Where it turns from a square to a line, in mm."""
+    """Where it turns from a square to a line, in tens of millimetres."""
 
 
 class TriageLossConfig(Section):
