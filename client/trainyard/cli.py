@@ -25,6 +25,7 @@ COMMANDS = {
     "checkpoints": "List a job's checkpoints.",
     "fetch": "Download a checkpoint, logs, metrics or the report.",
     "compare": "Final metrics of ended jobs side by side.",
+    "evaluate": "Evaluate a file of weights on this machine.",
     "suspend": "Stop a job after a checkpoint; it can go on later.",
     "resume": "Let a suspended job go on.",
     "delete": "Delete a job; what it stored stays.",
