@@ -27,9 +27,17 @@ class Scene:
         """Pods of the newest attempt, the first node's first; what a launcher said of an earlier
         attempt is no news."""
         pods = (
-            self._current(pod) for pod in self.observed.pods if pod.attempt == self.pods_attempt
+            self._current(pod)
+            for pod in self.observed.pods
+            if pod.attempt == self.pods_attempt and not self._is_replacement(pod)
         )
         return tuple(sorted(pods, key=lambda pod: pod.node_index))
+
+    def _is_replacement(self, pod: PodRecord) -> bool:
+        """Kubeflow makes a pod that was deleted again, alone; a gang that runs has none that does
+        not run yet, so the one before it is gone."""
+        is_running = self.job.spec.backend == "kubeflow" and self.status.phase == "Running"
+        return is_running and not (pod.running or pod.has_ended)
 
     def _current(self, pod: PodRecord) -> PodRecord:
         if pod.standby is None or pod.standby.attempt == self.status.attempt:

@@ -71,14 +71,21 @@ def attempt_of(item: dict[str, Any]) -> str:
     return item["metadata"]["labels"]["trainyard.dev/attempt"]
 
 
+def end_leaving_pods(namespace: Namespace) -> dict[str, dict[str, Any]]:
+    """As a kubelet does; returns the pods as they were before."""
+    pods = namespace.pods()
+    for name, pod in pods.items():
+        if "deletionTimestamp" in pod["metadata"]:
+            path = f"{namespace.core}/pods/{name}"
+            namespace.api.send("DELETE", path, {"gracePeriodSeconds": 0})  # It may be gone.
+    return pods
+
+
 def wait_for_gang(namespace: Namespace, attempt: int) -> dict[str, dict[str, Any]]:
-    """Ends pods that are being deleted, as a kubelet does, until those of the attempt are there."""
+    """Until exactly the pods of the attempt are there."""
 
     def gang() -> dict[str, dict[str, Any]] | None:
-        pods = namespace.pods()
-        for name, pod in pods.items():
-            if "deletionTimestamp" in pod["metadata"]:
-                namespace.delete_pod(name)
+        pods = end_leaving_pods(namespace)
         is_new = {attempt_of(pod) for pod in pods.values()} == {str(attempt)}
         return pods if set(pods) == set(GANG) and is_new else None
 
@@ -182,9 +189,7 @@ def test_suspended_job_has_neither_pods_nor_pytorchjob(
     namespace.edit("nodules", {"runPolicy": {"suspend": True}})
 
     def is_empty() -> bool:
-        for name, pod in namespace.pods().items():
-            if "deletionTimestamp" in pod["metadata"]:
-                namespace.delete_pod(name)
+        end_leaving_pods(namespace)
         return not namespace.pods() and find_pytorchjob(namespace) is None
 
     namespace.wait(is_empty, "nothing", SECONDS)

@@ -141,6 +141,16 @@ def test_pods_that_a_finished_job_drops_are_not_made_anew() -> None:
     assert {type(action) for action in late.actions} == {DeletePod}
 
 
+def test_pod_that_kubeflow_made_again_alone_ends_the_attempt_for_all() -> None:
+    again = make_pod(JOB, 1, uid="pod-again", phase="Pending")
+    status = make_status(phase="Running", formed_attempt=1)
+    decision = decide(status, pods=(make_pod(JOB), again), pytorchjob=FOUND)
+    assert decision.status.failure is not None
+    assert decision.status.failure.cause == "PodDeleted"
+    assert decision.actions[0] == DROP
+    assert {a.uid for a in decision.actions[1:]} == {"pod-1-0", "pod-again"}
+
+
 def test_record_of_a_pytorchjob() -> None:
     item = {
         "metadata": {"name": "nodules", "uid": "ptj-1", "ownerReferences": [{"uid": "uid-1"}]},
