@@ -52,6 +52,7 @@ def test_drawing_is_given_a_figure() -> None:
     assert pixels.shape == (100, 200, 3)
 
 
+@pytest.mark.slow
 def test_matplotlib_stays_out_until_something_is_drawn_with_it() -> None:
     code = (
         "import sys; from trainyard_trainer import worker, pictures; import numpy as np; "

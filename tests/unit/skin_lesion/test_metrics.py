@@ -22,7 +22,7 @@ def drawn(classes: int, size: int, seed: int, ties: bool) -> tuple[Tensor, Tenso
     return logits.softmax(dim=1), target[:size]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.sampled_from([2, 7]), st.integers(10, 80), st.integers(0, 99), st.booleans())
 def test_scores_are_those_of_scikit_learn(classes: int, size: int, seed: int, ties: bool) -> None:
     probabilities, target = drawn(classes, size, seed, ties)
