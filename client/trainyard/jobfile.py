@@ -151,6 +151,15 @@ def assignments_in(words: Sequence[str]) -> list[str]:
     return found
 
 
+def _is_other_spelling(recipe: Any, key: str) -> bool:
+    """Whether a recipe's guide has a flag of this name, such as `--checkpoint FILE`."""
+    from trainyard_trainer import registry
+
+    if recipe not in registry.recipe_names():
+        return False
+    return any(alias.key == key for alias in registry.config_class(recipe).aliases)
+
+
 def _assign(manifest: dict[str, Any], text: str) -> None:
     """Carry out one `key=value`."""
     key, equals, value = text.partition("=")
@@ -162,7 +171,7 @@ def _assign(manifest: dict[str, Any], text: str) -> None:
         return
     spec = manifest.setdefault("spec", {})
     known = {field.alias or name for name, field in JobSpec.model_fields.items()}
-    if parts[0] in known:
+    if parts[0] in known and not _is_other_spelling(spec.get("recipe"), key):
         raise UsageError(
             f"'{text}' is a field of the job, not of its recipe", f"write spec.{text} instead"
         )

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from trainyard.errors import UsageError
 from trainyard.jobfile import Request, assignments_in, load_job
 
 
@@ -49,3 +50,10 @@ def test_synth_of_an_unknown_recipe_names_the_nearest(trainyard) -> None:
         5,
         "error: spec.recipe: unknown recipe 'clasification'; did you mean 'classification'?\n",
     )
+
+
+def test_a_guides_flag_may_be_called_like_a_field_of_the_job() -> None:
+    found = load_job(Request(target="mar-gan", assignments=("--checkpoint", "best.pth")))
+    assert found.manifest["spec"]["overrides"] == ["checkpoint=best.pth"]
+    with pytest.raises(UsageError, match="is a field of the job, not of its recipe"):
+        load_job(Request(target="mar-gan", assignments=("nodes=2",)))
