@@ -255,9 +255,9 @@ def _why_no_more(scene: Scene, failure: FailureStatus, cause: Cause) -> str:
 
 def _make_way(scene: Scene, told: Told, pause: timedelta) -> Decision:
     """Delete the gang; new pods follow after the pause."""
-    due = scene.now + pause
+    due, actions = scene.now + pause, gang.clear(scene)
     scene = scene.update(phase="Restarting", next_attempt_time=now_text(due))
-    return _decide(scene, told, gang.clear(scene), due)
+    return _decide(scene, told, actions, due)
 
 
 def _resize(scene: Scene, told: Told) -> Decision:

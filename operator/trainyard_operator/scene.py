@@ -78,7 +78,7 @@ class Scene:
     def is_broken(self) -> bool:
         """Whether the newest attempt ended by a failure, after which no rank can save, or never
         began in all of its pods."""
-        if self.is_in_place and not self.is_formed:
+        if self.status.phase == "Starting" or (self.is_in_place and not self.is_formed):
             return True
         failure = self.status.failure
         return (

@@ -172,7 +172,7 @@ def test_pods_without_a_place_insist_for_a_tenth_of_the_start_up_deadline():
     waits = decide(status, *pods, now=89)
     assert (waits.status.phase, waits.wake_at) == ("Starting", at(90))
     gives_way = decide(waits.status, *pods, now=90)
-    assert acts(gives_way) == ["delete master-0", "delete worker-0"]
+    assert acts(gives_way) == ["delete master-0 in 5", "delete worker-0 in 5"]
     assert (gives_way.status.avoidance, gives_way.status.restarts) == ("Preferred", status.restarts)
     assert [(e.reason, e.message) for e in gives_way.events] == [
         (

@@ -13,7 +13,8 @@ NARROW = make_job(2, elastic=BOUNDS)
 HOMELESS = {"phase": "Pending", "node": None, "unschedulable": "0/2 nodes are available."}
 STARTING = make_status(phase="Starting", formed_attempt=0)
 NO_ROOM = "No room for all of 4 nodes; going on with 2 (spec.elastic)."
-DELETED = ["delete master-0", "delete worker-0", "delete worker-1", "delete worker-2"]
+DELETED = [f"delete {pod} in 5" for pod in ("master-0", "worker-0", "worker-1", "worker-2")]
+"""Nothing was trained that had to be saved."""
 
 
 def narrowed(nodes: int = 2, *, since: float = 0, tries: int = 0, **changes) -> JobStatus:
