@@ -169,6 +169,8 @@ class Engine:
         values = prefixed("train", trained) | run.stepper.rates() | evaluated
         self._tracker.add(position.step, position.run_epoch, run.stage.name, values)
         self._progress.note(values)
+        if tracker := self._tracker.showing(position.step):
+            self._recipe.end_epoch(values, tracker)
         self._end_epoch(run, evaluated)
         return evaluated
 

@@ -9,7 +9,8 @@ from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.storage import Storage
 
 WAITING_BYTES = 64 * 2**20
-"""What may wait for a storage that is away; beyond it the oldest are given up."""
+"""What may wait for a storage that is away, beside the newest piece; beyond it the oldest are
+given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,8 @@ class Outbox:
             return
         with self._lock:
             self._waiting.append(piece)
-            while len(self._waiting) > 1 and self._size() > self._most_bytes:
+            # A large piece must not push out all that came before it.
+            while self._size() - len(piece.data) > self._most_bytes:
                 self._waiting.popleft()
                 self.lost += 1
 

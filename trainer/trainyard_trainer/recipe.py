@@ -288,6 +288,10 @@ class Recipe(ABC, Generic[ConfigT]):
         about, such as how many unreadable files were skipped."""
         return {}
 
+    def end_epoch(self, values: Mapping[str, float], sink: Sink) -> None:
+        """Hook after every epoch, on rank 0. values: what was logged of it, such as `train_loss`,
+        and `val_loss` where it was evaluated; `position.epoch` is the epoch that ends."""
+
     def report(
         self, split: str, gathered: Gathered, metrics: Mapping[str, float], sink: Sink
     ) -> None:

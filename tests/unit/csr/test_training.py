@@ -1,0 +1,116 @@
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from unit.engine.gang import run_gangs
+from unit.engine.tiny import assert_equal_states, newest, result_of, storage_of, tiny_rank
+
+from trainyard_trainer.recipes.csr.baseline import linear_auc
+from trainyard_trainer.recipes.csr.model import CSR
+from trainyard_trainer.recipes.csr.predict import load_network, main
+from trainyard_trainer.recipes.csr.synth import write_chests
+
+pytestmark = pytest.mark.slow
+EPOCHS = {"epochs_stage1": 3, "epochs_stage2": 5, "epochs_stage3": 2}
+
+
+def phase(data: Path, place: str, nodes: int, **more: Any) -> dict[str, Any]:
+    config = {
+        "training": EPOCHS | {"batch_size": 8, "learning_rate": 0.01},
+        "data": {"path": str(data), "image_size": 48, "validation_share": 0.2},
+        "model": {"backbone": "small", "projection_size": 16, "freeze_batch_norm": True},
+    }
+    found = {"nodes": nodes, "place": place, "module": "unit.csr.killed", "recipe": "csr-killed"}
+    return found | {"config": config | more.pop("config", {})} | more
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of one rank, of two, and of two killed in each stage."""
+    place = tmp_path_factory.mktemp("csr")
+    write_chests(place / "data", train=50, test=13, size=64)
+    data, often = place / "data", {"checkpoint": {"everySteps": 2}}
+    kills = [
+        phase(data, "killed", 2, config={"kill_at": step}, attempt=number, **often)
+        for number, step in enumerate((7, 22, 43), start=1)
+    ]
+    last = phase(data, "killed", 2, attempt=4, **often)
+    phases = [phase(data, "one", 1), phase(data, "two", 2, **often), *kills, last]
+    codes, log = run_gangs(place, phases)
+    (place / "log.txt").write_text(log)
+    assert [all(code == 0 for code in one) for one in codes] == [True] * 2 + [False] * 3 + [True], (
+        log
+    )
+    return place
+
+
+def losses_of(place: Path) -> list[float]:
+    table = storage_of(tiny_rank(place)).read("metrics.csv").decode()
+    rows = csv.DictReader(table.splitlines())
+    return [float(row["train_loss"]) for row in rows if row["train_loss"]]
+
+
+def test_one_rank_and_two_have_the_same_losses(trained) -> None:
+    one, two = losses_of(trained / "one"), losses_of(trained / "two")
+    assert len(one) == sum(EPOCHS.values())
+    assert one == pytest.approx(two, rel=1e-3)
+
+
+def test_evaluation_on_two_ranks_equals_that_on_one(trained) -> None:
+    one, two = (result_of(tiny_rank(trained / place))["metrics"] for place in ("one", "two"))
+    assert one == pytest.approx(two, rel=2e-2)
+    assert {"test_auc", "test_concept_auc", "test_pointing", "test_loss"} <= one.keys()
+
+
+def test_a_run_killed_in_every_stage_ends_bit_for_bit_like_one_that_was_not(trained) -> None:
+    whole, killed = newest(tiny_rank(trained / "two")), newest(tiny_rank(trained / "killed"))
+    assert_equal_states(whole.state, killed.state)
+    one, other = (result_of(tiny_rank(trained / place))["metrics"] for place in ("two", "killed"))
+    assert one == other
+
+
+def test_the_guides_files_are_left_and_load_as_the_guide_says(trained) -> None:
+    storage = storage_of(tiny_rank(trained / "two"))
+    names = ["best_model_stage1", "best_model_stage3", "final_model", "model_stage2_epoch5"]
+    assert sorted(entry.key for entry in storage.list("models/")) == [
+        f"models/{name}.pth" for name in names
+    ]
+    file = trained / "best.pth"
+    file.write_bytes(storage.read("models/best_model_stage3.pth"))
+    model = CSR(22, 6, 5, backbone="small", image_size=48, projection_size=16)
+    model.load_state_dict(torch.load(file, weights_only=True))
+
+
+def test_the_console_speaks_the_guides_words(trained) -> None:
+    log = (trained / "log.txt").read_text()
+    for words in (
+        "--- START STAGE 1: Concept Learning ---",
+        "--- START STAGE 3: Task Learning ---",
+        "Pos weights range: ",
+        "Epoch 1: Train Loss ",
+        "Saved best Stage 1 model (AUC: ",
+    ):
+        assert words in log
+
+
+def test_new_images_are_diagnosed_and_corrected(trained, capsys) -> None:
+    storage = storage_of(tiny_rank(trained / "two"))
+    file = trained / "final.pth"
+    file.write_bytes(storage.read("models/final_model.pth"))
+    assert load_network(file, 48).prototypes.shape == (22, 5, 16)
+    labels = trained / "data" / "annotations" / "image_labels_train.csv"
+    image = next((trained / "data" / "test").iterdir())
+    common = [str(file), str(image), "--image-size", "48", "--labels", str(labels)]
+    assert main(common) == 0
+    assert main([*common, "--reject", "Cardiomegaly", "--positive", "0,0,0.5,0.5"]) == 0
+    plain, corrected = capsys.readouterr().out.splitlines()
+    assert '"Tuberculosis": ' in plain
+    assert plain != corrected
+    assert main([*common, "--reject", "Cardiomegali"]) == 2
+    assert "did you mean 'Cardiomegaly'" in capsys.readouterr().err
+
+
+def test_the_linear_model_beats_guessing_on_the_stand_in(trained) -> None:
+    assert 0.4 < linear_auc(trained / "data") <= 1
