@@ -12,6 +12,8 @@ from chaos.savers import start_savers
 from trainyard_trainer.checkpoint import Position, Retention, load_latest
 from trainyard_trainer.manifest import list_manifests, verify
 
+pytestmark = pytest.mark.slow
+
 KEEP = Retention(last=1)
 
 

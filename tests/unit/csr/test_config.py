@@ -66,6 +66,7 @@ def test_each_alias_is_told() -> None:
 
 
 def test_a_global_batch_takes_the_place_of_one_a_process() -> None:
-    assert build_config(Config, [], ["training.batch_size=24"]).batch_size(4) == 24
-    with pytest.raises(ConfigurationError, match="are both set; leave one out"):
-        build_config(Config, [], ["training.batch_size=24", "batch_size=8"])
+    chosen = ["training.batch_size=24", "training.batch_size_per_process=null"]
+    assert build_config(Config, [], chosen).batch_size(4) == 24
+    with pytest.raises(ConfigurationError, match="24 says nothing while batch_size_per_process is"):
+        build_config(Config, [], ["training.batch_size=24"])

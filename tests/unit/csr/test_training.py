@@ -18,7 +18,7 @@ EPOCHS = {"epochs_stage1": 3, "epochs_stage2": 5, "epochs_stage3": 2}
 
 def phase(data: Path, place: str, nodes: int, **more: Any) -> dict[str, Any]:
     config = {
-        "training": EPOCHS | {"batch_size": 8, "learning_rate": 0.01},
+        "training": EPOCHS | {"batch_size_per_process": None, "learning_rate": 0.01},
         "data": {"path": str(data), "image_size": 48, "validation_share": 0.2},
         "model": {"backbone": "small", "projection_size": 16, "freeze_batch_norm": True},
     }

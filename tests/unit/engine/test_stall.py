@@ -20,6 +20,8 @@ from trainyard_trainer.progress import Pace
 from trainyard_trainer.stragglers import Stragglers
 from trainyard_trainer.watchdog import SLOW_FACTOR, Watchdog
 
+pytestmark = pytest.mark.slow
+
 HANGS = """
 import sys, time
 from pathlib import Path

@@ -174,17 +174,16 @@ class Config(RecipeConfig):
     @model_validator(mode="after")
     def _one_kind_of_batch(self) -> Self:
         training = self.training
-        set_both = {"batch_size", "batch_size_per_process"} <= training.model_fields_set
-        if set_both and training.batch_size_per_process is not None:
+        default = CsrTrainingConfig.model_fields["batch_size"].default
+        if training.batch_size != default and training.batch_size_per_process is not None:
             raise ValueError(
-                "training.batch_size and training.batch_size_per_process are both set; leave one "
-                "out"
+                f"training.batch_size: {training.batch_size} says nothing while "
+                f"batch_size_per_process is {training.batch_size_per_process}; write "
+                "training.batch_size_per_process: null"
             )
         return self
 
     def batch_size(self, world_size: int) -> int:
         """Images of one optimizer step over all ranks."""
         own = self.training.batch_size_per_process
-        if own is None or "batch_size" in self.training.model_fields_set:
-            return self.training.batch_size
-        return own * world_size
+        return self.training.batch_size if own is None else own * world_size
