@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
 PYTEST := $(BIN)/python -m pytest -q
+# The tests of a file stay together: they share a server, or what they trained.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-cluster lint format unit slow integration e2e test chaos chaos-cluster bench \
@@ -57,13 +59,13 @@ manifests: setup ## Generate the CRD from the typed API, manifests/install from 
 test: lint unit slow integration e2e ## Lint, unit, slow, integration and e2e, in this order (20 min cold)
 
 unit: setup ## Unit tests (under 60 s)
-	$(PYTEST) -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile tests/unit
+	$(PYTEST) -m "not slow" $(PARALLEL) tests/unit
 
-slow: setup ## Unit tests that train with several processes (3 min)
-	$(PYTEST) -m slow tests/unit
+slow: setup ## Unit tests that train with several processes (8 min)
+	$(PYTEST) -m slow $(PARALLEL) tests/unit
 
-integration: setup ## Against a real kube-apiserver, etcd and S3
-	$(PYTEST) tests/integration
+integration: setup ## Against a real kube-apiserver, etcd and S3 (6 min)
+	$(PYTEST) $(PARALLEL) tests/integration
 
 chaos: setup ## Kill training runs anywhere, twelve times each, and compare to the bit (8 min)
 	$(BIN)/python tests/chaos/kill.py
