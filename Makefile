@@ -56,7 +56,7 @@ manifests: setup ## Generate the CRD from the typed API, manifests/install from 
 
 ##@ Test
 
-test: lint unit slow integration e2e ## Lint, unit, slow, integration and e2e, in this order (20 min cold)
+test: lint unit slow integration e2e ## Lint, unit, slow, integration and e2e, in this order (25 min)
 
 unit: setup ## Unit tests (under 60 s)
 	$(PYTEST) -m "not slow" $(PARALLEL) tests/unit
@@ -70,11 +70,12 @@ integration: setup ## Against a real kube-apiserver, etcd and S3 (6 min)
 chaos: setup ## Kill training runs anywhere, twelve times each, and compare to the bit (8 min)
 	$(BIN)/python tests/chaos/kill.py
 
-chaos-cluster: setup cluster-up ## Each fault five times on the two-node cluster while a job trains (1 h)
+chaos-cluster: setup cluster-up ## Each fault five times on the two-node cluster, then an elastic job (1 h)
 	$(BIN)/python tests/chaos/on_nodes.py
+	$(PYTEST) -m slow tests/e2e
 
 e2e: setup $(if $(KUBECONFIG),,cluster-up) ## On two nodes with pods that really run; or on the cluster of KUBECONFIG
-	$(PYTEST) tests/e2e
+	$(PYTEST) -m "not slow" tests/e2e
 
 bench: $(BENCH_READY) ## Ours beside others in one run (20 min; BENCH_FLAGS=--quick: 4)
 	$(BENCH)/bin/python tests/bench/run.py $(BENCH_FLAGS)

@@ -8,6 +8,7 @@ from cluster import fullcluster
 from e2e.conftest import Cluster
 from e2e.kube import Namespace
 
+pytestmark = pytest.mark.slow
 NAME = "rubber"
 WIDE = {"limits": {"memory": "2Gi"}, "requests": {"cpu": "1100m"}}
 """Two of these do not fit on one node of two cores."""
