@@ -15,6 +15,7 @@ import torch
 from bench.comparison import Absent, Comparison, Row, alternate
 from torch.utils.data import DataLoader, Dataset
 
+from trainyard_trainer.config import TrainingConfig
 from trainyard_trainer.loader import Split, TrainLoader
 from trainyard_trainer.recipe import Data
 
@@ -79,7 +80,8 @@ def timed(first_batch: Callable[[], torch.Tensor]) -> float:
 def ours(cursor: int) -> torch.Tensor:
     """What the engine does when a stage begins or goes on."""
     split = Split(rank=0, world_size=1, batch_size=BATCH, micro_batch_size=BATCH)
-    loader = TrainLoader(Data(train=Indices()), split, 0, 0, torch.device("cpu"))
+    training = TrainingConfig(seed=0)
+    loader = TrainLoader(Data(train=Indices()), split, training, torch.device("cpu"))
     batch: torch.Tensor = next(loader.epoch(0, cursor)).batches[0]
     return batch
 

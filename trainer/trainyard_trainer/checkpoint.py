@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from trainyard_operator.contract import MODEL_FILE, part_file
+from trainyard_trainer.console import log
 from trainyard_trainer.dialect import find_dialect
-from trainyard_trainer.errors import PeerLost, TrainyardError
+from trainyard_trainer.errors import ConfigurationError, PeerLost, TrainyardError
 from trainyard_trainer.gang import Gang
 from trainyard_trainer.manifest import Best
 from trainyard_trainer.node_memory import NodeMemory
 from trainyard_trainer.recovery import load_latest
 from trainyard_trainer.restore import Loaded, load_from
-from trainyard_trainer.retention import Retention, next_attempt
+from trainyard_trainer.retention import Retention, claim_attempt
 from trainyard_trainer.rng import capture_rng, restore_rng
 from trainyard_trainer.saved import Identity, Need, Position, Saved, Timing
 from trainyard_trainer.shards import ALL_FIRST, Deal, deal, merge, tensors_of
@@ -93,6 +94,8 @@ class Checkpointer:
         """Since the newest upload began."""
         self._upload_warning: str | None = None
         self._restore_warning: str | None = None
+        self.logs_warnings = False
+        """Whether each warning is logged as it arises; the engine tells of them itself."""
         self.required_seconds = REQUIRED_SECONDS
         self.retry_pauses = RETRY_PAUSES
         self.timing = Timing()
@@ -118,16 +121,20 @@ class Checkpointer:
         uri: s3://bucket/prefix or file:///directory, of this run alone. job: its name, in the
         manifests. endpoint: of an S3 server that is not Amazon's; what it understands is found
         out. node_memory: a directory below /dev/shm, for a restart on this machine. The ranks are
-        those of torch.distributed, where it is initialised.
+        those of torch.distributed. What `warning` says is logged, too, by the logger `trainyard`.
+        Raises ConfigurationError where other ranks cannot be reached.
         """
         gang = Gang.form()
+        _require_all_ranks(gang)
         open_as = functools.partial(_open, uri, endpoint, region)
         storage = open_as(gang.from_first(lambda: find_dialect(open_as)))
-        attempt = gang.from_first(lambda: next_attempt(storage))
+        attempt = gang.from_first(lambda: claim_attempt(storage))
         identity = Identity(namespace="", job=job, uid=job, attempt=attempt)
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         memory = NodeMemory(node_memory, job, ranks) if node_memory else None
-        return cls(storage, identity, gang, keep, memory)
+        opened = cls(storage, identity, gang, keep, memory)
+        opened.logs_warnings = gang.is_first
+        return opened
 
     @property
     def warning(self) -> str | None:
@@ -154,7 +161,7 @@ class Checkpointer:
         uploader = self._uploader
         loaded = load_latest(self._storage, self._gang, self._identity, self._memory)
         if loaded is not None:
-            self._restore_warning = loaded.warning
+            self._restore_warning = self._told(loaded.warning)
             uploader.take_up(loaded)
             self.last_saved = uploader.describe(uploader.stored) if uploader.stored else None
             self.best, self.kept = self._gang.from_first(uploader.summarize)
@@ -251,11 +258,17 @@ class Checkpointer:
         self.timing.skipped += 1
         self._skipped += 1
         if blocking or need is Need.REQUIRED:
-            self._upload_warning = (
+            self._upload_warning = self._told(
                 f"Checkpoint step {step} was not saved: the upload of step {self._step} was not "
                 f"done within {self.required_seconds:.0f} s."
             )
         return False
+
+    def _told(self, sentence: str | None) -> str | None:
+        """The sentence, once it is logged where that is wanted."""
+        if sentence and self.logs_warnings:
+            log.warning("%s", sentence)
+        return sentence
 
     def _slowness(self) -> str | None:
         seconds = time.monotonic() - self._began
@@ -326,16 +339,26 @@ class Checkpointer:
             self._is_hopeless = not isinstance(error, _TRANSIENT)
             reason = str(error) if isinstance(error, TrainyardError) else repr(error)
             place = " It is in the nodes' memory." if self._uploader.has_in_memory(step) else ""
-            self._upload_warning = f"Checkpoint step {step} was not saved: {reason}{place}"
+            sentence = f"Checkpoint step {step} was not saved: {reason}{place}"
+            self._upload_warning = self._told(sentence)
             return
         finally:
             self.timing.memory_bytes = self._uploader.memory_bytes
-        self._upload_warning = outcome.warning
+        self._upload_warning = self._told(outcome.warning)
         self.best, self.kept = outcome.best, outcome.kept
         self.timing.saves += 1
         self.timing.upload_seconds += time.monotonic() - began
         self.timing.uploaded_bytes += size_bytes
         self.last_saved = outcome.latest
+
+
+def _require_all_ranks(gang: Gang) -> None:
+    ranks = os.environ.get("WORLD_SIZE", "1")
+    if gang.world_size == 1 and ranks.isdecimal() and int(ranks) > 1:
+        raise ConfigurationError(
+            f"WORLD_SIZE is {ranks}, but torch.distributed is not initialised; call "
+            "torch.distributed.init_process_group() before Checkpointer.open()."
+        )
 
 
 @dataclass(frozen=True)

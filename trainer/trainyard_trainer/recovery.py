@@ -15,6 +15,7 @@ from typing import Any
 from trainyard_operator.contract import (
     CHECKPOINTS_PREFIX,
     LATEST_FILE,
+    MANIFEST_FILE,
     QUARANTINE_PREFIX,
     ExitCode,
     run_prefix,
@@ -229,6 +230,8 @@ def _list_own(storage: Storage, owner: Identity | None) -> Listing:
     known = {m.key for m in listing.valid} | {r.key for r in listing.rejected}
     if hint := _vain_hint(storage, known):
         rejected.append(hint)
+    if not known and not rejected:
+        rejected += _set_aside_before(storage)
     own = tuple(manifest for manifest in listing.valid if manifest not in strangers)
     return Listing(own, tuple(rejected))
 
@@ -237,6 +240,13 @@ def _stranger(manifest: Manifest) -> Rejected:
     run = run_prefix(manifest.namespace, manifest.job, manifest.uid)
     problem = ManifestInvalid(manifest.key, f"it is of another run, '{run}'")
     return Rejected(manifest.key, str(problem))
+
+
+def _set_aside_before(storage: Storage) -> list[Rejected]:
+    """Of a run that has no manifest left: that it had one is no reason to begin anew."""
+    entries = storage.list(f"{QUARANTINE_PREFIX}/")
+    keys = [entry.key for entry in entries if entry.key.endswith(f"/{MANIFEST_FILE}")]
+    return [Rejected(key, f"'{key}' was set aside, and no other is left.") for key in keys]
 
 
 def _vain_hint(storage: Storage, known: Set[str]) -> Rejected | None:

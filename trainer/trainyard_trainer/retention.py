@@ -1,12 +1,17 @@
 """Which checkpoints to keep, and what is no checkpoint. `plan_*` is pure, `apply_*` deletes."""
 
 import re
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from trainyard_operator.contract import CHECKPOINTS_PREFIX, MANIFEST_FILE, QUARANTINE_PREFIX
 from trainyard_trainer.manifest import Best, Manifest, select_best
 from trainyard_trainer.storage import Storage
+from trainyard_trainer.storage_errors import ObjectExists
+
+CLAIMS_PREFIX = "claims"
+"""Of the run of a program of one's own: an object for each attempt that began."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,23 @@ def plan_sweep(keys: Iterable[str], *, attempt: int) -> dict[str, list[str]]:
     }
 
 
-def next_attempt(storage: Storage) -> int:
-    """A number that no attempt at this run has used, not even for parts that came to nothing."""
+def claim_attempt(storage: Storage) -> int:
+    """A number that no attempt at this run has used, not even for parts that came to nothing, and
+    that no process that begins at the same time gets too.
+
+    A server without conditional writes cannot keep two such processes apart.
+    """
     prefixes = (f"{CHECKPOINTS_PREFIX}/", f"{QUARANTINE_PREFIX}/")
     keys = (entry.key for prefix in prefixes for entry in storage.list(prefix))
     used = [int(match["attempt"]) for key in keys if (match := _DIRECTORY.match(key))]
-    return max(used, default=0) + 1
+    attempt, token = max(used, default=0) + 1, secrets.token_bytes(16)
+    while True:
+        try:
+            storage.write(f"{CLAIMS_PREFIX}/a{attempt}", token, if_absent=True)
+        except ObjectExists:
+            attempt += 1
+        else:
+            return attempt
 
 
 def apply_sweep(storage: Storage, orphans: dict[str, list[str]]) -> None:

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from trainyard_trainer.checkpoint import Checkpointer, Position, Retention
+from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.manifest import list_manifests
 from trainyard_trainer.node_memory import NodeMemory
 from trainyard_trainer.storage import open_storage
+from trainyard_trainer.storage_errors import NoValidCheckpoint
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/checkpoints.md"
 JOIN = "import torch.distributed as dist\ndist.init_process_group('gloo')\n"
@@ -65,3 +68,59 @@ def test_memory_is_used_where_it_is_given(tmp_path):
     checkpointer.save(7, {"n": 1}, blocking=True)
     held = list_manifests(NodeMemory(memory, "mine").storage).valid
     assert [manifest.step for manifest in held] == [7]
+
+
+def save(checkpointer: Checkpointer, step: int, value: float) -> None:
+    weight = torch.full((4,), value)
+    assert checkpointer.save(step, {"model": {"weight": weight}}, blocking=True)
+
+
+def test_two_that_begin_at_once_do_not_spoil_each_other(tmp_path):
+    uri = (tmp_path / "run").as_uri()
+    one, other = Checkpointer.open(uri), Checkpointer.open(uri)
+    save(one, 1, 1.0)
+    save(other, 1, 2.0)
+    loaded = Checkpointer.open(uri).load_latest()
+    assert loaded is not None
+    assert (loaded.manifest.attempt, loaded.warning) == (2, None)
+    assert loaded.state["model"]["weight"].tolist() == [2.0] * 4
+
+
+def test_a_rank_that_reaches_no_other_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigurationError) as caught:
+        Checkpointer.open((tmp_path / "run").as_uri())
+    assert str(caught.value) == (
+        "WORLD_SIZE is 2, but torch.distributed is not initialised; call "
+        "torch.distributed.init_process_group() before Checkpointer.open()."
+    )
+
+
+def spoil_newest(tmp_path: Path) -> None:
+    newest = max((tmp_path / "run/checkpoints").glob("step-*"))
+    (newest / "model.pt").write_bytes(b"spoilt")
+
+
+def test_a_checkpoint_that_is_set_aside_is_told_in_the_log(tmp_path, caplog):
+    uri = (tmp_path / "run").as_uri()
+    first = Checkpointer.open(uri)
+    save(first, 1, 1.0)
+    save(first, 2, 2.0)
+    spoil_newest(tmp_path)
+    Checkpointer.open(uri).load_latest()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "step 2 is corrupt: model.pt" in record.message
+
+
+def test_a_run_of_which_only_what_was_set_aside_is_left_is_not_begun_anew(tmp_path):
+    uri = (tmp_path / "run").as_uri()
+    first = Checkpointer.open(uri)
+    save(first, 1, 1.0)
+    save(first, 2, 2.0)
+    spoil_newest(tmp_path)
+    Checkpointer.open(uri).load_latest()
+    for lost in (tmp_path / "run/checkpoints").rglob("*.json"):
+        lost.unlink()
+    with pytest.raises(NoValidCheckpoint, match="was set aside, and no other is left"):
+        Checkpointer.open(uri).load_latest()
