@@ -121,6 +121,8 @@ def _local_job(settings: Settings, job_file: "JobFile", target: str, fresh: bool
         local, metadata, status = before, dict(old.object["metadata"]), old.object.get("status")
         metadata["generation"] = int(metadata.get("generation", 1)) + (old.spec != manifest["spec"])
     else:
+        if old is not None and old.phase == "Failed":
+            note(settings, f"the last run of {meta.name} failed; a new one begins at step 0")
         uid = str(uuid4())
         local, status = new_local_job(meta.name, uid), None
         metadata = {

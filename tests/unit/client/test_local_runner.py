@@ -76,6 +76,8 @@ def test_a_job_that_fails_too_often_gives_its_exit_code(write_job, trainyard) ->
     assert "error: job failed: Rank 0 (pod job-master-0, node localhost) exited" in ran.err
     assert ran.err.endswith("  | no such GPU\nhelp: trainyard logs job --failed\n")
     assert of_ranks(trainyard("logs", "job", "--failed").out) == ["no such GPU"]
+    again = trainyard("run", "job.yaml")
+    assert "the last run of job failed; a new one begins at step 0\n" in again.err
 
 
 def test_a_program_that_is_not_there_fails_with_its_name(write_job, trainyard) -> None:
