@@ -35,7 +35,7 @@ from trainyard_trainer.saved import Identity, Need, Position, Saved, Timing
 from trainyard_trainer.shards import ALL_FIRST, Deal, deal, merge, tensors_of
 from trainyard_trainer.snapshot import Snapshot, Toucher
 from trainyard_trainer.storage import Storage, open_storage
-from trainyard_trainer.storage_errors import StorageFull, StorageUnreachable
+from trainyard_trainer.storage_errors import StateNotPlain, StorageFull, StorageUnreachable
 from trainyard_trainer.upload import Upload, Uploader
 
 __all__ = [
@@ -280,7 +280,10 @@ class Checkpointer:
         )
 
     def _deal(self, state: _State, replicated: _State | None) -> Deal:
-        weights = sum(tensor.nbytes for tensor in tensors_of(state.get("model", {})))
+        model = state.get("model", {})
+        if not isinstance(model, Mapping):  # The module in the place of its state_dict().
+            raise StateNotPlain("model", type(model).__name__)
+        weights = sum(tensor.nbytes for tensor in tensors_of(model))
         return deal(replicated or {}, self._gang.world_size, weights)
 
     def _files(

@@ -14,7 +14,7 @@ from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.manifest import list_manifests
 from trainyard_trainer.node_memory import NodeMemory
 from trainyard_trainer.storage import open_storage
-from trainyard_trainer.storage_errors import NoValidCheckpoint
+from trainyard_trainer.storage_errors import NoValidCheckpoint, StateNotPlain
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/checkpoints.md"
 JOIN = "import torch.distributed as dist\ndist.init_process_group('gloo')\n"
@@ -124,3 +124,9 @@ def test_a_run_of_which_only_what_was_set_aside_is_left_is_not_begun_anew(tmp_pa
         lost.unlink()
     with pytest.raises(NoValidCheckpoint, match="was set aside, and no other is left"):
         Checkpointer.open(uri).load_latest()
+
+
+def test_a_module_in_the_place_of_its_weights_is_named(tmp_path):
+    checkpointer = Checkpointer.open((tmp_path / "run").as_uri())
+    with pytest.raises(StateNotPlain, match="'model' is a Linear; save tensors"):
+        checkpointer.save(1, {"model": torch.nn.Linear(2, 2)})
