@@ -67,7 +67,7 @@ slow: setup ## Unit tests that train with several processes (8 min)
 integration: setup ## Against a real kube-apiserver, etcd and S3 (6 min)
 	$(PYTEST) $(PARALLEL) tests/integration
 
-chaos: setup ## Kill training runs anywhere, twelve times each, and compare to the bit (8 min)
+chaos: setup ## Kill training runs anywhere, twelve times each, and compare to the bit (15 min)
 	$(BIN)/python tests/chaos/kill.py
 
 chaos-cluster: setup cluster-up ## Each fault five times on the two-node cluster, then an elastic job (1 h)
