@@ -76,12 +76,13 @@ def test_two_ranks_have_the_losses_of_one_with_the_same_global_batch(
     tmp_path: Path, scans: Path
 ) -> None:
     """To 1e-4: sums are taken in another order, and nothing else differs without batch norm."""
-    plain = {"config": {"model": PLAIN, "training": {"epochs": 6}}}
+    training = {"epochs": 6, "learning_rate": 0.03}
+    plain = {"config": {"model": PLAIN, "training": training}}
     codes, log = run_gangs(tmp_path, [phase("a", scans, 1, **plain), phase("b", scans, 2, **plain)])
     assert codes == [[0], [0, 0]], log
     one, two = (losses(tiny_rank(tmp_path / place)) for place in "ab")
     assert len(one) == len(two) == 6
-    assert len(set(one)) == 6  # Something is learnt.
+    assert one[-1] < one[0]
     assert two == pytest.approx(one, rel=1e-4)
 
 
