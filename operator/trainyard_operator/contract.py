@@ -360,6 +360,8 @@ class Summary(_Message):
     """Whether RESULT_FILE was stored."""
     waited: bool = False
     """Whether that rank only waited for others that made no progress."""
+    ended: float | None = None
+    """When the program ended, as Unix time: Kubernetes keeps whole seconds only."""
 
     def to_json(self) -> str:
         """At most TERMINATION_BYTES long: first the log tail is cut, then message, then report."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from signal import Signals
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -35,6 +36,8 @@ _RANKING = (
 )
 """Of several failures of one attempt, the first of these is the culprit; among equals, the
 earliest."""
+_OWN_SIGNALS = frozenset({Signals.SIGKILL, Signals.SIGSEGV, Signals.SIGBUS, Signals.SIGILL})
+"""What a lost peer never does to a program. NCCL's watchdog aborts it: SIGABRT proves nothing."""
 _UNEXPLAINED_EXIT = _RANKING.index(Cause.POD_DELETED) + 0.5
 """A program that is no recipe cannot say that it died of a lost peer: if a pod was taken away too,
 that explains the exit."""
@@ -96,12 +99,14 @@ class _Suspect:
     """Whether it only waited for others that made no progress."""
 
     @property
-    def weight(self) -> tuple[float, bool, datetime]:
+    def weight(self) -> tuple[float, bool, bool, datetime]:
         """The least is the culprit's."""
         cause = Cause(self.failure.cause)
         is_mute = cause is Cause.USER_EXIT and not self.is_explained
         rank = _UNEXPLAINED_EXIT if is_mute else _RANKING.index(cause)
-        return rank, self.waited, self.ended or datetime.max.replace(tzinfo=UTC)
+        may_be_echo = (self.failure.exit_code or 0) - 128 not in _OWN_SIGNALS
+        ended = self.ended or datetime.max.replace(tzinfo=UTC)
+        return rank, self.waited, is_mute and may_be_echo, ended
 
 
 def summary_of(pod: PodRecord) -> Summary | None:
@@ -146,7 +151,7 @@ def settles_at(failure: FailureStatus, pods: tuple[PodRecord, ...]) -> datetime 
 
     The pods of a gang end within moments of each other, and the one to blame may report last.
     """
-    ends = [end for pod in pods if (end := _end_of(pod))]
+    ends = [end for pod in pods if (end := _end_of(pod, None))]
     if not ends or all(_is_over(pod) for pod in pods):
         return None
     explained = {pod.name: summary for pod in pods if (summary := summary_of(pod))}
@@ -221,7 +226,7 @@ def _suspect(job: TrainingJob, pod: PodRecord, attempt: int) -> _Suspect:
     return _Suspect(
         failure=failure,
         is_explained=summary is not None and summary.cause is not None,
-        ended=_end_of(pod),
+        ended=_end_of(pod, summary),
         waited=summary is not None and summary.waited,
     )
 
@@ -235,7 +240,9 @@ def _is_over(pod: PodRecord) -> bool:
     return pod.has_ended or pod.standby is not None
 
 
-def _end_of(pod: PodRecord) -> datetime | None:
+def _end_of(pod: PodRecord, summary: Summary | None) -> datetime | None:
+    if summary and summary.ended:
+        return datetime.fromtimestamp(summary.ended, UTC)
     if pod.terminated:
         return pod.terminated.finished
     return pod.standby.since if pod.standby else None

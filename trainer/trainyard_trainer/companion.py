@@ -174,7 +174,8 @@ class Companion:
             summary = self._with_loss(summary, end, lost)
         self._directory.tell()
         report = read_report(self._shared) if run.node_index == 0 else None
-        return dataclasses.replace(summary, report=dataclasses.asdict(report) if report else None)
+        last = dataclasses.asdict(report) if report else None
+        return dataclasses.replace(summary, report=last, ended=end.ended)
 
     def _with_loss(self, summary: Summary, end: End, lost: str) -> Summary:
         """A program that ended well has not, as long as what it left is not stored."""

@@ -90,6 +90,7 @@ class Program:
         self._shared, self._command = shared, command
         self._pid: int | None = None
         self._code: int | None = None
+        self._ended: float | None = None
         self._kill_at: float | None = None
         self._stopping = self._killed = False
         self._error = ""
@@ -113,6 +114,7 @@ class Program:
                 self._error = os.strerror(problem.errno or 0)
         end = {
             "exit_code": self._code,
+            "ended": self._ended,
             "stopped": self._stopping,
             "killed": self._killed,
             "out_of_memory": oom_kills() > self._oom_kills,
@@ -154,6 +156,7 @@ class Program:
                 if pid == 0:
                     return
                 if pid == self._pid:
+                    self._ended = time.time()
                     # os.waitstatus_to_exitcode is newer than 3.8.
                     is_signaled = os.WIFSIGNALED(status)
                     self._code = -os.WTERMSIG(status) if is_signaled else os.WEXITSTATUS(status)

@@ -19,6 +19,8 @@ class End:
 
     exit_code: int | None = None
     """Negative: minus the number of the signal that killed it; None: it was never started."""
+    ended: float | None = None
+    """Unix time."""
     stopped: bool = False
     """Whether it had been asked to stop."""
     killed: bool = False
@@ -36,7 +38,8 @@ class End:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], stalled_seconds: int | None) -> "End":
         """What `program.py` wrote."""
-        known = {key: raw[key] for key in ("exit_code", "stopped", "killed", "out_of_memory")}
+        keys = ("exit_code", "ended", "stopped", "killed", "out_of_memory")
+        known = {key: raw[key] for key in keys}
         return cls(**known, start_error=str(raw["start_error"]), stalled_seconds=stalled_seconds)
 
 

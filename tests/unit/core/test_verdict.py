@@ -192,6 +192,13 @@ CULPRITS = {
     "a peer's report never hides the culprit": (PEER, OWN, WORKER),
     "the first of two exits": (exited(1, seconds=5), exited(1, seconds=4), WORKER),
     "the first node of two at once": (exited(1, seconds=5), exited(1, seconds=5), MASTER),
+    "a signal that no peer's death sends": (exited(1, seconds=4), exited(137, seconds=5), WORKER),
+    "an abort may be NCCL's": (exited(1, seconds=4), exited(134, seconds=5), MASTER),
+    "the companion's fractions of a second": (
+        exited(1, summary(1, "rank 0 exited", ended=at(4.7).timestamp()), seconds=4),
+        exited(1, summary(1, "rank 1 exited", ended=at(4.6).timestamp()), seconds=4),
+        WORKER,
+    ),
     "memory before an exit": (exited(1, seconds=1), exited(137, reason="OOMKilled"), WORKER),
     "a mute exit is explained by a lost node": (
         exited(1, "NCCL error", seconds=1),

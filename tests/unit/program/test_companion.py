@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -59,12 +60,14 @@ def test_the_next_attempt_finds_the_directory_as_it_was(trial):
 
 
 def test_a_failure_is_told_with_its_last_lines(trial):
+    began = time.time()
     summary = trial.finish(*PYTHON, "print('here'); raise ValueError('no luck')")
     assert summary.exit_code == 1
     assert summary.message == "rank 0 exited with code 1: ValueError: no luck"
     assert (summary.cause, summary.rank) == (None, 0)
     assert summary.log_tail[0] == "here"
     assert summary.log_tail[-1] == "ValueError: no luck"
+    assert began < summary.ended < time.time()
 
 
 def test_what_a_program_was_writing_as_it_died_is_not_taken_for_a_checkpoint(trial):
