@@ -1,0 +1,1 @@
+"""TrainingSweep: many training runs as one object."""

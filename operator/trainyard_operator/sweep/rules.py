@@ -1,0 +1,123 @@
+"""What a TrainingSweep's fields have to be among each other: once for the API server, in CEL, and
+once for whoever parses it elsewhere; one sentence for both."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One condition."""
+
+    cel: str
+    message: str
+    """What to write instead."""
+    holds: Callable[[Any], bool]
+    """The same as `cel`, of the typed model."""
+
+
+def _is_whole(*numbers: float | None) -> bool:
+    return all(number is None or float(number).is_integer() for number in numbers)
+
+
+PARAMETER_RULES = (
+    Rule(
+        "has(self.values) != has(self.distribution)",
+        "give each parameter either values, or a distribution with min and max.",
+        lambda p: (p.values is None) != (p.distribution is None),
+    ),
+    Rule(
+        "has(self.distribution) == has(self.min) && has(self.distribution) == has(self.max)",
+        "a distribution needs min and max, and they need a distribution: uniform, log_uniform or "
+        "int_uniform.",
+        lambda p: (
+            (p.distribution is None) == (p.min is None) == (p.max is None)
+            and (p.min is None) == (p.max is None)
+        ),
+    ),
+    Rule(
+        "!(has(self.min) && has(self.max)) || self.min < self.max",
+        "the range is empty: min must be smaller than max; give a single value as values: [x].",
+        lambda p: p.min is None or p.max is None or p.min < p.max,
+    ),
+    Rule(
+        "!(has(self.distribution) && self.distribution == 'log_uniform' && has(self.min)) || "
+        "self.min > 0.0",
+        "log_uniform has no logarithm of 0: min must be above 0, such as 1e-5, or take uniform.",
+        lambda p: p.distribution != "log_uniform" or p.min is None or p.min > 0,
+    ),
+    Rule(
+        "!(has(self.distribution) && self.distribution == 'int_uniform' && has(self.min) && "
+        "has(self.max)) || (double(int(self.min)) == self.min && "
+        "double(int(self.max)) == self.max && "
+        "(!has(self.step) || double(int(self.step)) == self.step))",
+        "int_uniform takes whole numbers for min, max and step; take uniform for others.",
+        lambda p: p.distribution != "int_uniform" or _is_whole(p.min, p.max, p.step),
+    ),
+    Rule(
+        "!has(self.step) || (self.step > 0.0 && has(self.distribution) && "
+        "self.distribution != 'log_uniform')",
+        "step must be above 0, and belongs to uniform and int_uniform.",
+        lambda p: p.step is None or (p.step > 0 and p.distribution in {"uniform", "int_uniform"}),
+    ),
+)
+
+OBJECTIVE_RULES = (
+    Rule(
+        "self == oldSelf",
+        "objective cannot be changed: trials would be compared by two measures; create another "
+        "sweep.",
+        lambda _: True,
+    ),
+)
+
+_SEARCHES = {"grid", "random", "bayes"}
+
+SPEC_RULES = (
+    Rule(
+        "(self.method in ['grid', 'random', 'bayes']) == has(self.parameters)",
+        "method grid, random and bayes need parameters, and folds and list take none.",
+        lambda s: (s.method in _SEARCHES) == (s.parameters is not None),
+    ),
+    Rule(
+        "(self.method == 'list') == has(self.trials)",
+        "method list needs trials, and no other method takes them.",
+        lambda s: (s.method == "list") == (s.trials is not None),
+    ),
+    Rule(
+        "self.method == 'folds' ? has(self.folds) : "
+        "(!has(self.folds) || self.method in ['grid', 'list'])",
+        "method folds needs folds; only grid and list may have them as well.",
+        lambda s: (
+            s.folds is not None
+            if s.method == "folds"
+            else s.folds is None or s.method in {"grid", "list"}
+        ),
+    ),
+    Rule(
+        "!(self.method in ['random', 'bayes']) || has(self.maxTrials)",
+        "method random and bayes need maxTrials: they would never end.",
+        lambda s: s.method not in {"random", "bayes"} or s.max_trials is not None,
+    ),
+    Rule(
+        "self.method != 'grid' || !has(self.parameters) || self.parameters.all(name, "
+        "!has(self.parameters[name].distribution) || has(self.parameters[name].step))",
+        "method grid needs values, or a step, for each of its parameters; take random for a range.",
+        lambda s: (
+            s.method != "grid"
+            or all(p.distribution is None or p.step is not None for p in s.parameters.values())
+        ),
+    ),
+    Rule(
+        "!(has(self.earlyStopping) && has(self.folds))",
+        "earlyStopping would leave folds without a result; set either earlyStopping or folds.",
+        lambda s: s.early_stopping is None or s.folds is None,
+    ),
+    Rule(
+        "!self.failurePolicy.replace || self.method in ['random', 'bayes']",
+        "failurePolicy.replace belongs to random and bayes; raise "
+        "template.spec.runPolicy.maxRestarts to have other trials tried again.",
+        lambda s: not s.failure_policy.replace or s.method in {"random", "bayes"},
+    ),
+)

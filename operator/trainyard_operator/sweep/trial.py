@@ -1,0 +1,41 @@
+"""A trial as searches, early stopping and reports read it, and one that may begin."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+TrialState = Literal["Running", "Succeeded", "Failed", "Stopped"]
+"""Running: also one that waits for nodes. Stopped: by early stopping, with its checkpoint kept."""
+ENDED: frozenset[TrialState] = frozenset({"Succeeded", "Failed"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One trial whose TrainingJob exists."""
+
+    number: int
+    """From 0, without gaps in what a search proposes; part of the TrainingJob's name."""
+    name: str = ""
+    """What the report calls it; of `list` the variant's, else what its Proposal said."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Dotted key of the configuration to its value, without the fold's."""
+    fold: int | None = None
+    state: TrialState = "Running"
+    value: float | None = None
+    """Objective: of the best checkpoint where it was chosen by this metric, else the newest;
+    None before the first report, and never a number that is not finite."""
+    curve: tuple[tuple[int, float], ...] = ()
+    """(optimizer step, objective) at each evaluation, steps ascending."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A trial that may begin."""
+
+    number: int
+    """Of no trial that is known."""
+    name: str
+    """What the report calls it."""
+    overrides: dict[str, Any]
+    """Dotted key of the configuration to its value, without the fold's."""
+    fold: int | None = None
+    """`SweepSpec.fold_parameter` is set to it."""

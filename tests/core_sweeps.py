@@ -1,0 +1,42 @@
+"""Builders of sweeps for tests."""
+
+from typing import Any
+
+from trainyard_operator.sweep.api import TrainingSweep
+
+UID = "5e3b0f6a-0000-4000-8000-000000000001"
+OBJECTIVE = {"metric": "val_accuracy", "goal": "maximize"}
+METHODS: dict[str, dict[str, Any]] = {
+    "grid": {"parameters": {"training.seed": {"values": [0, 1, 2]}}},
+    "random": {
+        "parameters": {"training.lr": {"distribution": "uniform", "min": 0, "max": 1}},
+        "maxTrials": 3,
+    },
+    "bayes": {
+        "parameters": {"training.lr": {"distribution": "uniform", "min": 0, "max": 1}},
+        "maxTrials": 3,
+    },
+    "folds": {"folds": 3},
+    "list": {"trials": [{"name": "A0"}, {"name": "A1", "overrides": {"model.depth": 2}}]},
+}
+"""What each method needs at least."""
+
+
+def make_spec(method: str = "folds", **fields: Any) -> dict[str, Any]:
+    """The smallest spec of a method; a field of None is left out."""
+    spec = {
+        "template": {
+            "spec": {"recipe": "classification", "storage": {"uri": "s3://bucket/sweeps"}}
+        },
+        "method": method,
+        "objective": OBJECTIVE,
+        **METHODS[method],
+        **fields,
+    }
+    return {key: value for key, value in spec.items() if value is not None}
+
+
+def make_sweep(method: str = "folds", **fields: Any) -> TrainingSweep:
+    """A sweep named digits in namespace research, as the API server stores it."""
+    metadata = {"name": "digits", "namespace": "research", "uid": UID, "generation": 1}
+    return TrainingSweep.model_validate({"metadata": metadata, "spec": make_spec(method, **fields)})

@@ -1,0 +1,143 @@
+"""What a TrainingSweep may say, and the sentence for what it may not."""
+
+from typing import Any
+
+import pytest
+from core_sweeps import METHODS, make_sweep
+from pydantic import ValidationError
+
+RANGE = {"distribution": "uniform", "min": 0, "max": 1}
+
+
+def one(**parameter: Any) -> dict[str, Any]:
+    return {"method": "random", "parameters": {"training.lr": parameter}}
+
+
+REFUSALS = [
+    (
+        "values and a range",
+        one(values=[1], **RANGE),
+        "give each parameter either values, or a distribution with min and max",
+    ),
+    (
+        "a parameter that may be nothing",
+        one(),
+        "give each parameter either values, or a distribution with min and max",
+    ),
+    (
+        "a range without max",
+        one(distribution="uniform", min=0),
+        "a distribution needs min and max, and they need a distribution: uniform, log_uniform or "
+        "int_uniform",
+    ),
+    (
+        "bounds of values",
+        one(values=[1], min=0, max=1),
+        "a distribution needs min and max, and they need a distribution: uniform, log_uniform or "
+        "int_uniform",
+    ),
+    (
+        "an empty range",
+        one(distribution="uniform", min=1, max=1),
+        "the range is empty: min must be smaller than max; give a single value as values: [x]",
+    ),
+    (
+        "log_uniform from 0",
+        one(distribution="log_uniform", min=0, max=1),
+        "log_uniform has no logarithm of 0: min must be above 0, such as 1e-5, or take uniform",
+    ),
+    (
+        "int_uniform of fractions",
+        one(distribution="int_uniform", min=0.5, max=2),
+        "int_uniform takes whole numbers for min, max and step; take uniform for others",
+    ),
+    (
+        "a step of 0",
+        one(**RANGE, step=0),
+        "step must be above 0, and belongs to uniform and int_uniform",
+    ),
+    (
+        "a grid of a range",
+        {"method": "grid", "parameters": {"training.lr": RANGE}},
+        "method grid needs values, or a step, for each of its parameters; take random for a range",
+    ),
+    (
+        "a search without parameters",
+        {"method": "random", "parameters": None},
+        "method grid, random and bayes need parameters, and folds and list take none",
+    ),
+    (
+        "folds with parameters",
+        {"method": "folds", "parameters": {"training.lr": RANGE}},
+        "method grid, random and bayes need parameters, and folds and list take none",
+    ),
+    (
+        "a list without trials",
+        {"method": "list", "trials": None},
+        "method list needs trials, and no other method takes them",
+    ),
+    (
+        "two variants of one name",
+        {"method": "list", "trials": [{"name": "A0"}, {"name": "A0"}]},
+        "each name in trials must be given once",
+    ),
+    (
+        "a cross-validation without folds",
+        {"method": "folds", "folds": None},
+        "method folds needs folds; only grid and list may have them as well",
+    ),
+    (
+        "a random search over folds",
+        {"method": "random", "folds": 3},
+        "method folds needs folds; only grid and list may have them as well",
+    ),
+    (
+        "a search without end",
+        {"method": "bayes", "maxTrials": None},
+        "method random and bayes need maxTrials: they would never end",
+    ),
+    (
+        "folds that are stopped early",
+        {"method": "folds", "earlyStopping": {"method": "median", "minSteps": 5}},
+        "earlyStopping would leave folds without a result; set either earlyStopping or folds",
+    ),
+    (
+        "a fold that is replaced",
+        {"method": "folds", "failurePolicy": {"replace": True}},
+        "failurePolicy.replace belongs to random and bayes; raise "
+        "template.spec.runPolicy.maxRestarts to have other trials tried again",
+    ),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_is_taken_with_what_it_needs(method: str) -> None:
+    assert make_sweep(method).spec.method == method
+
+
+@pytest.mark.parametrize("method", ["grid", "list"])
+def test_grid_and_list_may_run_over_folds(method: str) -> None:
+    assert make_sweep(method, folds=3).spec.folds == 3
+
+
+def test_grid_of_a_range_with_a_step_is_taken() -> None:
+    sweep = make_sweep("grid", parameters={"training.lr": {**RANGE, "step": 0.5}})
+    assert sweep.spec.parameters is not None
+    assert sweep.spec.parameters["training.lr"].step == 0.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"), [r[1:] for r in REFUSALS], ids=[r[0] for r in REFUSALS]
+)
+def test_what_does_not_fit_is_refused_with_a_sentence(
+    fields: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        make_sweep(**fields)
+    assert [error["msg"] for error in caught.value.errors()] == [f"Value error, {sentence}"]
+
+
+@pytest.mark.parametrize("parallelism", [0, 1001])
+def test_parallelism_has_bounds(parallelism: int) -> None:
+    with pytest.raises(ValidationError):
+        make_sweep(parallelism=parallelism)
