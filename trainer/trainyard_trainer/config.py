@@ -196,8 +196,16 @@ class WandbConfig(Section):
     """Project of the run."""
     entity: str | None = None
     """User or team."""
+    name: str | None = None
+    """Of the run; unset: wandb's own."""
     tags: tuple[str, ...] = ()
     """Of the run."""
+    log_model: bool = False
+    """Name the best checkpoint in the run's summary."""
+    log_code: bool = False
+    """Keep the recipe's source with the run."""
+    watch_model: Literal["gradients", "parameters", "all"] | None = None
+    """Record histograms of gradients, parameters or both."""
 
 
 class DataConfig(Section):

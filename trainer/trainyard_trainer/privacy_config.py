@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from trainyard_trainer.aliases import Alias, choice
-from trainyard_trainer.config import Section, TrainingConfig
+from trainyard_trainer.config import RecipeConfig, Section, TrainingConfig
 
 TRAINER_ALIASES: tuple[Alias, ...] = (
     choice(
@@ -62,3 +62,10 @@ class PrivateTrainingConfig(TrainingConfig):
                 if value is not None:
                     raise ValueError(f"trainer_type dp excludes {name}; leave it out")
         return self
+
+
+class PrivateConfig(RecipeConfig):
+    """Of a recipe that can be trained privately."""
+
+    training: PrivateTrainingConfig = PrivateTrainingConfig()
+    """How to train."""

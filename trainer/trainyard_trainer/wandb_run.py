@@ -2,8 +2,12 @@
 
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from trainyard_trainer.config import RecipeConfig, WandbConfig
 from trainyard_trainer.errors import ConfigurationError
@@ -21,22 +25,36 @@ class WandbRun:
         Raises ConfigurationError where the package is absent.
         """
         self._run: Any = None
-        self._folder = site.scratch
+        self._told, self._folder = told, site.scratch
         if not told.enabled:
             return
         if importlib.util.find_spec(PACKAGE) is None:
             raise ConfigurationError(
-                f"{key}.enabled: the package 'wandb' is not installed; install it, or write false."
+                f"{key}.enabled: the package 'wandb' is not installed; pip install wandb, or write "
+                f"{key}.enabled: false."
             )
         if site.rank == 0:
-            self._run = importlib.import_module(PACKAGE).init(
-                project=told.project,
-                entity=told.entity,
-                tags=list(told.tags),
-                config=config.model_dump(mode="json"),
-                dir=str(site.scratch),
-                mode="offline",
-            )
+            self._run = self._begin(config)
+
+    def _begin(self, config: RecipeConfig) -> Any:
+        told = self._told
+        run = importlib.import_module(PACKAGE).init(
+            project=told.project,
+            entity=told.entity,
+            name=told.name,
+            tags=list(told.tags),
+            config=config.model_dump(mode="json"),
+            dir=str(self._folder),
+            mode="offline",
+        )
+        if told.log_code:
+            run.log_code(str(Path(inspect.getfile(type(config))).parent))
+        return run
+
+    def watch(self, network: nn.Module) -> None:
+        """Histograms, where the configuration asks for them."""
+        if self._run is not None and self._told.watch_model:
+            self._run.watch(network, log=self._told.watch_model)
 
     def log(self, position: Position, values: Mapping[str, float]) -> None:
         """One evaluation."""
@@ -48,6 +66,8 @@ class WandbRun:
         if self._run is None:
             return
         self._run.summary.update(dict(metrics))
+        if self._told.log_model:
+            self._run.summary["best_checkpoint"] = "checkpoints/, the best by manifest.json"
         self._run.finish()
         root = self._folder / "wandb"
         for file in sorted(root.rglob("*")):

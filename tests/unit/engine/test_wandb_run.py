@@ -92,5 +92,6 @@ def test_an_absent_package_is_told_of_before_training(
     with pytest.raises(ConfigurationError) as caught:
         begin(TOLD, tmp_path)
     assert str(caught.value) == (
-        "logging.wandb.enabled: the package 'wandb' is not installed; install it, or write false."
+        "logging.wandb.enabled: the package 'wandb' is not installed; pip install wandb, or write "
+        "logging.wandb.enabled: false."
     )

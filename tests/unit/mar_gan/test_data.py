@@ -5,6 +5,7 @@ import pytest
 import torch
 from unit.mar_gan.slices import write_spineweb, write_syndeeplesion
 
+from trainyard_trainer.bad_data import BadData
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.recipes.mar_gan.data import Cache, Reading, TrainPatches, WholeImages
 from trainyard_trainer.recipes.mar_gan.layouts import Scene, hold_out, list_split
@@ -27,7 +28,7 @@ def scenes_of(root: Path, split: str = "train", *, skips: bool = False) -> list[
 
 
 def reading(*, skips: bool = False, size: int = 2**20) -> Reading:
-    return Reading(cache=Cache(size), skips=skips)
+    return Reading(cache=Cache(size), bad=BadData("skip" if skips else "stop"))
 
 
 def patches(scenes: list[Scene], *, skips: bool = False, per_slice: int | None = 1) -> TrainPatches:
@@ -148,7 +149,7 @@ def test_every_epoch_draws_other_metals_and_all_of_them_where_none_is_left_out(d
             seen.append(number)
             return super().pair(scene, number)
 
-    noting = Noting(cache=Cache(0), skips=False)
+    noting = Noting(cache=Cache(0), bad=BadData("stop"))
     one = TrainPatches([scene], noting, side=32, per_slice=1, seed=1)
     for epoch in range(12):
         one.batch(torch.tensor([0]), epoch)
@@ -289,3 +290,13 @@ def test_too_few_masks_are_told(deep: Path) -> None:
     samples = whole(scenes_of(deep, "test"), per_slice=None)
     with pytest.raises(ConfigurationError, match=r"testmask\.npy': has 1 masks, and mask 1 is as"):
         samples.batch(torch.tensor([1]), 0)
+
+
+def test_a_skipped_file_is_noted_once_however_often_it_is_met(deep: Path) -> None:
+    first, second, *_ = scenes_of(deep)
+    first.target.write_bytes(b"")
+    samples = patches([first, second], skips=True)
+    for epoch in (0, 1):
+        samples.batch(torch.tensor([0]), epoch)
+    (sentence,) = samples.reading.bad.skipped
+    assert sentence.startswith(f"data: '{first.target}': is truncated or no HDF5 file")

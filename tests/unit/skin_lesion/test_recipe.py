@@ -8,8 +8,8 @@ import torch
 from skin_images import SMALL, make_recipe, write_set
 from torch.nn import functional as F
 
+from trainyard_trainer import wandb_run
 from trainyard_trainer.errors import ConfigurationError
-from trainyard_trainer.recipes.skin_lesion import wandb_run
 from trainyard_trainer.recipes.skin_lesion.data import (
     HAM10000DataModule,
     LimitedSampler,

@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from trainyard_trainer.bad_data import OnBad
-from trainyard_trainer.config import DataConfig, RecipeConfig, Section
-from trainyard_trainer.privacy_config import TRAINER_GROUPS, PrivateTrainingConfig
+from trainyard_trainer.config import DataConfig, Section
+from trainyard_trainer.privacy_config import TRAINER_GROUPS, PrivateConfig, PrivateTrainingConfig
 from trainyard_trainer.recipes.classification.spellings import ALIASES
 
 Architecture = Literal["small_cnn", "resnet18", "resnet50", "efficientnet_b0", "mobilenet_v2"]
@@ -143,7 +143,7 @@ class ClassificationTrainingConfig(PrivateTrainingConfig):
         return self
 
 
-class Config(RecipeConfig):
+class Config(PrivateConfig):
     """Everything that recipe classification can be told."""
 
     aliases = ALIASES

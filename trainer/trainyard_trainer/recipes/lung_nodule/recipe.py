@@ -69,6 +69,7 @@ class LungNodule(Recipe[Config]):
         if self.config.training.pretrained is not None:
             load_pretrained(network, self._below(self.config.training.pretrained.checkpoint))
         self._network = network
+        self._wandb.watch(network)
         return {"model": network}
 
     def stages(self) -> list[Stage]:

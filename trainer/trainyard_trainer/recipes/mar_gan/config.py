@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from trainyard_trainer.aliases import Alias, choice, rename, without_effect
+from trainyard_trainer.bad_data import OnBad
 from trainyard_trainer.config import (
     DataConfig,
     OptimizerConfig,
@@ -244,7 +245,7 @@ class MarDataConfig(DataConfig):
     test_artifacts_per_slice: int | None = Field(default=None, ge=1)
     """The same for testing. null: all."""
 
-    on_bad_file: Literal["stop", "skip"] = "stop"
+    on_bad_file: OnBad = "stop"
     """What a truncated file, NaN or a missing half of a pair leads to: an error, or going on
     without it, counted in the metrics."""
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainyard_trainer.bad_data import BadData
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.recipes.mar_gan.layouts import Scene
 from trainyard_trainer.recipes.mar_gan.reading import BadFile, Pixels
@@ -77,8 +78,13 @@ class Reading:
     """How scenes are read."""
 
     cache: Cache
-    skips: bool
-    """Whether bad files are passed over."""
+    bad: BadData
+    """Decides whether bad files are passed over, and knows those that were."""
+
+    def meet(self, error: BadFile) -> None:
+        """Stop, or take note of a file the first time. Raises ConfigurationError."""
+        if str(error) not in self.bad.skipped:
+            self.bad.meet(str(error))
 
     def pair(self, scene: Scene, number: int) -> Images:
         """Artefact and target. Raises BadFile."""
@@ -141,9 +147,8 @@ class TrainPatches:
             order = sample_generator(self.seed, epoch, slice_).permutation(len(scene.artefacts))
             try:
                 images = self.reading.pair(scene, int(order[turn % len(order)]))
-            except BadFile:
-                if not self.reading.skips:
-                    raise
+            except BadFile as error:
+                self.reading.meet(error)
                 continue
             return *self._cut(images, scene, rng), skipped
         raise ConfigurationError(
@@ -192,7 +197,7 @@ class WholeImages:
         return self.batch(torch.tensor([index]), 0)
 
     def batch(self, indices: Tensor, epoch: int) -> EvaluationBatch:
-        """Images of one size. Raises ConfigurationError for a mixture, and BadFile."""
+        """Images of one size. Raises ConfigurationError for a mixture, and for a bad file."""
         found = [self._read(index) for index in indices.tolist()]
         good = next((images for images in found if images is not None), None)
         empty = _empty(good)
@@ -217,9 +222,8 @@ class WholeImages:
     def _read(self, index: int) -> Images | None:
         try:
             return self.reading.whole(*self.items[index])
-        except BadFile:
-            if not self.reading.skips:
-                raise
+        except BadFile as error:
+            self.reading.meet(error)
             return None
 
     def _metal(self, images: Images) -> Pixels:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from trainyard_trainer.bad_data import BadData
 from trainyard_trainer.console import log
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.optimizers import build_optimizer
@@ -79,9 +80,7 @@ class MarGan(Recipe[Config]):
         """Patches of some patients, whole images of others, whole images to test."""
         data, seed = self.config.data, self.config.training.seed
         train, validation = hold_out(self.listings["train"].scenes, data.validation_share, seed)
-        reading = Reading(
-            cache=Cache(data.cache_mebibytes * 2**20), skips=data.on_bad_file == "skip"
-        )
+        reading = Reading(cache=Cache(data.cache_mebibytes * 2**20), bad=self._bad)
         threshold = self.config.training.metal_aware.threshold
         return Data(
             train=TrainPatches(
@@ -172,6 +171,8 @@ class MarGan(Recipe[Config]):
         unpaired = sum(listing.unpaired for listing in self.listings.values())
         if unpaired:
             found["unpaired files"] = str(unpaired)
+        if self._bad.skipped:
+            found["bad files"] = self._bad.report()
         return found
 
     def finish(
@@ -197,6 +198,10 @@ class MarGan(Recipe[Config]):
         """What is minimised."""
         projector = ParallelBeam(self.config.training.projection_angles).to(self.site.device)
         return Objective(self.config.training, projector)
+
+    @cached_property
+    def _bad(self) -> BadData:
+        return BadData(self.config.data.on_bad_file)
 
     @cached_property
     def listings(self) -> dict[str, Listing]:

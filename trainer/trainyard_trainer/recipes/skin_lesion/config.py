@@ -13,12 +13,13 @@ from trainyard_trainer.bad_data import OnBad
 from trainyard_trainer.config import (
     DataConfig,
     EarlyStoppingConfig,
-    RecipeConfig,
     Section,
+    WandbConfig,
 )
 from trainyard_trainer.privacy_config import (
     TRAINER_ALIASES,
     TRAINER_GROUPS,
+    PrivateConfig,
     PrivateTrainingConfig,
 )
 from trainyard_trainer.recipes.skin_lesion.spellings import ALIASES, GROUPS
@@ -159,29 +160,7 @@ class SkinDataConfig(DataConfig):
     that reads them. 0: decode every time."""
 
 
-class WandbConfig(Section):
-    """Weights & Biases; needs the package `wandb`, and no network: files of its offline mode are
-    kept below wandb/ in the run's storage, for `wandb sync`."""
-
-    enabled: bool = False
-    """Whether to log there."""
-    project: str = "skin-lesion-classification"
-    """Project of the run."""
-    entity: str | None = None
-    """User or team."""
-    name: str | None = None
-    """Of the run; unset: wandb's own."""
-    tags: tuple[str, ...] = ()
-    """Of the run."""
-    log_model: bool = False
-    """Name the best checkpoint in the run's summary."""
-    log_code: bool = False
-    """Keep the recipe's source with the run."""
-    watch_model: Literal["gradients", "parameters", "all"] | None = None
-    """Record histograms of gradients, parameters or both."""
-
-
-class Config(RecipeConfig):
+class Config(PrivateConfig):
     """Skin lesion classification (HAM10000)."""
 
     aliases = ALIASES + TRAINER_ALIASES
@@ -195,5 +174,5 @@ class Config(RecipeConfig):
     """How to train."""
     data: SkinDataConfig = SkinDataConfig()
     """What to train on."""
-    wandb: WandbConfig = WandbConfig()
+    wandb: WandbConfig = WandbConfig(project="skin-lesion-classification")
     """Weights & Biases."""

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from trainyard_trainer.bad_data import BadData
 from trainyard_trainer.recipes.classification.augmentation import augment_image
+from trainyard_trainer.recipes.classification.classifier import mean_and_std
 from trainyard_trainer.recipes.classification.config import AugmentationConfig
 from trainyard_trainer.recipes.classification.data import ImageBatches, ImageSamples, ImageSplit
 from trainyard_trainer.recipes.skin_lesion import lesions
@@ -191,11 +192,3 @@ class _Normalised:
             self._reads[index] += 1
         image, label = sample
         return (image.float() / 255 - self._mean) / self._std, label
-
-
-def mean_and_std(config: SkinDataConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(3, 1, 1) each, on the device."""
-    mean, std = (
-        torch.tensor(values, device=device).reshape(3, 1, 1) for values in (config.mean, config.std)
-    )
-    return mean, std

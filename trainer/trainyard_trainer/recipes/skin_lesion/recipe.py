@@ -1,12 +1,9 @@
 """Recipe `skin-lesion`: HAM10000, benign or malignant, or all seven diagnoses."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -14,31 +11,19 @@ from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.group_norm import replace_batch_norm
 from trainyard_trainer.optimizers import build_optimizer
 from trainyard_trainer.pictures import Curves, Grid, Image, Picture
-from trainyard_trainer.privacy import Privacy
-from trainyard_trainer.recipe import (
-    Batch,
-    Data,
-    Gathered,
-    Loss,
-    Metric,
-    Modules,
-    Recipe,
-    Sampler,
-    Sink,
-    Site,
-    Stage,
-)
+from trainyard_trainer.recipe import Data, Gathered, Metric, Modules, Sampler, Sink, Site, Stage
 from trainyard_trainer.recipes.classification import metrics as counts
+from trainyard_trainer.recipes.classification.classifier import SHORT_NAMES, ImageClassifier
+from trainyard_trainer.recipes.classification.config import LossConfig
 from trainyard_trainer.recipes.classification.data import ImageSplit
-from trainyard_trainer.recipes.skin_lesion import plan
-from trainyard_trainer.recipes.skin_lesion.config import Config
+from trainyard_trainer.recipes.skin_lesion import lesions, plan
+from trainyard_trainer.recipes.skin_lesion.config import Config, SkinDataConfig
 from trainyard_trainer.recipes.skin_lesion.data import (
     LimitedSampler,
     SkinData,
     build_augment,
     build_samples,
     find_splits,
-    mean_and_std,
 )
 from trainyard_trainer.recipes.skin_lesion.metrics import roc_lines, score
 from trainyard_trainer.recipes.skin_lesion.model import (
@@ -46,16 +31,15 @@ from trainyard_trainer.recipes.skin_lesion.model import (
     build_model,
     recompute_activations,
 )
-from trainyard_trainer.recipes.skin_lesion.wandb_run import WandbRun
 from trainyard_trainer.registry import recipe
+from trainyard_trainer.wandb_run import WandbRun
 
-SHORT_NAMES = {"train": "train", "validation": "val", "test": "test"}
 SHOWN = 8
 """Images in the picture of the worst mistakes."""
 
 
 @recipe("skin-lesion")
-class SkinLesion(Recipe[Config]):
+class SkinLesion(ImageClassifier[Config]):
     """Photographs of lesions in, class indices out."""
 
     config_class = Config
@@ -66,8 +50,7 @@ class SkinLesion(Recipe[Config]):
         super().__init__(config, site)
         monitored = config.training.monitor_metric
         self.best = Metric(monitored, "min" if monitored.endswith("loss") else "max")
-        self.reduces_gradients = config.training.trainer_type == "dp"
-        self._wandb = WandbRun(config, site) if config.wandb.enabled else None
+        self._wandb = WandbRun(config.wandb, config, site, "wandb")
 
     def build_modules(self) -> dict[str, nn.Module]:
         """`model` alone."""
@@ -78,8 +61,7 @@ class SkinLesion(Recipe[Config]):
             recompute_activations(self.network, backbone_units(self.config.model))
         if self.privacy:
             self.network = self.privacy.prepare(self.network)
-        if self._wandb:
-            self._wandb.watch(self.network)
+        self._wandb.watch(self.network)
         return {"model": self.network}
 
     def stages(self) -> list[Stage]:
@@ -118,34 +100,28 @@ class SkinLesion(Recipe[Config]):
             self.privacy.attach(optimizer)
         return {"main": optimizer}
 
-    def losses(self, modules: Modules, batch: Batch) -> Iterator[Loss]:
-        """Cross entropy, with the batch's accuracy beside it."""
-        images, target = batch
-        logits = modules["model"](self._normalize(images))
-        accuracy = (logits.argmax(dim=1) == target).mean(dtype=torch.float32)
-        loss = F.cross_entropy(logits, target, weight=self._class_weights)
-        yield Loss("main", loss, {"accuracy": accuracy})
+    def outputs(self, logits: Tensor) -> Mapping[str, Tensor]:
+        """The classes' probabilities."""
+        return {"probabilities": logits.softmax(dim=1)}
 
-    def evaluate_batch(self, modules: Modules, batch: Batch) -> Mapping[str, Any]:
-        """Cross entropy without weights, the classes' probabilities and the true class."""
-        images, target = batch
-        logits = modules["model"](self._normalize(images)).float()
-        loss = F.cross_entropy(logits, target, reduction="none")
-        return {"loss": loss, "probabilities": logits.softmax(dim=1), "target": target}
+    def predicted(self, gathered: Gathered) -> Tensor:
+        """The likeliest class."""
+        found: Tensor = gathered["probabilities"].argmax(dim=1)
+        return found
 
     def compute_metrics(self, split: str, gathered: Gathered) -> dict[str, float]:
         """See metrics.score."""
         loss = gathered["loss"].double().mean().item()
         found = {"loss": loss} | score(gathered["probabilities"], gathered["target"])
-        return found | ({"epsilon": self.privacy.spent} if self.privacy else {})
+        return found | self.spent()
 
     def pictures(
         self, split: str, gathered: Gathered, metrics: Mapping[str, float]
     ) -> Mapping[str, Picture]:
         """ROC curves, the confusion matrix and the worst mistakes."""
-        classes, probabilities = self.found.classes, gathered["probabilities"]
+        classes, probabilities = self.classes, gathered["probabilities"]
         lines = roc_lines(probabilities, gathered["target"], classes)
-        matrix = counts.draw_confusion_matrix(self._matrix(gathered), classes)
+        matrix = counts.draw_confusion_matrix(self.matrix(gathered), classes)
         shown: dict[str, Picture] = {
             "roc": Curves(
                 lines=lines,
@@ -168,64 +144,56 @@ class SkinLesion(Recipe[Config]):
         self, split: str, gathered: Gathered, metrics: Mapping[str, float], sink: Sink
     ) -> None:
         """To Weights & Biases, where that is enabled."""
-        if self._wandb:
-            self._wandb.log(
-                self.position, {f"{SHORT_NAMES[split]}_{k}": v for k, v in metrics.items()}
-            )
+        self._wandb.log(self.position, {f"{SHORT_NAMES[split]}_{k}": v for k, v in metrics.items()})
 
     def finish(
         self, gathered: Mapping[str, Gathered], metrics: Mapping[str, float], sink: Sink
     ) -> None:
-        """Classification report and confusion matrix of each split."""
-        for split, outputs in gathered.items():
-            matrix, name = self._matrix(outputs), SHORT_NAMES[split]
-            text = counts.classification_report(matrix, self.found.classes)
-            sink.text(f"reports/classification_report_{name}.txt", text)
-            table = counts.confusion_table(matrix, self.found.classes)
-            sink.file(f"reports/confusion_matrix_{name}.csv", table.encode())
-        if self._wandb:
-            self._wandb.finish(metrics, sink)
+        """As any classifier, and the end of Weights & Biases."""
+        super().finish(gathered, metrics, sink)
+        self._wandb.finish(metrics, sink)
 
     def notes(self) -> Mapping[str, str]:
-        """What was skipped, and how many images of each class there are."""
+        """How many images of each class there are, and what was skipped."""
         found = {
             f"images of {name}": ", ".join(
                 f"{count} {label}"
-                for count, label in zip(
-                    split.counts(len(self.found.classes)), self.found.classes, strict=True
-                )
+                for count, label in zip(split.counts(len(self.classes)), self.classes, strict=True)
             )
-            for name, split in self.found.splits.items()
+            for name, split in self.splits.items()
         }
-        skipped = self.found.skipped
-        if self.privacy:
-            found |= self.privacy.notes()
-        return found | (
-            {"skipped images": f"{len(skipped)}: {' '.join(skipped)}"} if skipped else {}
-        )
+        return {**found, **super().notes()}
 
-    def state_dict(self) -> dict[str, Any]:
-        """What has been spent of the privacy budget."""
-        return {"privacy": self.privacy.state_dict()} if self.privacy else {}
+    @property
+    def classes(self) -> list[str]:
+        """Two, or the seven diagnoses."""
+        return lesions.class_names(self.config.model.num_classes)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Undo `state_dict`."""
-        if self.privacy and "privacy" in state:
-            self.privacy.load_state_dict(state["privacy"])
+    @property
+    def splits(self) -> Mapping[str, ImageSplit]:
+        """As the table was divided."""
+        return self.found.splits
 
-    @cached_property
-    def privacy(self) -> Privacy | None:
-        """None unless trainer_type is dp. Raises ConfigurationError for a budget out of reach."""
+    @property
+    def skipped(self) -> list[str]:
+        """Rows without a usable image."""
+        return self.found.skipped
+
+    @property
+    def scale(self) -> SkinDataConfig:
+        """Of `data`."""
+        return self.config.data
+
+    @property
+    def loss_config(self) -> LossConfig:
+        """Cross entropy."""
+        return LossConfig(class_weights=self.config.training.class_weights)
+
+    @property
+    def step_size(self) -> int:
+        """Of as many batches as are accumulated."""
         training = self.config.training
-        if training.trainer_type != "dp":
-            return None
-        return Privacy(
-            training.dp,
-            self.site,
-            samples=len(self.found.splits["train"].files),
-            batch_size=training.batch_size * training.accumulate_grad_batches,
-            epochs=training.epochs,
-        )
+        return training.batch_size * training.accumulate_grad_batches
 
     @cached_property
     def found(self) -> SkinData:
@@ -236,23 +204,6 @@ class SkinLesion(Recipe[Config]):
                 "data.path: is not set; write the folder of HAM10000, or spec.dataset."
             )
         return find_splits(Path(root), self.config.data, self.config.model.num_classes)
-
-    @cached_property
-    def _class_weights(self) -> Tensor | None:
-        if self.config.training.class_weights is None:
-            return None
-        numbers = self.found.splits["train"].counts(len(self.found.classes))
-        found = torch.tensor(numbers, dtype=torch.float32, device=self.site.device)
-        return found.sum() / (len(numbers) * found)
-
-    @cached_property
-    def _mean_and_std(self) -> tuple[Tensor, Tensor]:
-        return mean_and_std(self.config.data, self.site.device)
-
-    def _normalize(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) uint8 to float, by the configured mean and standard deviation."""
-        mean, std = self._mean_and_std
-        return (images.float() / 255 - mean) / std
 
     def _sampler(self, size: int) -> Sampler | None:
         training = self.config.training
@@ -265,11 +216,6 @@ class SkinLesion(Recipe[Config]):
 
     def _split(self, split: str) -> ImageSplit:
         return self.found.splits[SHORT_NAMES[split]]
-
-    def _matrix(self, gathered: Gathered) -> Tensor:
-        classes = len(self.found.classes)
-        predicted = gathered["probabilities"].argmax(dim=1)
-        return counts.confusion_matrix(predicted, gathered["target"], classes)
 
 
 def _limited(size: int, limit: int | float | None, batch_size: int) -> int:
