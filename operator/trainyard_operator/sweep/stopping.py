@@ -1,0 +1,204 @@
+"""Which running trials to stop early, and which stopped ones to resume: pure rules over curves.
+
+median: Golovin et al. 2017, "Google Vizier", section 3.2.2. A trial is stopped at a step if the
+best it has had is strictly worse than the median, over the others that came as far, of their
+average up to that step.
+
+asha: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", in the variant that
+stops. Rung k lies at min_steps * reduction_factor**k; of those that reached a rung the best one in
+reduction_factor goes on. A trial is judged when it gets there, by what is known then; one that was
+stopped is promoted once it does belong to the best of its rung, and goes on from its checkpoint.
+A trial's value at a rung is the best it had by then, for a trial's result is its best checkpoint.
+
+With bayes a trial is judged by those alone that were settled before it could begin
+(`known_to`): so the rules see the same however fast which trial runs, and so does the search.
+"""
+
+import math
+import statistics
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+from trainyard_operator.sweep.api import EarlyStopping, SweepSpec
+from trainyard_operator.sweep.trial import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What is to become of one trial."""
+
+    number: int
+    action: Literal["stop", "promote"]
+    reason: str
+    """A sentence, for the trial's story."""
+
+
+def judge(spec: SweepSpec, trials: Sequence[Trial]) -> tuple[Verdict, ...]:
+    """Trials to stop, then those to promote, the best rung first and no more than have room.
+
+    A trial that is promoted takes a slot: count it as running before new ones are proposed.
+    """
+    if spec.early_stopping is None:
+        return ()
+    field = _Field(spec, trials)
+    stopped = [
+        verdict
+        for trial in trials
+        if trial.state == "Running" and (verdict := field.verdict(trial, len(trial.curve)))
+    ]
+    free = spec.parallelism - sum(trial.state == "Running" for trial in trials) + len(stopped)
+    return (*stopped, *field.promotions()[: max(free, 0)])
+
+
+def first_stops(spec: SweepSpec, trials: Sequence[Trial]) -> dict[int, int]:
+    """Number of a trial to the step at which the rules stop it first, of those that they stop.
+
+    What a promotion brings later is not looked at: a search that goes by these steps does not
+    depend on when promotions happen.
+    """
+    if spec.early_stopping is None:
+        return {}
+    found: dict[int, int] = {}
+    field = _Field(spec)
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        field.put(trial)
+        for count in range(1, len(trial.curve) + 1):
+            if field.verdict(trial, count):
+                found[trial.number] = trial.curve[count - 1][0]
+                field.put(up_to(trial, found[trial.number]))
+                break
+    return found
+
+
+def up_to(trial: Trial, step: int) -> Trial:
+    """The trial as it stood when it was stopped at a step."""
+    curve = tuple(point for point in trial.curve if point[0] <= step)
+    return Trial(number=trial.number, state="Stopped", curve=curve)
+
+
+def known_to(spec: SweepSpec, number: int) -> int:
+    """Trials below this number are settled before trial `number` of a bayes search begins."""
+    return max(0, number - spec.parallelism + 1)
+
+
+class _Line:
+    """A trial's curve, with larger always better."""
+
+    def __init__(self, trial: Trial, sign: float) -> None:
+        self.steps = [step for step, _ in trial.curve]
+        values = [sign * value for _, value in trial.curve]
+        self._best = list(accumulate(values, max))
+        self._sums = list(accumulate(values))
+
+    def best(self, step: int) -> float:
+        return self._best[bisect_right(self.steps, step) - 1]
+
+    def average(self, step: int) -> float:
+        count = bisect_right(self.steps, step)
+        return self._sums[count - 1] / count
+
+    def came_to(self, step: int) -> bool:
+        return bool(self.steps) and self.steps[-1] >= step
+
+    def at_rung(self, rung: int) -> float | None:
+        """The best by the first point at or after the rung's step."""
+        place = bisect_left(self.steps, rung)
+        return self._best[place] if place < len(self.steps) else None
+
+
+class _Field:
+    """All trials of a sweep, to judge one of them by."""
+
+    def __init__(self, spec: SweepSpec, trials: Iterable[Trial] = ()) -> None:
+        if spec.early_stopping is None:
+            raise ValueError("without earlyStopping there is nothing to judge by")
+        self._spec, self._rule = spec, spec.early_stopping
+        self._sign = 1.0 if spec.objective.goal == "maximize" else -1.0
+        self._trials: dict[int, Trial] = {}
+        self._lines: dict[int, _Line] = {}
+        for trial in trials:
+            self.put(trial)
+
+    def put(self, trial: Trial) -> None:
+        """Add a trial, or take what is now known of it."""
+        if trial.curve:
+            self._trials[trial.number] = trial
+            self._lines[trial.number] = _Line(trial, self._sign)
+
+    def verdict(self, trial: Trial, count: int) -> Verdict | None:
+        """On a trial as of the first `count` points of its curve; None: it goes on."""
+        if not count:
+            return None
+        if self._rule.method == "median":
+            return self._by_median(trial, trial.curve[count - 1][0])
+        return self._by_rung(trial, count)
+
+    def promotions(self) -> list[Verdict]:
+        """Stopped trials that belong to the best of their rung by now, the highest rung first."""
+        if self._rule.method == "median":
+            return []
+        found: list[tuple[int, float, Verdict]] = []
+        for number, trial in self._trials.items():
+            if trial.state != "Stopped":
+                continue
+            rungs = list(_rungs(self._rule, trial.curve[-1][0]))
+            if rungs and (ranked := self._rank(number, rungs[-1], self._lines))[0]:
+                value = self._lines[number].best(trial.curve[-1][0])
+                reason = f"{ranked[1]} at step {rungs[-1]}: resumed from its checkpoint."
+                verdict = Verdict(number=number, action="promote", reason=reason)
+                found.append((-rungs[-1], -value, verdict))
+        return [verdict for _, _, verdict in sorted(found, key=lambda one: one[:2])]
+
+    def _others(self, number: int) -> Mapping[int, _Line]:
+        if self._spec.method != "bayes":
+            return {other: line for other, line in self._lines.items() if other != number}
+        end = known_to(self._spec, number)
+        return {other: line for other, line in self._lines.items() if other < end}
+
+    def _by_median(self, trial: Trial, step: int) -> Verdict | None:
+        others = [line for line in self._others(trial.number).values() if line.came_to(step)]
+        if step < self._rule.min_steps or len(others) < self._rule.min_trials:
+            return None
+        median = statistics.median(line.average(step) for line in others)
+        if self._lines[trial.number].best(step) >= median:
+            return None
+        reason = (
+            f"Worse at step {step} than the median of {len(others)} trials that came as far: "
+            "stopped with its checkpoint."
+        )
+        return Verdict(number=trial.number, action="stop", reason=reason)
+
+    def _by_rung(self, trial: Trial, count: int) -> Verdict | None:
+        """Only at the first point at or after a rung: once past it a trial is left alone."""
+        step = trial.curve[count - 1][0]
+        before = trial.curve[count - 2][0] if count > 1 else 0
+        crossed = [rung for rung in _rungs(self._rule, step) if rung > before]
+        for rung in crossed[-1:]:
+            is_kept, how = self._rank(trial.number, rung, self._others(trial.number))
+            if not is_kept:
+                reason = f"{how} at step {rung}: stopped with its checkpoint."
+                return Verdict(number=trial.number, action="stop", reason=reason)
+        return None
+
+    def _rank(self, number: int, rung: int, lines: Mapping[int, _Line]) -> tuple[bool, str]:
+        """Whether a trial is among the best of its rung, and in words."""
+        mine = self._lines[number].at_rung(rung)
+        values = {other: line.at_rung(rung) for other, line in lines.items() if other != number}
+        others = [(value, -other) for other, value in values.items() if value is not None]
+        of, keep = len(others) + 1, max(1, (len(others) + 1) // self._rule.reduction_factor)
+        if mine is None or of < self._rule.reduction_factor:
+            return True, f"One of {of}"
+        rank = 1 + sum(other > (mine, -number) for other in others)  # Of equals the first.
+        return rank <= keep, f"Rank {rank} of {of}, of which {keep} go on,"
+
+
+def _rungs(rule: EarlyStopping, step: int) -> Iterable[int]:
+    """Steps of the rungs up to a step."""
+    if step < rule.min_steps:
+        return
+    highest = math.floor(math.log(step / rule.min_steps, rule.reduction_factor) + 1e-9)
+    for rung in range(highest + 1):
+        yield rule.min_steps * rule.reduction_factor**rung
