@@ -25,6 +25,7 @@ from trainyard_operator.jobstore import JobStore, key_of, relist
 from trainyard_operator.kube import Kube, connect, own_namespace
 from trainyard_operator.launchers import Launchers
 from trainyard_operator.leader import Leader
+from trainyard_operator.logform import set_up_logging
 from trainyard_operator.reconciler import Reconciler
 from trainyard_operator.reflector import Key, Reflector
 from trainyard_operator.settings import Settings, SettingsError, read_settings
@@ -272,8 +273,7 @@ def main() -> int:
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    form = "%(asctime)s %(levelname)s %(name)s %(message)s"
-    logging.basicConfig(level=settings.log_level.upper(), format=form, stream=sys.stderr)
+    set_up_logging(settings.log_level, settings.log_format)
     # What was imported stays, and most of what comes is no garbage: look for that seldom.
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

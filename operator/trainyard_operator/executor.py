@@ -172,7 +172,9 @@ def _is_leaving(job: TrainingJob, metadata: dict[str, Any]) -> bool:
 
 
 async def _tell(kube: Kube, job: TrainingJob, event: Event) -> None:
-    """Post an event; one that cannot be posted is lost, since the history has it too."""
+    """Log and post an event; one that cannot be posted is lost, since the history has it too."""
+    meta = job.metadata
+    _log.info("%s/%s: %s: %s", meta.namespace, meta.name, event.reason, event.message)
     try:
         await kube.create(EVENTS, build_event(job, event, datetime.now(UTC)))
     except KubeError as error:

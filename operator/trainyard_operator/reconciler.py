@@ -19,6 +19,7 @@ from trainyard_operator.executor import execute
 from trainyard_operator.jobstore import JobStore
 from trainyard_operator.kube import JOBS, PYTORCHJOBS, Kube
 from trainyard_operator.launchers import Launchers
+from trainyard_operator.logform import ABOUT, About
 from trainyard_operator.observed import Observed, PyTorchJobRecord, pytorchjob_record
 from trainyard_operator.plan import plan
 from trainyard_operator.reflector import Key, Reflector
@@ -54,6 +55,7 @@ class Reconciler:
     async def work(self, key: Key) -> bool:
         """Look at one job; returns whether it went well. Raises nothing."""
         began = time.perf_counter()
+        about = ABOUT.set(About(*key))
         try:
             return await self.reconcile(key)
         except KubeError as error:
@@ -61,6 +63,7 @@ class Reconciler:
         except Exception:
             _log.exception("%s/%s: the operator itself failed.", *key)
         finally:
+            ABOUT.reset(about)
             metrics.RECONCILE_SECONDS.observe(time.perf_counter() - began)
         metrics.RECONCILE_ERRORS.inc()
         return False
@@ -94,6 +97,7 @@ class Reconciler:
             return True
         if not await self._write_status(key, raw, decision.status):
             return True
+        ABOUT.set(About(*key, decision.status.attempt))
         count_attempt(status, decision.status)
         complete = await self._act(key, job, decision)
         if decision.wake_at:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trainyard_operator.api import SecretRef, Storage
 from trainyard_operator.contract import S3Dialect
 from trainyard_operator.desired import Defaults
+from trainyard_operator.logform import LogFormat
 
 PREFIX = "TRAINYARD_OPERATOR_"
 
@@ -56,6 +57,8 @@ class Settings(BaseModel):
     part."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level of log lines."""
+    log_format: LogFormat = "text"
+    """Form of log lines: text, or json, an object a line with namespace, job and attempt."""
 
     @property
     def scopes(self) -> tuple[str | None, ...]:

@@ -19,6 +19,8 @@ from trainyard_operator.api import SecretRef, Storage
 from trainyard_operator.crd import build_crd
 from trainyard_operator.settings import Settings, read_settings
 
+FREE = {"resources", "dashboard.labels"}
+"""Values whose keys are the user's."""
 BAD_VALUES = (
     "Error: values don't meet the specifications of the schema(s) in the following chart(s):\n"
     "trainyard:\n"
@@ -37,7 +39,7 @@ def test_lint_finds_nothing(helm: Helm) -> None:
 def test_committed_manifests_are_what_the_chart_renders(tmp_path: Path) -> None:
     run([sys.executable, CHECKOUT / "charts" / "generate.py", tmp_path])
     written = [path for path in sorted(tmp_path.rglob("*")) if path.is_file()]
-    assert len(written) == 2
+    assert len(written) == 6
     for path in written:
         committed = CHECKOUT / path.relative_to(tmp_path)
         assert committed.read_text() == path.read_text(), "run `make manifests`"
@@ -64,9 +66,12 @@ def test_one_namespace_needs_no_right_beyond_it(helm: Helm) -> None:
         ("Role", "trainyard-system"),
         ("RoleBinding", "research"),
         ("RoleBinding", "trainyard-system"),
+        ("Service", "trainyard-system"),
         ("Deployment", "trainyard-system"),
+        ("Pod", "trainyard-system"),
     ]
-    assert environment_of(objects[-1])["TRAINYARD_OPERATOR_NAMESPACES"] == "research"
+    environment = environment_of(of_kind(objects, "Deployment"))
+    assert environment["TRAINYARD_OPERATOR_NAMESPACES"] == "research"
 
 
 def test_each_right_of_the_operator_has_its_reason() -> None:
@@ -168,12 +173,12 @@ def test_each_value_is_explained_and_known_to_the_schema() -> None:
 def _keys(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in values.items():
         yield prefix + key
-        if isinstance(value, dict) and prefix + key != "resources":
+        if isinstance(value, dict) and prefix + key not in FREE:
             yield from _keys(value, f"{prefix}{key}.")
 
 
 def _keys_of_schema(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in schema.get("properties", {}).items():
         yield prefix + key
-        if prefix + key != "resources":
+        if prefix + key not in FREE:
             yield from _keys_of_schema(value, f"{prefix}{key}.")

@@ -89,3 +89,14 @@ def test_values_worth_setting_are_values(tmp_path: Path) -> None:
 def test_image_is_a_target_of_the_dockerfile(target: str) -> None:
     assert f"--target {target} " in block("Images")
     assert f" AS {target}\n" in (CHECKOUT / "Dockerfile").read_text()
+
+
+def test_kustomization_is_all_of_crd_and_install(tmp_path: Path) -> None:
+    manifests = CHECKOUT / "manifests"
+    shell = make_shell(tmp_path / "checkout", tmp_path / "none")
+    shell.run("kubectl kustomize manifests > built.yaml")
+    built = yaml.safe_load_all((tmp_path / "checkout" / "built.yaml").read_text())
+    files = [*sorted(manifests.glob("crd/*.yaml")), *sorted(manifests.glob("install/*.yaml"))]
+    given = [item for path in files for item in yaml.safe_load_all(path.read_text()) if item]
+    names = [sorted((o["kind"], o["metadata"]["name"]) for o in found) for found in (built, given)]
+    assert names[0] == names[1]

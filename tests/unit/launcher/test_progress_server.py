@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,20 @@ def test_port_in_use_is_an_error_of_the_system(
 ) -> None:
     with pytest.raises(OSError, match="in use"):
         ProgressServer(run, server.address[1], desk)
+
+
+def test_page_lists_every_metric_of_a_trainer(run: RunContext) -> None:
+    progress = (REPORT.progress or {}) | {"epochs": 20, "percent": 12}
+    text = prometheus_text(run, dataclasses.replace(REPORT, progress=progress))
+    named = dict(re.findall(r"^# HELP (\w+) (.*)$", text, re.M))
+    labels = {
+        name: re.findall(rf'^{name}{{namespace="research",job="nodules",?(\w*)', text, re.M)[0]
+        for name in named
+    }
+    page = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
+    section = page.read_text().partition("## Of the trainers\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\w*) ?\| (.*) \|$", section, re.M)
+    assert rows == [(name, labels[name], meaning) for name, meaning in named.items()]
 
 
 def test_metrics_are_prometheus_text(run: RunContext) -> None:

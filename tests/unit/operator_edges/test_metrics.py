@@ -13,9 +13,14 @@ from trainyard_operator.jobmetrics import JobMetrics
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 
 
+BEGAN = "2026-01-01T12:00:00Z"
+BEGAN_SECONDS = 1767268800.0
+
+
 def make_job(number: int = 1, **status: Any) -> dict[str, Any]:
     created = f"2026-01-01T12:00:{number:02d}Z"
-    return {"metadata": {"creationTimestamp": created}, "status": status}
+    spec = {"recipe": "classification"}
+    return {"metadata": {"creationTimestamp": created}, "spec": spec, "status": status}
 
 
 def scrape(jobs: dict[Any, Any]) -> list[str]:
@@ -30,7 +35,7 @@ GOODPUT = {"ratio": "0.97", "productiveSeconds": 90, "lostSteps": 12, "restartSe
 
 
 def test_series_of_a_job_end_with_it() -> None:
-    jobs = {("research", "nodules"): make_job(phase="Running", goodput=GOODPUT)}
+    jobs = {("research", "nodules"): make_job(phase="Succeeded", goodput=GOODPUT)}
     own = [line for line in scrape(jobs) if "nodules" in line]
     labels = '{job="nodules",namespace="research"}'
     assert own == [
@@ -43,8 +48,50 @@ def test_series_of_a_job_end_with_it() -> None:
     assert [line for line in scrape(jobs) if "nodules" in line] == []
 
 
+def own_values(job: dict[str, Any]) -> dict[str, float]:
+    """Of its series, by metric without the common beginning."""
+    found = jobmetrics.values_of(job)
+    return {name.removeprefix("trainyard_job_"): value for name, value in found.items()}
+
+
+def test_running_job_tells_step_checkpoint_and_storage() -> None:
+    saved = {"step": 8, "time": "2026-01-01T12:01:40Z"}
+    degraded = {
+        "type": "StorageDegraded",
+        "status": "True",
+        "reason": "Unreachable",
+        "lastTransitionTime": BEGAN,
+    }
+    status = {
+        "attemptTime": BEGAN,
+        "progress": {"step": 9},
+        "checkpoints": {"latest": saved},
+        "conditions": [degraded],
+    }
+    assert own_values(make_job(phase="Running", **status)) == {
+        "step": 9,
+        "checkpoint_timestamp_seconds": BEGAN_SECONDS + 100,
+        "storage_degraded": 1,
+    }
+    assert own_values(make_job(phase="Restarting", **status)) == {}
+
+
+def test_age_of_a_checkpoint_counts_from_the_attempt_that_came_after_it() -> None:
+    saved = {"step": 8, "time": "2025-12-24T12:00:00Z"}
+    job = make_job(phase="Running", attemptTime=BEGAN, checkpoints={"latest": saved})
+    assert own_values(job)["checkpoint_timestamp_seconds"] == BEGAN_SECONDS
+
+
+def test_program_that_never_saved_has_no_age_but_a_recipe_with_storage_has() -> None:
+    status = {"phase": "Running", "attemptTime": BEGAN, "logs": {"uri": "s3://b/logs"}}
+    recipe, program = make_job(**status), make_job(**status) | {"spec": {"command": ["train"]}}
+    assert own_values(program) == {"storage_degraded": 0}
+    assert own_values(recipe)["checkpoint_timestamp_seconds"] == BEGAN_SECONDS
+
+
 def test_every_phase_is_counted_even_if_no_job_is_in_it() -> None:
-    jobs = {1: make_job(phase="Running"), 2: make_job(phase="Running"), 3: make_job()}
+    running = make_job(phase="Running")
+    jobs = {("ns", "a"): running, ("ns", "b"): running, ("ns", "c"): make_job()}
     counts = [line for line in scrape(jobs) if line.startswith("trainyard_jobs{")]
     assert 'trainyard_jobs{phase="Running"} 2.0' in counts
     assert 'trainyard_jobs{phase="New"} 1.0' in counts
@@ -66,14 +113,16 @@ def test_goodput_edited_by_hand_does_no_harm() -> None:
 
 
 def test_page_lists_every_metric_with_type_labels_and_meaning() -> None:
-    rows = {line for line in PAGE.read_text().splitlines() if line.startswith("| `")}
+    section = PAGE.read_text().partition("## Of the operator\n")[2].partition("\n## ")[0]
+    rows = {line for line in section.splitlines() if line.startswith("| `")}
     assert rows == {row_of(family) for family in families()}
 
 
 def families() -> list[Metric]:
     own = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
     described = [family for metric in own for family in metric.describe()]
-    example = {("ns", "job"): make_job(phase="Running", goodput=GOODPUT)}
+    status = {"attemptTime": BEGAN, "progress": {"step": 1}, "logs": {"uri": "s3://b/logs"}}
+    example = {("ns", "job"): make_job(phase="Running", goodput=GOODPUT, **status)}
     return [*described, *JobMetrics(lambda: example).collect()]
 
 
