@@ -35,16 +35,21 @@ def build_page(result: Mapping[str, Any], rows: Rows, pictures: Mapping[str, byt
         title = f"SYNTHETIC DATA: {title}"
     sections = {
         "Metrics": _metrics(result),
-        "Notes": _table(sorted((result.get("notes") or {}).items())),
+        "Notes": table(sorted((result.get("notes") or {}).items())),
         "Curves": _curves(rows),
-        "Pictures": _pictures(pictures),
+        "Pictures": figures(pictures),
         "Configuration": _pre(result.get("config")),
         "Where it comes from": _provenance(result),
     }
     body = [f"<h1>{escape(title)}</h1>", _warning(mark) if mark else "", _lead(result)]
     body += [f"<h2>{name}</h2>{content}" for name, content in sections.items() if content]
+    return document(title, "".join(body))
+
+
+def document(title: str, body: str) -> str:
+    """The file. body: HTML."""
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(body)}</body></html>\n"
+    return f"<!doctype html><html lang=en><head>{head}</head><body>{body}</body></html>\n"
 
 
 def _warning(mark: Mapping[str, Any]) -> str:
@@ -69,10 +74,10 @@ def _metrics(result: Mapping[str, Any]) -> str:
     splits = {name: one for name, one in result["splits"].items() if one["metrics"]}
     names = sorted({name for one in splits.values() for name in one["metrics"]})
     head = ["", *(f"{name} ({one['samples']} samples)" for name, one in splits.items())]
-    table = [
+    rows = [
         [name, *(_number(one["metrics"].get(name)) for one in splits.values())] for name in names
     ]
-    return _table(table, head) if table else ""
+    return table(rows, head)
 
 
 def _curves(rows: Rows) -> str:
@@ -119,7 +124,8 @@ def _chart(chart: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     return f"<svg {box}>{''.join(parts)}</svg>"
 
 
-def _pictures(pictures: Mapping[str, bytes]) -> str:
+def figures(pictures: Mapping[str, bytes]) -> str:
+    """PNGs by name, below each other or side by side."""
     return "".join(
         f'<figure><img alt="{escape(name)}" src="data:image/png;base64,'
         f'{base64.b64encode(data).decode()}"><figcaption>{escape(name)}</figcaption></figure>'
@@ -138,7 +144,8 @@ def _pre(value: Any) -> str:
     return f"<pre>{escape(yaml.safe_dump(value, sort_keys=False, width=100))}</pre>"
 
 
-def _table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
+def table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
+    """Empty without rows."""
     body = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>" for row in rows)
     top = f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>" if head else ""
     return f"<table>{top}{body}</table>" if body else ""
