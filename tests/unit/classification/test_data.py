@@ -147,3 +147,29 @@ def test_images_are_read_only_when_they_are_asked_for(tmp_path) -> None:
     split.batch(torch.tensor([0, 1]), 0)
     with pytest.raises(ConfigurationError, match=r"2\.png"):
         split.batch(torch.tensor([5]), 0)
+
+
+def test_folders_are_divided_into_folds_that_share_the_test_set(tmp_path) -> None:
+    write_folders(tmp_path, images=7)
+    folders = [find_images(tmp_path, fold, folds=4) for fold in range(4)]
+    held = [file for folder in folders for file in folder.splits["val"].files]
+    pooled = [*(tmp_path / "train").glob("*/*"), *(tmp_path / "val").glob("*/*")]
+    assert sorted(held) == sorted(pooled)
+    for folder in folders:
+        assert folder.splits["test"] == folders[0].splits["test"]
+        assert sorted(folder.splits["train"].files + folder.splits["val"].files) == sorted(pooled)
+        assert all(3 <= count <= 4 for count in folder.splits["val"].counts(2))
+
+
+def test_a_fold_of_one_split_asks_for_their_number(tmp_path) -> None:
+    assert message(write_folders(tmp_path), fold=1) == (
+        "data.fold: is 1, but 'DIR' has the one split of train/ and val/; set data.folds to have "
+        "both divided into folds."
+    )
+
+
+def test_folds_have_to_be_as_many_as_index_files(tmp_path) -> None:
+    write_shapes(tmp_path, images_per_class=10, size=16)
+    with pytest.raises(ConfigurationError, match=r"lists 5 folds; write 5, or generate splits"):
+        find_images(tmp_path, 0, folds=4)
+    assert find_images(tmp_path, 1, folds=5) == find_images(tmp_path, 1)

@@ -153,3 +153,30 @@ def test_empty_split_and_absent_class_are_refused(tmp_path: Path) -> None:
         "data: split 'train' has no image of class 'malignant'; add lesions of it, raise "
         "data.subsample_percentage, or write another data.split_seed."
     )
+
+
+def test_folds_are_a_partition_of_the_lesions_that_are_not_tested_on(tmp_path: Path) -> None:
+    write_set(tmp_path, lesions=20)
+    found = [find_splits(tmp_path, SkinDataConfig(folds=5, fold=n), 2).splits for n in range(5)]
+    held = [file for splits in found for file in splits["val"].files]
+    everything = set((tmp_path / "images").iterdir())
+    assert len(held) == len(set(held))
+    assert set(held) == everything - set(found[0]["test"].files)
+    for splits in found:
+        assert splits["test"] == found[0]["test"]
+        lesions = {name: {file.name[:9] for file in one.files} for name, one in splits.items()}
+        assert not lesions["train"] & lesions["val"]
+        assert splits["val"].counts(2) in ([6, 6], [6, 8], [8, 6], [8, 8])
+
+
+def test_more_folds_than_lesions_are_refused(tmp_path: Path) -> None:
+    write_set(tmp_path, lesions=3)
+    with pytest.raises(ConfigurationError, match=r"data.folds: 4 lesions do not make 9 folds"):
+        find_splits(tmp_path, SkinDataConfig(folds=9), 2)
+
+
+def test_a_fold_needs_their_number() -> None:
+    with pytest.raises(ValueError, match="fold 1 needs folds, their number; such as folds: 5"):
+        SkinDataConfig(fold=1)
+    with pytest.raises(ValueError, match="fold 5 does not exist; folds: 5 are numbered from 0"):
+        SkinDataConfig(fold=5, folds=5)

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from trainyard_trainer.bad_data import OnBad
 from trainyard_trainer.config import DataConfig, Section
+from trainyard_trainer.folds import refuse_absent_fold
 from trainyard_trainer.privacy_config import TRAINER_GROUPS, PrivateConfig, PrivateTrainingConfig
 from trainyard_trainer.recipes.classification.spellings import ALIASES
 
@@ -70,7 +71,11 @@ class ImageDataConfig(DataConfig):
     """Name of the data set in summaries and run names."""
 
     fold: int = Field(default=0, ge=0)
-    """Which fold's index files to use, from 0; unused where train/, val/ and test/ are folders."""
+    """Which fold to validate on, from 0: its index files where there are raw/ and splits/."""
+
+    folds: int | None = Field(default=None, ge=2, le=100)
+    """How many folds train/ and val/ together are divided into, each stratified by class; index
+    files have to be of as many. null: as many as there are index files, or the one split."""
 
     image_size: int = Field(default=224, ge=8, le=4096)
     """Side of the square that the network sees, in pixels. The shorter side is scaled to it
@@ -93,6 +98,11 @@ class ImageDataConfig(DataConfig):
     augmentation: AugmentationConfig = AugmentationConfig()
     """Random changes to training images, the same for a sample and epoch whenever they are
     repeated."""
+
+    @model_validator(mode="after")
+    def _refuse_absent_fold(self) -> Self:
+        refuse_absent_fold(self.fold, self.folds)
+        return self
 
 
 class ModelConfig(Section):

@@ -19,11 +19,19 @@ from torch import Tensor
 from trainyard_trainer.bad_data import BadData
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.recipes.classification.image_files import IMAGE_SUFFIXES, problem_of
-from trainyard_trainer.recipes.classification.splits import RAW_DIRECTORY, read_index_file
+from trainyard_trainer.recipes.classification.splits import (
+    RAW_DIRECTORY,
+    SPLITS_DIRECTORY,
+    count_folds,
+    partition_folds,
+    read_index_file,
+)
 
 Image.preinit()  # Decoders: before the ranks are forked, not by each of them.
 
 SPLITS = ("train", "val", "test")
+FOLDS_SEED = 42
+"""Of the folds of a folder that has none: the same for every run, so that they make a partition."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +56,19 @@ class ImageFolder:
     splits: dict[str, ImageSplit]
 
 
-def find_images(root: Path, fold: int, bad: BadData | None = None) -> ImageFolder:
+def find_images(
+    root: Path, fold: int, bad: BadData | None = None, *, folds: int | None = None
+) -> ImageFolder:
     """List the data set at `root`. Raises ConfigurationError naming what is absent and where.
 
+    folds: how many there are; None: as many as index files say, or the one split that is there.
     bad: takes note of images whose files are not whole, which are left out; None: files are opened
     only when an image is read, and one that is not whole then stops the run.
     """
     if (root / RAW_DIRECTORY).is_dir():
-        folder = _find_indexed(root, fold)
+        folder = _find_indexed(root, fold, folds)
     elif (root / SPLITS[0]).is_dir():
-        folder = _find_folders(root)
+        folder = _divide(_find_folders(root), root, fold, folds)
     else:
         raise ConfigurationError(
             f"data.path: '{root}' holds neither {SPLITS[0]}/ nor {RAW_DIRECTORY}/; put images "
@@ -147,7 +158,37 @@ def _find_folders(root: Path) -> ImageFolder:
     return ImageFolder(classes=classes, splits=splits)
 
 
-def _find_indexed(root: Path, fold: int) -> ImageFolder:
+def _divide(folder: ImageFolder, root: Path, fold: int, folds: int | None) -> ImageFolder:
+    """Stratified folds of what train/ and val/ hold; test/ is the same for all of them."""
+    if folds is None:
+        if fold:
+            raise ConfigurationError(
+                f"data.fold: is {fold}, but '{root}' has the one split of train/ and val/; set "
+                "data.folds to have both divided into folds."
+            )
+        return folder
+    both = [folder.splits["train"], folder.splits["val"]]
+    pairs = sorted(
+        (file, label)
+        for split in both
+        for file, label in zip(split.files, split.labels, strict=True)
+    )
+    labels = [folder.classes[label] for _, label in pairs]
+    chosen = partition_folds(labels, folds, 0.0, FOLDS_SEED).folds[fold]
+    splits = {
+        "train": _build_split("train", [pairs[index] for index in chosen.train]),
+        "val": _build_split("val", [pairs[index] for index in chosen.val]),
+        "test": folder.splits["test"],
+    }
+    return ImageFolder(classes=folder.classes, splits=splits)
+
+
+def _find_indexed(root: Path, fold: int, folds: int | None) -> ImageFolder:
+    if folds is not None and (listed := count_folds(root)) not in (0, folds):
+        raise ConfigurationError(
+            f"data.folds: is {folds}, but '{root / SPLITS_DIRECTORY}' lists {listed} folds; write "
+            f"{listed}, or generate splits again."
+        )
     classes = _class_names(root / RAW_DIRECTORY)
     names = {"train": f"fold_{fold}_train", "val": f"fold_{fold}_val", "test": "test"}
     splits = {}

@@ -148,7 +148,7 @@ class Classification(ImageClassifier[Config]):
             )
         data = self.config.data
         bad = self._bad if data.on_bad == "skip" else None
-        return find_images(Path(root), data.fold, bad)
+        return find_images(Path(root), data.fold, bad, folds=data.folds)
 
     def _summary(self, metrics: Mapping[str, float]) -> str:
         model, folder = self.config.model, self.folder

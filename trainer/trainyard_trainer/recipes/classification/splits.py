@@ -115,6 +115,11 @@ def read_index_file(data_dir: Path, name: str) -> list[str]:
     return [line for line in lines if line]
 
 
+def count_folds(data_dir: Path) -> int:
+    """How many folds have a list."""
+    return len(list((data_dir / SPLITS_DIRECTORY).glob("fold_*_val.txt")))
+
+
 def _named_lists(partition: Partition) -> Iterator[tuple[str, list[int]]]:
     yield "test", partition.test
     for number, fold in enumerate(partition.folds):

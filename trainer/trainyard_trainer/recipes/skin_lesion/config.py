@@ -16,6 +16,7 @@ from trainyard_trainer.config import (
     Section,
     WandbConfig,
 )
+from trainyard_trainer.folds import refuse_absent_fold
 from trainyard_trainer.privacy_config import (
     TRAINER_ALIASES,
     TRAINER_GROUPS,
@@ -147,6 +148,11 @@ class SkinDataConfig(DataConfig):
     """Share of the lesions of each diagnosis that are validated on."""
     test_share: float = Field(default=0.15, gt=0, lt=1)
     """Share of the lesions of each diagnosis that are tested on."""
+    fold: int = Field(default=0, ge=0)
+    """Which fold to validate on, from 0; only where folds is set."""
+    folds: int | None = Field(default=None, ge=2, le=100)
+    """Divide all lesions but those of the test into so many folds, stratified by diagnosis, in the
+    place of validation_share: the images of a lesion stay together. null: one split."""
     split_seed: int = Field(default=42, ge=0)
     """Of the splits and the subsample; training.seed does not change them."""
     on_bad: OnBad = "stop"
@@ -158,6 +164,13 @@ class SkinDataConfig(DataConfig):
     cache_mebibytes: int = Field(default=1024, ge=0)
     """Keep a split's decoded images in memory where they need no more than this, in each process
     that reads them. 0: decode every time."""
+
+    @model_validator(mode="after")
+    def _refuse_absent_fold(self) -> Self:
+        refuse_absent_fold(self.fold, self.folds)
+        if self.fold and self.folds is None:
+            raise ValueError(f"fold {self.fold} needs folds, their number; such as folds: 5")
+        return self
 
 
 class Config(PrivateConfig):

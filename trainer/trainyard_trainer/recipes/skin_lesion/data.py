@@ -51,6 +51,10 @@ def find_splits(root: Path, config: SkinDataConfig, num_classes: int) -> SkinDat
     split_of = lesions.split_lesions(
         photos, config.validation_share, config.test_share, config.split_seed
     )
+    if config.folds:
+        split_of |= lesions.split_fold(
+            photos, split_of, config.fold, config.folds, config.split_seed
+        )
     classes = lesions.class_names(num_classes)
     splits = {}
     for name in lesions.SPLITS:

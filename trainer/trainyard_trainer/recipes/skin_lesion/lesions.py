@@ -16,6 +16,7 @@ from pathlib import Path
 
 from trainyard_trainer.bad_data import BadData
 from trainyard_trainer.errors import ConfigurationError
+from trainyard_trainer.folds import group_folds
 from trainyard_trainer.recipes.classification.image_files import problem_of
 
 DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
@@ -84,6 +85,26 @@ def split_lesions(
         names += ["train"] * (len(order) - len(names))
         found |= dict(zip(order, names, strict=True))
     return found
+
+
+def split_fold(
+    photos: Sequence[Photo], split_of: Mapping[str, str], fold: int, folds: int, seed: int
+) -> dict[str, str]:
+    """The split of each lesion that is not tested on, where one fold is validated on.
+
+    split_of: as `split_lesions` made it; its test stays what it is for every fold.
+    """
+    kept = [photo for photo in photos if split_of[photo.lesion] != "test"]
+    diagnoses, groups = [photo.diagnosis for photo in kept], [photo.lesion for photo in kept]
+    try:
+        held = group_folds(diagnoses, groups, folds, seed)[fold]
+    except ValueError as error:
+        raise ConfigurationError(
+            f"data.folds: {len(set(groups))} lesions do not make {folds} folds ({error}); write "
+            "fewer."
+        ) from error
+    validated = {groups[index] for index in held}
+    return {lesion: "val" if lesion in validated else "train" for lesion in groups}
 
 
 def subsample(photos: Sequence[Photo], share: float, seed: int, *, stratified: bool) -> list[Photo]:
