@@ -17,7 +17,16 @@ from trainyard_operator.apidata import (
     Storage,
     TensorBoard,
 )
-from trainyard_operator.apimodel import ApiModel, Name, Quantity, Seconds, Text, cel
+from trainyard_operator.apimodel import (
+    LONGEST_NAME,
+    NAME_PATTERN,
+    ApiModel,
+    Name,
+    Quantity,
+    Seconds,
+    Text,
+    cel,
+)
 from trainyard_operator.contract import API_VERSION, JOB_KIND
 
 __all__ = [
@@ -33,9 +42,6 @@ __all__ = [
 ]
 
 MAX_NODES = 1024
-NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
-LONGEST_NAME = 50
-"""Of a job: with `-worker-1023` after it, it is a host name of at most 63 letters."""
 
 
 class KeySelector(ApiModel):

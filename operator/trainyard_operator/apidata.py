@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from trainyard_operator.apimodel import ApiModel, Name, Uri, cel
+from trainyard_operator.apimodel import LONGEST_NAME, NAME_PATTERN, ApiModel, Name, Uri, cel
 from trainyard_operator.contract import S3Dialect
 
 
@@ -94,7 +94,7 @@ class Best(ApiModel):
 class ResumeFrom(ApiModel):
     """A checkpoint of another job to start from."""
 
-    job: Name
+    job: Annotated[str, Field(max_length=LONGEST_NAME, pattern=NAME_PATTERN)]
     """Name of a TrainingJob in the same namespace and storage."""
     checkpoint: Annotated[str, Field(pattern=r"^(latest|best|[0-9]{1,12})$")] = "latest"
     """latest, best or a step."""

@@ -5,6 +5,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+LONGEST_NAME = 50
+"""Of a job: with `-worker-1023` after it, it is a host name of at most 63 letters."""
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 Text = Annotated[str, Field(max_length=1024)]
 Seconds = Annotated[int, Field(ge=1, le=10**9)]

@@ -76,7 +76,7 @@ async def execute(
 def _outcome(job: TrainingJob, found: list[KubeError | LauncherError]) -> Outcome:
     refusals = [e.message for e in found if isinstance(e, Refused | Occupied)]
     retries = [e for e in found if not isinstance(e, Refused | Occupied)]
-    for error in retries:
+    for error in found:
         _log.info("%s/%s: %s", job.metadata.namespace, job.metadata.name, error.message)
     return Outcome(refusal=min(refusals, default=""), is_complete=not retries)
 

@@ -15,6 +15,12 @@ POLL_SECONDS = 0.02
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 
 
+def plural_of(kind: str) -> str:
+    """As in a path."""
+    word = kind.lower()
+    return f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+
+
 @dataclass
 class ApiServer:
     """The administrator's view."""
@@ -58,8 +64,7 @@ class ApiServer:
         version, metadata = item["apiVersion"], item["metadata"]
         root = "/api/v1" if version == "v1" else f"/apis/{version}"
         scope = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
-        kind = item["kind"].lower()
-        path = f"{root}{scope}/{kind}s/{metadata['name']}"
+        path = f"{root}{scope}/{plural_of(item['kind'])}/{metadata['name']}"
         self.must(
             "PATCH",
             path,

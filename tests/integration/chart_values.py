@@ -41,6 +41,7 @@ OTHER: dict[str, Any] = {
     "networkPolicy.from": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
     "crds.enabled": False,
     "aggregateRoles.enabled": False,
+    "storagePolicy.enabled": False,
 }
 """By dotted key."""
 NEEDED = {

@@ -57,8 +57,8 @@ def test_crd_can_be_left_out(helm: Helm) -> None:
 
 
 def test_one_namespace_needs_no_right_beyond_it(helm: Helm) -> None:
-    scope = {"watchNamespace": "research", "aggregateRoles.enabled": False, "crds.enabled": False}
-    objects = helm.render(**scope)
+    shared = {f"{name}.enabled": False for name in ("crds", "aggregateRoles", "storagePolicy")}
+    objects = helm.render(watchNamespace="research", **shared)
     assert [(item["kind"], item["metadata"]["namespace"]) for item in objects] == [
         ("PodDisruptionBudget", "trainyard-system"),
         ("ServiceAccount", "trainyard-system"),
@@ -76,7 +76,7 @@ def test_one_namespace_needs_no_right_beyond_it(helm: Helm) -> None:
 
 def test_each_right_of_the_operator_has_its_reason() -> None:
     lines = (CHECKOUT / "manifests" / "install" / "operator.yaml").read_text().splitlines()
-    rules = [index for index, line in enumerate(lines) if "- apiGroups:" in line]
+    rules = [index for index, line in enumerate(lines) if line.startswith("  - apiGroups:")]
     assert len(rules) == 13
     assert [lines[index] for index in rules if not lines[index - 1].startswith("  # ")] == []
 

@@ -147,7 +147,7 @@ def test_second_release_runs_its_namespace_and_may_nothing_elsewhere(
 ) -> None:
     api = namespace.api
     own = make_namespace(api, f"own-{uuid.uuid4().hex[:8]}")
-    shared = {"crds.enabled": False, "aggregateRoles.enabled": False}
+    shared = {f"{name}.enabled": False for name in ("crds", "aggregateRoles", "storagePolicy")}
     # The same name as the first: nothing of it lies outside the two namespaces.
     install(helm, "trainyard", own.name, watchNamespace=namespace.name, **shared)
     deployment = f"{APPS}/namespaces/{own.name}/deployments/trainyard-operator"

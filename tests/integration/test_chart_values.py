@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from cluster.places import CHECKOUT
-from integration.api_server import CORE, ApiServer
+from integration.api_server import CORE, ApiServer, plural_of
 from integration.chart_values import NEEDED, OTHER
 from integration.helm_chart import CHART, Helm, of_kind
 
@@ -37,7 +37,14 @@ def test_each_value_changes_what_is_rendered(helm: Helm, key: str) -> None:
 
 
 def test_labels_are_on_every_object_but_the_crd_and_the_test(helm: Helm) -> None:
-    objects = helm.render(**{**OTHER, "watchNamespace": "", "aggregateRoles.enabled": True})
+    objects = helm.render(
+        **{
+            **OTHER,
+            "watchNamespace": "",
+            "aggregateRoles.enabled": True,
+            "storagePolicy.enabled": True,
+        }
+    )
     bare = [o["kind"] for o in objects if o["metadata"].get("labels", {}).get("team") is None]
     assert bare == ["Pod"]
 
@@ -53,8 +60,7 @@ def test_dashboard_and_rules_are_the_files(helm: Helm) -> None:
 
 
 def collection_of(item: dict[str, Any]) -> str:
-    version, kind = item["apiVersion"], item["kind"].lower()
-    plural = kind[:-1] + "ies" if kind.endswith("y") else f"{kind}s"
+    version, plural = item["apiVersion"], plural_of(item["kind"])
     root = "/api/v1" if version == "v1" else f"/apis/{version}"
     namespace = item["metadata"].get("namespace")
     return f"{root}/namespaces/{namespace}/{plural}" if namespace else f"{root}/{plural}"

@@ -1,0 +1,246 @@
+"""Each right of the operator, taken away: which feature is then gone, and what tells of it.
+
+That the features work with all rights is what the other tests of this folder show.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from integration.api_server import CORE, ApiServer, Namespace
+from integration.conftest import INSTALL, Operator, make_operator, write_kubeconfig
+from integration.gang_scheduler import are_crds_served, install_crds
+from integration.kubeflow import install as install_kubeflow
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+APPS = "/apis/apps/v1"
+MakeJob = Callable[..., dict[str, Any]]
+Rule = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Need:
+    """Why the operator has a right."""
+
+    feature: str
+    spec: dict[str, Any]
+    """Of the job that needs it."""
+    follow: Callable[[Namespace], object] | None = None
+    """What happens to the job, where making it is not enough."""
+
+
+def run_pods(namespace: Namespace) -> None:
+    namespace.wait_for_pods("nodules-master-0")
+    namespace.start_pod("nodules-master-0")
+
+
+def end_well(namespace: Namespace) -> None:
+    run_pods(namespace)
+    namespace.end_pod("nodules-master-0", 0)
+
+
+def fail(namespace: Namespace) -> None:
+    run_pods(namespace)
+    namespace.wait_for_phase("nodules", "Running")
+    namespace.end_pod("nodules-master-0", 1)
+
+
+def lose(namespace: Namespace) -> None:
+    run_pods(namespace)
+    namespace.wait_for_phase("nodules", "Running")
+    namespace.delete_pod("nodules-master-0")
+
+
+def suspend(namespace: Namespace) -> None:
+    namespace.wait_for_phase("nodules", "Starting")
+    namespace.edit("nodules", {"runPolicy": {"suspend": True}})
+
+
+SERVE = {
+    "recipe": "classification",
+    "tensorBoard": {"serve": True},
+    "storage": {"uri": "s3://b/runs"},
+}
+NEEDS = {
+    ("trainingjobs", "list"): Need("jobs are known at the start", {}),
+    ("trainingjobs", "watch"): Need("a new job is seen", {}),
+    ("trainingjobs", "delete"): Need(
+        "a job goes after its ttl", {"runPolicy": {"ttlSecondsAfterFinished": 0}}, end_well
+    ),
+    ("trainingjobs/status", "patch"): Need("the status is told", {}),
+    ("pods", "create"): Need("pods are made", {}),
+    ("pods", "list"): Need("pods are known at the start", {}),
+    ("pods", "watch"): Need("a pod's state is seen", {}, run_pods),
+    ("pods", "delete"): Need(
+        "a failed gang makes way", {"runPolicy": {"restartBackoff": {"initialSeconds": 0}}}, fail
+    ),
+    ("services", "create"): Need("a gang finds its first pod", {}),
+    ("deployments", "create"): Need("TensorBoard is served", SERVE),
+    ("podgroups", "create"): Need("a gang scheduler is told", {"scheduling": {"gang": "volcano"}}),
+    ("podgroups", "get"): Need(
+        "a later attempt joins the group", {"scheduling": {"gang": "volcano"}}, lose
+    ),
+    ("events", "create"): Need("the story is told in events", {}),
+    ("pytorchjobs", "create"): Need("Kubeflow runs an attempt", {"backend": "kubeflow"}),
+    ("pytorchjobs", "get"): Need("Kubeflow's object is known", {"backend": "kubeflow"}),
+    ("pytorchjobs", "delete"): Need(
+        "a suspended job stops with Kubeflow, too", {"backend": "kubeflow"}, suspend
+    ),
+}
+SERVICES, PODS = f"{CORE}/namespaces/{{}}/services", f"{CORE}/namespaces/{{}}/pods"
+OCCUPIED = {
+    "services": SERVICES,
+    "pods": PODS,
+    "deployments": f"{APPS}/namespaces/{{}}/deployments",
+}
+"""Resources that are also read: a name that is taken is told from one's own object."""
+
+
+def operator_rules() -> list[Rule]:
+    items = yaml.safe_load_all(INSTALL.read_text())
+    name = ("ClusterRole", "trainyard-operator")
+    (role,) = (i for i in items if (i["kind"], i["metadata"]["name"]) == name)
+    rules: list[Rule] = role["rules"]
+    return rules
+
+
+def without(rules: list[Rule], resource: str, verb: str) -> list[Rule]:
+    """One right fewer; every rule is about one resource."""
+    left = [
+        {**rule, "verbs": [each for each in rule["verbs"] if each != verb]}
+        if rule["resources"] == [resource]
+        else rule
+        for rule in rules
+    ]
+    return [rule for rule in left if rule["verbs"]]
+
+
+@contextmanager
+def running_without(
+    namespace: Namespace, folder: Path, resource: str, verb: str
+) -> Iterator[Operator]:
+    """An operator of this namespace alone that lacks one right."""
+    api, name = namespace.api, namespace.name
+    account = {"kind": "ServiceAccount", "name": "narrow", "namespace": name}
+    api.must("POST", f"{namespace.core}/serviceaccounts", {"metadata": {"name": "narrow"}})
+    role = {"metadata": {"name": "narrow"}, "rules": without(operator_rules(), resource, verb)}
+    api.must("POST", f"{RBAC}/namespaces/{name}/roles", role)
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "narrow"}
+    binding = {"metadata": {"name": "narrow"}, "roleRef": reference, "subjects": [account]}
+    api.must("POST", f"{RBAC}/namespaces/{name}/rolebindings", binding)
+    operator = make_operator(write_kubeconfig(api, folder / "kubeconfig", name, "narrow"), folder)
+    operator.environment |= {
+        "TRAINYARD_OPERATOR_NAMESPACES": name,
+        "TRAINYARD_OPERATOR_WORKERS": "2",
+    }
+    operator.launch()
+    try:
+        yield operator
+    finally:
+        operator.kill()
+
+
+def is_told(namespace: Namespace, operator: Operator, resource: str, verb: str) -> bool:
+    """By the job's status or the operator's log, in the API server's words."""
+    sentence = f'cannot {verb} resource "{resource}"'
+    told = [operator.log.read_text(), str(namespace.api.send("GET", namespace.jobs).json())]
+    return any(sentence in text.replace('\\"', '"') for text in told)
+
+
+@pytest.fixture(scope="module")
+def ready(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> ApiServer:
+    """With the resources of gang schedulers and of Kubeflow."""
+    if not are_crds_served(api):
+        install_crds(api)
+    install_kubeflow(api)
+    return api
+
+
+@pytest.fixture
+def own(ready: ApiServer) -> Namespace:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    ready.must("POST", f"{CORE}/namespaces", {"metadata": {"name": name}})
+    return Namespace(ready, name)
+
+
+def test_every_right_has_its_feature() -> None:
+    rights = {(r, v) for rule in operator_rules() for r in rule["resources"] for v in rule["verbs"]}
+    read = {(resource, "get") for resource in OCCUPIED}
+    assert rights == set(NEEDS) | read | {("trainingjobs", "get")}
+
+
+@pytest.mark.parametrize(("resource", "verb"), NEEDS, ids=str)
+def test_without_this_right_a_feature_is_gone_and_it_is_told(
+    own: Namespace, tmp_path: Path, make_job: MakeJob, resource: str, verb: str
+) -> None:
+    need = NEEDS[resource, verb]
+    with running_without(own, tmp_path, resource, verb) as operator:
+        own.create(make_job(nodes=1, **need.spec))
+        if need.follow:
+            need.follow(own)
+        what = f"{need.feature}: missing and told"
+        own.wait(lambda: is_told(own, operator, resource, verb), what, 20)
+
+
+@pytest.mark.parametrize("resource", OCCUPIED)
+def test_without_reading_it_a_name_that_is_taken_is_not_understood(
+    own: Namespace, tmp_path: Path, make_job: MakeJob, resource: str
+) -> None:
+    spec: dict[str, Any] = {"nodes": 1}
+    if resource == "deployments":
+        spec |= SERVE
+    occupy(own, resource)
+    with running_without(own, tmp_path, resource, "get") as operator:
+        own.create(make_job(**spec))
+        own.wait(lambda: is_told(own, operator, resource, "get"), "told", 20)
+
+
+def occupy(namespace: Namespace, resource: str) -> None:
+    """With an object of the name that the job's would have."""
+    names = {"pods": "nodules-master-0", "deployments": "nodules-tensorboard"}
+    labels = {"app": "other"}
+    container = {"name": "a", "image": "a"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    specs: dict[str, Any] = {
+        "services": {"clusterIP": "None", "ports": [{"port": 80}]},
+        "pods": template["spec"],
+        "deployments": {"selector": {"matchLabels": labels}, "template": template},
+    }
+    body = {"metadata": {"name": names.get(resource, "nodules")}, "spec": specs[resource]}
+    namespace.api.must("POST", OCCUPIED[resource].format(namespace.name), body)
+
+
+def test_operator_can_do_nothing_else(api: ApiServer) -> None:
+    """What would let it take over a cluster."""
+    account = "system:serviceaccount:trainyard-system:trainyard-operator"
+    for group, resource, verb in (
+        ("", "secrets", "get"),
+        ("", "secrets", "list"),
+        ("", "configmaps", "get"),
+        ("", "pods/exec", "create"),
+        ("", "pods/log", "get"),
+        ("", "pods", "update"),
+        ("", "nodes", "list"),
+        ("", "namespaces", "list"),
+        ("", "serviceaccounts/token", "create"),
+        ("", "persistentvolumeclaims", "delete"),
+        ("apps", "deployments", "delete"),
+        ("apps", "daemonsets", "create"),
+        ("batch", "jobs", "create"),
+        ("trainyard.dev", "trainingjobs", "update"),
+        ("rbac.authorization.k8s.io", "rolebindings", "create"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies", "update"),
+        ("apiextensions.k8s.io", "customresourcedefinitions", "get"),
+        ("coordination.k8s.io", "leases", "update"),
+    ):
+        wanted = {"group": group, "resource": resource.partition("/")[0], "verb": verb}
+        wanted |= {"subresource": resource.partition("/")[2], "namespace": "kube-system"}
+        body = {"spec": {"user": account, "resourceAttributes": wanted}}
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        allowed = api.must("POST", path, body)["status"]["allowed"]
+        assert not allowed, f"{verb} {resource}"
