@@ -18,6 +18,7 @@ from prometheus_client import REGISTRY
 from trainyard_operator import health, metrics
 from trainyard_operator.collector import Collector
 from trainyard_operator.errors import KubeError, LeaseLost, LoginError, NotFound
+from trainyard_operator.eventposter import EventPoster
 from trainyard_operator.handlers import build_registry, watch_jobs
 from trainyard_operator.health import Check, Health, Pulse
 from trainyard_operator.jobmetrics import JobMetrics
@@ -34,6 +35,8 @@ from trainyard_operator.workqueue import WorkQueue
 
 RETRY_SECONDS = 5.0
 TICK_SECONDS = 5.0
+GANG_SECONDS = 0.2
+"""How long a pod that got on waits for the others of its gang."""
 LATE_LIST_SECONDS = 60.0
 """A watch that is behind for so long is made good by a list, again after each such time."""
 _log = logging.getLogger("trainyard_operator")
@@ -50,7 +53,7 @@ class Operator:
         self.kube = kube
         self.queue: WorkQueue[Key] = WorkQueue(clock=asyncio.get_running_loop().time)
         self.jobs = JobStore(scopes=settings.scopes)
-        self.reflector = Reflector(kube, settings.scopes, on_change=self.look_at)
+        self.reflector = Reflector(kube, settings.scopes, self.look_at, self.look_at_gang)
         pulses = {name: Pulse() for name in ("reports", "launchers", "lists")}
         self.collector = Collector(
             self.jobs, self.reflector, settings, self.look_at, beat=pulses["reports"].beat
@@ -65,6 +68,7 @@ class Operator:
             self.collector,
             self.launchers,
             self.queue,
+            EventPoster(kube),
             dataclasses.replace(settings.defaults, secret=secrets.token_hex()),
         )
         self.listed, self.watching = asyncio.Event(), asyncio.Event()
@@ -84,6 +88,7 @@ class Operator:
             )
         finally:
             REGISTRY.unregister(series)
+            await self.reconciler.poster.finish()
             if self.leader:
                 await self.leader.release()
             if server:
@@ -98,8 +103,8 @@ class Operator:
             keep = [self.leader.keep()]
         self.leading.set()
         metrics.LEADER.set(1)
-        acting = [self.reflector.run(), self.collector.run(), self.launchers.run(), self.work()]
-        await _until_one_ends([*keep, *acting])
+        parts = (self.reflector, self.collector, self.launchers, self.reconciler.poster)
+        await _until_one_ends([*keep, *(part.run() for part in parts), self.work()])
 
     def missing(self) -> list[str]:
         """What has to happen before the operator is ready; a replica that waits to lead is."""
@@ -119,6 +124,11 @@ class Operator:
         """Soon; a replica that does not lead will look at every job once it does."""
         if self.leading.is_set():
             self.queue.add(key)
+
+    def look_at_gang(self, key: Key) -> None:
+        """Once its other pods have got on as well."""
+        if self.leading.is_set():
+            self.queue.add_at(key, self.queue.clock() + GANG_SECONDS)
 
     def job_changed(self, type_: str, job: dict[str, Any]) -> None:
         """The watch tells of a job."""

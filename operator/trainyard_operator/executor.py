@@ -2,21 +2,18 @@
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from trainyard_operator.api import TrainingJob
-from trainyard_operator.contract import JOB_KIND, PYTORCHJOB_KIND, now_text
+from trainyard_operator.contract import JOB_KIND, PYTORCHJOB_KIND
 from trainyard_operator.decision import (
     Create,
     Decision,
     DeleteJob,
     DeletePod,
     DeletePyTorchJob,
-    Event,
     OrderAttempt,
 )
 from trainyard_operator.errors import (
@@ -28,12 +25,9 @@ from trainyard_operator.errors import (
     Occupied,
     Refused,
 )
-from trainyard_operator.kube import EVENTS, JOBS, PODS, PYTORCHJOBS, Kube, collection_of
+from trainyard_operator.kube import JOBS, PODS, PYTORCHJOBS, Kube, collection_of
 from trainyard_operator.launchers import Launchers
 
-COMPONENT = "trainyard-operator"
-EVENT_LENGTH = 1024
-"""No API server takes a longer message."""
 WHAT_IS_MISSING = {
     "PodGroup": "the gang scheduler that spec.scheduling.gang names, or set it to none",
     PYTORCHJOB_KIND: "Kubeflow's training-operator, or leave spec.backend out",
@@ -55,7 +49,7 @@ class Outcome:
 async def execute(
     kube: Kube, launchers: Launchers, job: TrainingJob, decision: Decision
 ) -> Outcome:
-    """Carry out all actions and tell the events. Raises nothing that a retry would mend."""
+    """Carry out all actions. Raises nothing that a retry would mend."""
     actions = decision.actions
     # First what would make new pods in place of those that are deleted.
     first = await _errors_of(
@@ -65,11 +59,8 @@ async def execute(
         return _outcome(job, first)
     orders = [_order(kube, launchers, a) for a in actions if isinstance(a, OrderAttempt)]
     deletions = [_delete(kube, job, a) for a in actions if isinstance(a, DeletePod | DeleteJob)]
-    events = [_tell(kube, job, event) for event in decision.events]
     creations = _create_gang(kube, job, [a for a in actions if isinstance(a, Create)])
-    *errors, more = await asyncio.gather(
-        _errors_of(orders), _errors_of(deletions), _errors_of(events), creations
-    )
+    *errors, more = await asyncio.gather(_errors_of(orders), _errors_of(deletions), creations)
     return _outcome(job, [error for part in (*errors, more) for error in part])
 
 
@@ -169,38 +160,3 @@ def _is_leaving(job: TrainingJob, metadata: dict[str, Any]) -> bool:
     owners = metadata.get("ownerReferences") or ()
     is_orphan = any((owner["kind"], owner["name"]) == namesake for owner in owners)
     return is_orphan or "deletionTimestamp" in metadata
-
-
-async def _tell(kube: Kube, job: TrainingJob, event: Event) -> None:
-    """Log and post an event; one that cannot be posted is lost, since the history has it too."""
-    meta = job.metadata
-    _log.info("%s/%s: %s: %s", meta.namespace, meta.name, event.reason, event.message)
-    try:
-        await kube.create(EVENTS, build_event(job, event, datetime.now(UTC)))
-    except KubeError as error:
-        _log.info("An event was not posted: %s", error.message)
-
-
-def build_event(job: TrainingJob, event: Event, now: datetime) -> dict[str, Any]:
-    """The object that `kubectl describe` shows."""
-    meta, time = job.metadata, now_text(now)
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": f"{meta.name}.{uuid.uuid4().hex[:16]}", "namespace": meta.namespace},
-        "involvedObject": {
-            "apiVersion": job.api_version,
-            "kind": job.kind,
-            "name": meta.name,
-            "namespace": meta.namespace,
-            "uid": meta.uid,
-        },
-        "type": event.type,
-        "reason": event.reason,
-        "message": event.message[:EVENT_LENGTH],
-        "source": {"component": COMPONENT},
-        "reportingComponent": COMPONENT,
-        "firstTimestamp": time,
-        "lastTimestamp": time,
-        "count": 1,
-    }

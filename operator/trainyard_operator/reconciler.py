@@ -15,6 +15,7 @@ from trainyard_operator.collector import Collector
 from trainyard_operator.decision import Decision, OrderAttempt
 from trainyard_operator.desired import Defaults
 from trainyard_operator.errors import Conflict, KubeError, NotFound
+from trainyard_operator.eventposter import EventPoster, build_event
 from trainyard_operator.executor import execute
 from trainyard_operator.jobstore import JobStore
 from trainyard_operator.kube import JOBS, PYTORCHJOBS, Kube
@@ -45,6 +46,7 @@ class Reconciler:
     collector: Collector
     launchers: Launchers
     queue: WorkQueue[Key]
+    poster: EventPoster
     defaults: Defaults
     refusals: dict[Key, tuple[str, str]] = field(default_factory=dict)
     """The job's uid, and why the API server refused an object of the last decision."""
@@ -106,6 +108,8 @@ class Reconciler:
         return complete
 
     async def _act(self, key: Key, job: TrainingJob, decision: Decision) -> bool:
+        for event in decision.events:
+            self.poster.add(build_event(job, event, self.now()))
         outcome = await execute(self.kube, self.launchers, job, decision)
         if any(isinstance(action, OrderAttempt) for action in decision.actions):
             self.queue.add(key)  # Launchers answered: no event of the cluster tells that.

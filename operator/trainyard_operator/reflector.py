@@ -35,6 +35,8 @@ class Reflector:
     kube: Kube
     scopes: tuple[Scope, ...]
     on_change: Callable[[Key], None]
+    on_advance: Callable[[Key], None]
+    """Called instead where a pod only got on: all pods of a gang do at nearly the same time."""
     pods: dict[Gang, dict[str, PodRecord]] = field(default_factory=dict)
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once every scope has been listed."""
@@ -117,7 +119,13 @@ class Reflector:
             del known[name]
             if not known:
                 del self.pods[gang]
-        self.on_change(gang[:2])
+        tell = self.on_change if is_urgent(record) else self.on_advance
+        tell(gang[:2])
+
+
+def is_urgent(pod: PodRecord | None) -> bool:
+    """Whether it failed, leaves or is gone; else it was made, placed or started, or ended well."""
+    return pod is None or pod.has_failed or pod.is_deleting
 
 
 def own_record(item: dict[str, Any]) -> PodRecord | None:

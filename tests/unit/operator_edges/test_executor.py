@@ -1,22 +1,19 @@
 """Carrying out a decision against an API server that the test plays."""
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Any
 
 from core_objects import make_job
 from unit.operator_edges.fake_api import Answer, FakeApi, refusal, serve
 
-from trainyard_operator.api import TrainingJob
 from trainyard_operator.decision import (
     Create,
     Decision,
     DeleteJob,
     DeletePod,
     DeletePyTorchJob,
-    Event,
 )
-from trainyard_operator.executor import Outcome, build_event, execute
+from trainyard_operator.executor import Outcome, execute
 from trainyard_operator.launchers import Launchers
 from trainyard_operator.reflector import Reflector
 from trainyard_operator.status import JobStatus
@@ -38,11 +35,11 @@ def pod(name: str) -> Create:
     return create("Pod", name)
 
 
-def carry_out(api: FakeApi, *actions: Any, events: tuple[Event, ...] = ()) -> Outcome:
+def carry_out(api: FakeApi, *actions: Any) -> Outcome:
     async def main() -> Outcome:
         async with serve(api) as kube:
-            decision = Decision(status=JobStatus(), actions=actions, events=events)
-            launchers = Launchers(Reflector(kube, (None,), print), print)
+            decision = Decision(status=JobStatus(), actions=actions)
+            launchers = Launchers(Reflector(kube, (None,), print, print), print)
             return await execute(kube, launchers, JOB, decision)
 
     return asyncio.run(main())
@@ -177,35 +174,3 @@ def test_cluster_without_kubeflow_is_told_to_the_person() -> None:
     )
     gone = refusal("NotFound", 'namespaces "research" not found')
     assert carry_out(FakeApi(lambda *_: (404, gone)), create) == Outcome()
-
-
-def test_event_that_cannot_be_posted_is_no_failure() -> None:
-    event = Event(type="Normal", reason="Running", message="Attempt 1 runs.")
-    api = FakeApi(lambda *_: (403, refusal("Forbidden", "no")))
-    assert carry_out(api, events=(event,)) == Outcome()
-
-
-def test_event_object() -> None:
-    job: TrainingJob = JOB
-    event = Event(type="Warning", reason="Restarted", message="x" * 2000)
-    built = build_event(job, event, datetime(2026, 1, 1, 12, tzinfo=UTC))
-    assert built.pop("metadata")["namespace"] == "research"
-    assert built == {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "involvedObject": {
-            "apiVersion": "trainyard.dev/v1alpha1",
-            "kind": "TrainingJob",
-            "name": "nodules",
-            "namespace": "research",
-            "uid": "uid-1",
-        },
-        "type": "Warning",
-        "reason": "Restarted",
-        "message": "x" * 1024,
-        "source": {"component": "trainyard-operator"},
-        "reportingComponent": "trainyard-operator",
-        "firstTimestamp": "2026-01-01T12:00:00Z",
-        "lastTimestamp": "2026-01-01T12:00:00Z",
-        "count": 1,
-    }

@@ -16,6 +16,7 @@ from trainyard_operator.collector import Collector
 from trainyard_operator.contract import Order
 from trainyard_operator.decision import OrderAttempt
 from trainyard_operator.errors import LauncherError
+from trainyard_operator.eventposter import EventPoster
 from trainyard_operator.jobstore import JobStore
 from trainyard_operator.kube import Kube
 from trainyard_operator.launchers import Launchers
@@ -47,7 +48,7 @@ class World:
     def __init__(self, kube: Kube, port: int, *launchers: FakeLauncher) -> None:
         self.first, self.second = launchers
         self.queue: WorkQueue[Any] = WorkQueue(clock=time.monotonic)
-        self.reflector = Reflector(kube, (None,), on_change=self.queue.add)
+        self.reflector = Reflector(kube, (None,), self.queue.add, self.queue.add)
         pods = [pod(index, fake.address) for index, fake in enumerate(launchers)]
         self.reflector.pods = {GANG: {one.name: one for one in pods}}
         self.listener = Launchers(self.reflector, on_change=self.queue.add, port=port)
@@ -60,6 +61,7 @@ class World:
             Collector(self.jobs, self.reflector, Settings(), print),
             self.listener,
             self.queue,
+            EventPoster(kube),
             DEFAULTS,
             now=lambda: T0,
         )

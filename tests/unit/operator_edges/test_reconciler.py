@@ -13,6 +13,7 @@ from unit.operator_edges.fake_api import FakeApi, make_raw_job, refusal, serve
 from trainyard_operator import reconciler as module
 from trainyard_operator.collector import Collector, Target
 from trainyard_operator.contract import Report
+from trainyard_operator.eventposter import EventPoster
 from trainyard_operator.jobstore import JobStore
 from trainyard_operator.kube import Kube
 from trainyard_operator.launchers import Launchers
@@ -28,10 +29,13 @@ STATUS = "/apis/trainyard.dev/v1alpha1/namespaces/research/trainingjobs/nodules/
 def make_reconciler(kube: Kube) -> Reconciler:
     queue: WorkQueue[Any] = WorkQueue(clock=lambda: 0.0)
     jobs = JobStore()
-    reflector = Reflector(kube, (None,), on_change=queue.add)
+    reflector = Reflector(kube, (None,), on_change=queue.add, on_advance=queue.add)
     collector = Collector(jobs, reflector, Settings(), on_report=queue.add)
     launchers = Launchers(reflector, on_change=queue.add)
-    return Reconciler(kube, jobs, reflector, collector, launchers, queue, DEFAULTS, now=lambda: T0)
+    poster = EventPoster(kube)
+    return Reconciler(
+        kube, jobs, reflector, collector, launchers, queue, poster, DEFAULTS, now=lambda: T0
+    )
 
 
 def look(api: FakeApi, job: dict[str, Any] | None, check: Callable[[Reconciler], None]) -> bool:
@@ -72,6 +76,7 @@ def test_status_is_written_before_anything_is_created() -> None:
     def check(reconciler: Reconciler) -> None:
         assert reconciler.jobs.get(KEY)["metadata"]["resourceVersion"] == "2"
         assert reconciler.queue.timers == {KEY: 900.0}
+        assert [event["reason"] for event in reconciler.poster.waiting] == ["Starting"]
 
     assert look(api, api.job, check)
     method, path, body = api.requests[0]
@@ -81,7 +86,6 @@ def test_status_is_written_before_anything_is_created() -> None:
     assert {path.split("/")[5].split("?")[0] for path in api.paths("POST")} == {
         "services",
         "pods",
-        "events",
     }
 
 
@@ -190,7 +194,7 @@ def test_report_wakes_the_job_only_with_news() -> None:
 
 @pytest.mark.parametrize(("running", "seconds"), [(0, 2), (1, 2), (40, 2), (1000, 50)])
 def test_a_thousand_jobs_cost_twenty_writes_a_second(running: int, seconds: float) -> None:
-    collector = Collector(JobStore(), Reflector(None, (), print), Settings(), print)  # type: ignore[arg-type]
+    collector = Collector(JobStore(), Reflector(None, (), print, print), Settings(), print)  # type: ignore[arg-type]
     assert collector.period(running) == seconds
 
 

@@ -17,7 +17,7 @@ def run(api: FakeApi, scenario: Callable[[Reflector, list[Any]], Awaitable[None]
     async def main() -> None:
         async with serve(api) as kube:
             changed: list[Any] = []
-            await scenario(Reflector(kube, (None,), on_change=changed.append), changed)
+            await scenario(Reflector(kube, (None,), changed.append, changed.append), changed)
 
     asyncio.run(main())
 
@@ -47,6 +47,22 @@ def test_list_then_watch_gives_the_pods_of_a_job() -> None:
         assert reflector.versions == {None: "8"}
 
     run(api, scenario)
+
+
+def test_only_what_failed_leaves_or_is_gone_hurries() -> None:
+    running = make_pod(version="8", phase="Running")
+    failed = make_pod(version="9", phase="Failed")
+    told = [event("ADDED", make_pod()), event("MODIFIED", running), event("MODIFIED", failed)]
+    api = FakeApi(lambda *_: (200, listing([], "1")), [[*told, event("DELETED", failed)]])
+    calls: list[str] = []
+
+    async def main() -> None:
+        async with serve(api) as kube:
+            hurry, get_on = lambda _: calls.append("hurry"), lambda _: calls.append("get on")
+            await Reflector(kube, (None,), hurry, get_on).follow(None)
+
+    asyncio.run(main())
+    assert calls == ["get on", "get on", "hurry", "hurry"]
 
 
 def test_long_list_comes_in_chunks_and_is_swapped_at_the_end() -> None:
