@@ -32,6 +32,7 @@ COMMANDS = {
     "recipes": "List the recipes that can be run.",
     "config": "Show or check the configuration of a job.",
     "synth": "Write stand-in data for a recipe.",
+    "convert": "Turn a Kubeflow PyTorchJob into a TrainingJob.",
     "data": "Make small data sets to try things with.",
     "completion": "Print the completion script of a shell.",
     "version": "Print the version.",
