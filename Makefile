@@ -50,9 +50,10 @@ format: setup ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-manifests: setup ## Generate the CRD from the typed API, manifests/install from the chart
+manifests: setup ## Generate CRDs, the chart's parts, manifests/ and the reference pages
 	$(BIN)/python -m trainyard_operator.crd
 	$(BIN)/python charts/generate.py
+	$(BIN)/python docs/generate.py
 
 ##@ Test
 

@@ -210,8 +210,8 @@ def _differences(replicas: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Every node of a TrainingJob has one template: the Master's, where there is one."""
     if len(replicas) < 2:
         return
-    pair = [replicas[role].get("template") or {} for role in ("Master", "Worker")]
-    for path in _differing(*pair, f"{_REPLICAS}.Worker.template"):
+    master, worker = (replicas[role].get("template") or {} for role in ("Master", "Worker"))
+    for path in _differing(master, worker, f"{_REPLICAS}.Worker.template"):
         yield f"{path} differs from the Master's; every node gets the Master's."
 
 
@@ -221,8 +221,8 @@ def _differing(one: Any, other: Any, path: str) -> Iterator[str]:
         for key in sorted(one.keys() | other.keys()):
             yield from _differing(one.get(key), other.get(key), f"{path}.{key}")
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for index, pair in enumerate(zip(one, other, strict=True)):
-            yield from _differing(*pair, f"{path}[{index}]")
+        for index, (first, second) in enumerate(zip(one, other, strict=True)):
+            yield from _differing(first, second, f"{path}[{index}]")
     elif one != other:
         yield path
 
