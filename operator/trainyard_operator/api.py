@@ -91,7 +91,7 @@ class Elastic(ApiModel):
 
 
 class Backoff(ApiModel):
-    """The wait before a new attempt; it doubles with each failure in a row."""
+    """The wait before a new attempt; it doubles with each failure without a new step in between."""
 
     initial_seconds: Annotated[int, Field(ge=0, le=3600)] = 5
     """First wait."""

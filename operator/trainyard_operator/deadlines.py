@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from trainyard_operator import story
+from trainyard_operator import headway, story
 from trainyard_operator.contract import USER_CAUSES, Cause
 from trainyard_operator.observed import NODE_TAINTED, PodRecord, parse_time
 from trainyard_operator.scene import Scene
@@ -65,13 +65,14 @@ def expiry(scene: Scene) -> datetime | None:
 
 
 def backoff(scene: Scene, cause: Cause) -> timedelta:
-    """The wait before the next attempt: it doubles with each failure, up to a bound.
+    """The wait before the next attempt: it doubles with each failure, up to a bound, and is short
+    again once an attempt has got further than those before it.
 
     After a gang that ran, a fault of the infrastructure waits for nothing the first time.
     """
     bounds, ran = scene.job.spec.run_policy.restart_backoff, scene.status.phase == "Running"
     if cause in USER_CAUSES:
-        doublings = scene.status.restarts.user
+        doublings = 0 if headway.has_moved(scene.status) else scene.status.restarts.user
     else:
         doublings = story.restarts_in_a_row(scene.status, cause) - ran
     if doublings < 0 or (ran and cause in _AT_ONCE):

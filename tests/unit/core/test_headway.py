@@ -16,7 +16,7 @@ from core_scenes import acts
 
 from trainyard_operator.contract import Cause, Report
 from trainyard_operator.headway import has_moved
-from trainyard_operator.observed import Observed
+from trainyard_operator.observed import Observed, parse_time
 from trainyard_operator.plan import plan
 from trainyard_operator.status import (
     Checkpoints,
@@ -141,3 +141,12 @@ def test_a_step_is_new_if_none_took_it_or_none_saved_it(progress, saved, moved):
     latest = SavedCheckpoint(step=saved) if saved else None
     known = {"headway": Headway(step=70, saved_step=60), "checkpoints": Checkpoints(latest=latest)}
     assert has_moved(make_status(2, progress=progress, **known)) is moved
+
+
+def test_back_off_is_short_again_after_a_new_step() -> None:
+    status, waits = make_status(), []
+    for step in (10, 20, 15, 18, 30):
+        decision, status = fails(status, Cause.USER_EXIT, step)
+        due = parse_time(decision.status.next_attempt_time)
+        waits.append((due - at(10)).seconds)
+    assert waits == [5, 5, 20, 40, 5]
