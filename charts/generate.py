@@ -1,12 +1,13 @@
-"""The chart's CRD, alerts and dashboard from code, its page from its values, `manifests/` from it.
+"""The chart's CRDs, alerts and dashboard from code, its page from its values, `manifests/` from it.
 
     python charts/generate.py [DIRECTORY]      by default this checkout; `make manifests` runs it
 
 `manifests/install` is what the chart renders for release `trainyard` in namespace
-`trainyard-system`, without the CRD, which is `manifests/crd`; `manifests/monitoring` is what needs
-Prometheus' operator and Grafana.
+`trainyard-system`, without the CRDs, which are `manifests/crd`; `manifests/monitoring` is what
+Prometheus' operator and Grafana need.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -36,14 +37,14 @@ metadata:
 
 
 def render_chart_crd() -> str:
-    """The generated CRD as a template: it can be left out, and Helm never deletes it."""
-    text = crd.render()
+    """The generated CRDs as a template: they can be left out, and Helm never deletes them."""
+    text = "---\n".join(crd.render(resource) for resource in crd.RESOURCES)
     if "{{" in text:
         raise ValueError(
             "The CRD holds '{{', which Helm would take for its own; word it otherwise."
         )
     keep = "metadata:\n  annotations:\n    helm.sh/resource-policy: keep\n"
-    text = text.replace("metadata:\n", keep, 1)
+    text = re.sub(r"^metadata:\n", keep, text, flags=re.MULTILINE)
     return f"{{{{- if .Values.crds.enabled }}}}\n{text}{{{{- end }}}}\n"
 
 

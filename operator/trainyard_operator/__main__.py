@@ -23,7 +23,7 @@ from trainyard_operator.handlers import build_registry, watch_jobs
 from trainyard_operator.health import Check, Health, Pulse
 from trainyard_operator.jobmetrics import JobMetrics
 from trainyard_operator.jobstore import JobStore, key_of, relist
-from trainyard_operator.kube import Kube, connect, own_namespace
+from trainyard_operator.kube import SWEEPS, Kube, connect, own_namespace
 from trainyard_operator.launchers import Launchers
 from trainyard_operator.leader import Leader
 from trainyard_operator.logform import set_up_logging
@@ -31,6 +31,8 @@ from trainyard_operator.reconciler import Reconciler
 from trainyard_operator.reflector import Key, Reflector
 from trainyard_operator.settings import Settings, SettingsError, read_settings
 from trainyard_operator.status import FINISHED
+from trainyard_operator.sweeper import Sweeper
+from trainyard_operator.trials import SweepKey, Trials
 from trainyard_operator.workqueue import WorkQueue
 
 RETRY_SECONDS = 5.0
@@ -51,8 +53,10 @@ class Operator:
         if self.leader:
             kube = dataclasses.replace(kube, seconds_to_act=self.leader.seconds_to_act)
         self.kube = kube
-        self.queue: WorkQueue[Key] = WorkQueue(clock=asyncio.get_running_loop().time)
-        self.jobs = JobStore(scopes=settings.scopes)
+        self.queue: WorkQueue[Key | SweepKey] = WorkQueue(clock=asyncio.get_running_loop().time)
+        trials = Trials(on_change=self.look_at)
+        self.jobs = JobStore(scopes=settings.scopes, on_change=trials.take)
+        self.sweeps = JobStore(scopes=settings.scopes, collection=SWEEPS)
         self.reflector = Reflector(kube, settings.scopes, self.look_at, self.look_at_gang)
         pulses = {name: Pulse() for name in ("reports", "launchers", "lists")}
         self.collector = Collector(
@@ -61,16 +65,19 @@ class Operator:
         self.launchers = Launchers(
             self.reflector, on_change=self.look_at, beat=pulses["launchers"].beat
         )
+        defaults = dataclasses.replace(settings.defaults, secret=secrets.token_hex())
+        poster = EventPoster(kube)
         self.reconciler = Reconciler(
             kube,
             self.jobs,
+            self.queue,
+            poster,
             self.reflector,
             self.collector,
             self.launchers,
-            self.queue,
-            EventPoster(kube),
-            dataclasses.replace(settings.defaults, secret=secrets.token_hex()),
+            defaults,
         )
+        self.sweeper = Sweeper(kube, self.sweeps, self.queue, poster, trials, self.jobs, defaults)
         self.listed, self.watching = asyncio.Event(), asyncio.Event()
         self.leading, self.stopped = asyncio.Event(), asyncio.Event()
         self.lists = pulses["lists"]
@@ -120,8 +127,8 @@ class Operator:
         """Of which jobs this replica has metrics: two that tell of one would count it twice."""
         return self.jobs.jobs if self.leading.is_set() else {}
 
-    def look_at(self, key: Key) -> None:
-        """Soon; a replica that does not lead will look at every job once it does."""
+    def look_at(self, key: Key | SweepKey) -> None:
+        """Soon; a replica that does not lead will look at everything once it does."""
         if self.leading.is_set():
             self.queue.add(key)
 
@@ -135,10 +142,21 @@ class Operator:
         if self.jobs.hear(type_, job):
             self.look_at(key_of(job))
 
+    def sweep_changed(self, type_: str, sweep: dict[str, Any]) -> None:
+        """The watch tells of a sweep."""
+        if self.sweeps.hear(type_, sweep):
+            self.look_at(SweepKey(*key_of(sweep)))
+
+    async def work_on(self, key: Key | SweepKey) -> bool:
+        """Look at a job or a sweep; returns whether it went well. Raises nothing."""
+        if isinstance(key, SweepKey):
+            return await self.sweeper.work(key)
+        return await self.reconciler.work(key)
+
     async def watch(self) -> None:
         """kopf's part. It looks for the resource once, so this waits until there is one."""
         await self.listed.wait()
-        registry = build_registry(self.job_changed)
+        registry = build_registry(self.job_changed, self.sweep_changed)
         await watch_jobs(registry, self.settings.scopes, self.watching, self.take_signals)
 
     async def wait_for_signal(self) -> None:
@@ -155,17 +173,23 @@ class Operator:
         """Nothing is decided before jobs and pods are known as they are since this one leads."""
         await self.reflector.synced.wait()
         await self.list_jobs_until_answered()
-        for key in self.jobs.jobs:
+        for key in self.known():
             self.queue.add(key)
-        await self.queue.run(self.reconciler.work, self.settings.workers)
+        await self.queue.run(self.work_on, self.settings.workers)
+
+    def known(self) -> list[Key | SweepKey]:
+        """Every job and sweep."""
+        return [*self.jobs.jobs, *(SweepKey(*key) for key in self.sweeps.jobs)]
 
     async def keep_listed(self) -> None:
         """List the jobs at the start and now and then; look again at all that are not done."""
         while True:
             await self.list_jobs_until_answered()
             self.listed.set()
-            for key in [key for key, job in self.jobs.jobs.items() if _is_open(job)]:
-                self.look_at(key)
+            for key in self.known():
+                store = self.sweeps if isinstance(key, SweepKey) else self.jobs
+                if _is_open(store.jobs[key[0], key[1]]):
+                    self.look_at(key)
             await self.until_next_list()
 
     async def until_next_list(self) -> None:
@@ -175,7 +199,7 @@ class Operator:
             self.lists.beat()
             await asyncio.sleep(TICK_SECONDS)
             passed += TICK_SECONDS
-            if min(passed, self.jobs.lag.seconds()) >= LATE_LIST_SECONDS:
+            if min(passed, self.seconds_late()) >= LATE_LIST_SECONDS:
                 return
 
     async def list_jobs_until_answered(self) -> None:
@@ -183,20 +207,28 @@ class Operator:
         while True:
             self.lists.beat()
             try:
+                # Trials first: a sweep that is seen without them would make them again.
                 changed = await relist(self.jobs, self.kube)
+                sweeps = await relist(self.sweeps, self.kube)
             except KubeError as error:
                 hint = " Is manifests/crd applied?" if isinstance(error, NotFound) else ""
-                _log.warning("TrainingJobs cannot be listed: %s.%s", error.message, hint)
+                _log.warning("Jobs and sweeps cannot be listed: %s.%s", error.message, hint)
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 break
         for key in changed:
             self.look_at(key)
+        for key in sweeps:
+            self.look_at(SweepKey(*key))
 
     def seconds_behind(self) -> float:
         """How long the watch of jobs is behind; it need not be ahead of an API server that is
         away."""
-        return min(self.jobs.lag.seconds(), self.kube.clock() - self.kube.trouble_at)
+        return min(self.seconds_late(), self.kube.clock() - self.kube.trouble_at)
+
+    def seconds_late(self) -> float:
+        """How long the watch of jobs or that of sweeps is behind."""
+        return max(self.jobs.lag.seconds(), self.sweeps.lag.seconds())
 
     def overdue_seconds(self) -> float:
         """How long a replica that led goes on without the right to act."""

@@ -19,8 +19,6 @@ JOB_KIND: Final = "TrainingJob"
 PYTORCHJOB_API = "kubeflow.org/v1"
 PYTORCHJOB_KIND = "PyTorchJob"
 JOB_PLURAL = "trainingjobs"
-SWEEP_KIND: Final = "TrainingSweep"
-SWEEP_PLURAL = "trainingsweeps"
 
 S3Dialect = Literal["aws", "strict", "legacy"]
 """aws: checksums as botocore sends them, conditional writes and batch deletes. strict: conditional

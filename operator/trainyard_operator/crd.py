@@ -1,25 +1,24 @@
-"""The CustomResourceDefinition, generated from the typed API.
+"""The CustomResourceDefinitions, generated from the typed API.
 
 python -m trainyard_operator.crd [DIRECTORY]      writes manifests/crd
 """
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from trainyard_operator.api import LONGEST_NAME, NAME_PATTERN, JobSpec
+from trainyard_operator.apimodel import ApiModel
 from trainyard_operator.contract import GROUP, JOB_KIND, JOB_PLURAL, VERSION
 from trainyard_operator.status import JobStatus
+from trainyard_operator.sweep.api import LONGEST_SWEEP_NAME, SweepSpec
+from trainyard_operator.sweep.names import SWEEP_KIND, SWEEP_PLURAL
+from trainyard_operator.sweep.status import SweepStatus
 
-NAME_RULE = {
-    "rule": f"self.metadata.name.size() <= {LONGEST_NAME} && "
-    f"self.metadata.name.matches('{NAME_PATTERN}')",
-    "message": f"metadata.name becomes part of host names: at most {LONGEST_NAME} lower-case "
-    "letters, digits and '-', beginning with a letter and not ending with '-'.",
-}
-COLUMNS = (
+JOB_COLUMNS = (
     ("Phase", "string", ".status.phase", 0),
     ("Progress", "string", ".status.display.progress", 0),
     ("Step", "string", ".status.display.step", 0),
@@ -33,6 +32,19 @@ COLUMNS = (
     ("Best", "string", ".status.display.best", 1),
     ("Node", "string", ".status.display.node", 1),
 )
+SWEEP_COLUMNS = (
+    ("Phase", "string", ".status.phase", 0),
+    ("Method", "string", ".spec.method", 0),
+    ("Trials", "string", ".status.display.trials", 0),
+    ("Running", "integer", ".status.counts.running", 0),
+    ("Best", "string", ".status.display.best", 0),
+    ("Mean", "string", ".status.display.summary", 0),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+    ("Reason", "string", ".status.display.reason", 1),
+    ("Objective", "string", ".spec.objective.metric", 1),
+    ("Failed", "integer", ".status.counts.failed", 1),
+    ("Stopped", "integer", ".status.counts.stopped", 1),
+)
 _KEPT = frozenset(
     {
         "type", "description", "default", "enum", "format", "pattern", "nullable", "properties",
@@ -42,53 +54,91 @@ _KEPT = frozenset(
 )  # fmt: skip
 
 
-def build_crd() -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Resource:
+    """One kind that this operator serves."""
+
+    kind: str
+    plural: str
+    short: str
+    description: str
+    spec: type[ApiModel]
+    status: type[ApiModel]
+    longest_name: int
+    columns: tuple[tuple[str, str, str, int], ...]
+    scale: dict[str, str] | None = None
+
+
+JOB = Resource(
+    kind=JOB_KIND,
+    plural=JOB_PLURAL,
+    short="tj",
+    description="One training run: what it is and what became of it.",
+    spec=JobSpec,
+    status=JobStatus,
+    longest_name=LONGEST_NAME,
+    columns=JOB_COLUMNS,
+    scale={
+        "specReplicasPath": ".spec.nodes",
+        "statusReplicasPath": ".status.nodes.ready",
+    },
+)
+SWEEP = Resource(
+    kind=SWEEP_KIND,
+    plural=SWEEP_PLURAL,
+    short="tsw",
+    description="Folds, ablations and searches: many training runs as one object.",
+    spec=SweepSpec,
+    status=SweepStatus,
+    longest_name=LONGEST_SWEEP_NAME,
+    columns=SWEEP_COLUMNS,
+)
+RESOURCES = (JOB, SWEEP)
+
+
+def build_crd(resource: Resource = JOB) -> dict[str, Any]:
     """The whole object, as it is applied."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{JOB_PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{resource.plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": JOB_KIND,
-                "listKind": f"{JOB_KIND}List",
-                "plural": JOB_PLURAL,
-                "singular": JOB_KIND.lower(),
-                "shortNames": ["tj"],
+                "kind": resource.kind,
+                "listKind": f"{resource.kind}List",
+                "plural": resource.plural,
+                "singular": resource.kind.lower(),
+                "shortNames": [resource.short],
                 "categories": ["trainyard"],
             },
-            "versions": [_version()],
+            "versions": [_version(resource)],
         },
     }
 
 
-def _version() -> dict[str, Any]:
+def _version(resource: Resource) -> dict[str, Any]:
+    scale = {"scale": resource.scale} if resource.scale else {}
     return {
         "name": VERSION,
         "served": True,
         "storage": True,
-        "schema": {"openAPIV3Schema": _schema()},
-        "subresources": {
-            "status": {},
-            "scale": {
-                "specReplicasPath": ".spec.nodes",
-                "statusReplicasPath": ".status.nodes.ready",
-            },
-        },
+        "schema": {"openAPIV3Schema": _schema(resource)},
+        "subresources": {"status": {}, **scale},
         "additionalPrinterColumns": [
             {"name": name, "type": type_, "jsonPath": path, "priority": priority}
-            for name, type_, path, priority in COLUMNS
+            for name, type_, path, priority in resource.columns
         ],
     }
 
 
-def _schema() -> dict[str, Any]:
-    spec, status = (model.model_json_schema(by_alias=True) for model in (JobSpec, JobStatus))
+def _schema(resource: Resource) -> dict[str, Any]:
+    models = (resource.spec, resource.status)
+    spec, status = (model.model_json_schema(by_alias=True) for model in models)
     return {
         "type": "object",
-        "description": "One training run: what it is and what became of it.",
+        "description": resource.description,
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
@@ -97,7 +147,16 @@ def _schema() -> dict[str, Any]:
             "spec": structural(spec, spec["$defs"]),
             "status": without_defaults(structural(status, status["$defs"])),
         },
-        "x-kubernetes-validations": [NAME_RULE],
+        "x-kubernetes-validations": [_name_rule(resource.longest_name)],
+    }
+
+
+def _name_rule(longest: int) -> dict[str, str]:
+    return {
+        "rule": f"self.metadata.name.size() <= {longest} && "
+        f"self.metadata.name.matches('{NAME_PATTERN}')",
+        "message": f"metadata.name becomes part of host names: at most {longest} lower-case "
+        "letters, digits and '-', beginning with a letter and not ending with '-'.",
     }
 
 
@@ -154,17 +213,18 @@ def _resolve(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
 
 
 def main(directory: Path = Path("manifests/crd")) -> None:
-    """Write the CRD's file."""
-    path = directory / f"{GROUP}_{JOB_PLURAL}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render())
-    print(path)
+    """Write a file for each kind."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for resource in RESOURCES:
+        path = directory / f"{GROUP}_{resource.plural}.yaml"
+        path.write_text(render(resource))
+        print(path)
 
 
-def render() -> str:
+def render(resource: Resource = JOB) -> str:
     """The file's text."""
     head = "# Generated by `make manifests` from operator/trainyard_operator/api.py; do not edit.\n"
-    return head + yaml.safe_dump(build_crd(), sort_keys=False, width=100)
+    return head + yaml.safe_dump(build_crd(resource), sort_keys=False, width=100)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ import uuid
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
-from trainyard_operator.api import TrainingJob
+from trainyard_operator.api import ObjectMeta
 from trainyard_operator.contract import now_text
 from trainyard_operator.decision import Event
 from trainyard_operator.errors import KubeError
@@ -23,6 +23,22 @@ MOST_WAITING = 10_000
 LAST_SECONDS = 1.0
 """At the end, how long what is left may take."""
 _log = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """A TrainingJob, or whatever else owns objects and has events."""
+
+    @property
+    def api_version(self) -> str:
+        """Group and version."""
+
+    @property
+    def kind(self) -> str:
+        """Its kind."""
+
+    @property
+    def metadata(self) -> ObjectMeta:
+        """Its name, namespace and uid."""
 
 
 @dataclass
@@ -65,7 +81,7 @@ class EventPoster:
             _log.info("%d events were not posted.", len(self.waiting))
 
 
-def build_event(job: TrainingJob, event: Event, now: datetime) -> dict[str, Any]:
+def build_event(job: Owner, event: Event, now: datetime) -> dict[str, Any]:
     """The object that `kubectl describe` shows."""
     meta, time = job.metadata, now_text(now)
     return {

@@ -25,10 +25,12 @@ from trainyard_operator.errors import (
     Occupied,
     Refused,
 )
+from trainyard_operator.eventposter import Owner
 from trainyard_operator.kube import JOBS, PODS, PYTORCHJOBS, Kube, collection_of
 from trainyard_operator.launchers import Launchers
 
 WHAT_IS_MISSING = {
+    JOB_KIND: "manifests/crd of this release",
     "PodGroup": "the gang scheduler that spec.scheduling.gang names, or set it to none",
     PYTORCHJOB_KIND: "Kubeflow's training-operator, or leave spec.backend out",
 }
@@ -52,19 +54,20 @@ async def execute(
     """Carry out all actions. Raises nothing that a retry would mend."""
     actions = decision.actions
     # First what would make new pods in place of those that are deleted.
-    first = await _errors_of(
+    first = await errors_of(
         _delete(kube, job, a) for a in actions if isinstance(a, DeletePyTorchJob)
     )
     if first:
-        return _outcome(job, first)
+        return outcome_of(job, first)
     orders = [_order(kube, launchers, a) for a in actions if isinstance(a, OrderAttempt)]
     deletions = [_delete(kube, job, a) for a in actions if isinstance(a, DeletePod | DeleteJob)]
     creations = _create_gang(kube, job, [a for a in actions if isinstance(a, Create)])
-    *errors, more = await asyncio.gather(_errors_of(orders), _errors_of(deletions), creations)
-    return _outcome(job, [error for part in (*errors, more) for error in part])
+    *errors, more = await asyncio.gather(errors_of(orders), errors_of(deletions), creations)
+    return outcome_of(job, [error for part in (*errors, more) for error in part])
 
 
-def _outcome(job: TrainingJob, found: list[KubeError | LauncherError]) -> Outcome:
+def outcome_of(job: Owner, found: list[KubeError | LauncherError]) -> Outcome:
+    """What the errors of its calls come to; those that a retry may mend are logged."""
     refusals = [e.message for e in found if isinstance(e, Refused | Occupied)]
     retries = [e for e in found if not isinstance(e, Refused | Occupied)]
     for error in found:
@@ -79,13 +82,13 @@ async def _create_gang(
     pods = [action for action in actions if action.manifest["kind"] == "Pod"]
     rest = [action for action in actions if action.manifest["kind"] != "Pod"]
     for part in (rest, pods):
-        errors = await _errors_of(_create(kube, job, action.manifest) for action in part)
+        errors = await errors_of(_create_part(kube, job, action.manifest) for action in part)
         if errors:
             return errors
     return []
 
 
-async def _errors_of(
+async def errors_of(
     calls: Iterable[Coroutine[Any, Any, None]],
 ) -> list[KubeError | LauncherError]:
     """Make all calls at once. Raises what is neither error, and only when all have ended."""
@@ -119,26 +122,41 @@ async def _delete(
         return  # It is gone, and a namesake is none of our business.
 
 
-async def _create(kube: Kube, job: TrainingJob, manifest: dict[str, Any]) -> None:
-    """Raises AlreadyExists while the name is taken by an object that is about to go."""
+async def _create_part(kube: Kube, job: TrainingJob, manifest: dict[str, Any]) -> None:
+    await create_owned(kube, job, manifest)
+
+
+async def create_owned(
+    kube: Kube, owner: Owner, manifest: dict[str, Any], *, is_read: bool = False
+) -> dict[str, Any] | None:
+    """The object as stored, if it is read or was there; None where its namespace is gone.
+
+    Raises AlreadyExists while the name is taken by an object that is about to go.
+    """
     collection, metadata = collection_of(manifest), manifest["metadata"]
     try:
-        await kube.create(collection, manifest)
+        return await kube.create(collection, manifest, is_read=is_read)
     except NotFound as error:
         if collection.group and "namespaces " not in error.message:
             raise _unknown_kind(manifest) from None
-        return  # The namespace is gone, and the job with it.
+        return None  # The namespace is gone, and the owner with it.
     except AlreadyExists:
         found = await kube.get(collection, metadata["namespace"], metadata["name"])
-        if not _is_owned_by(job, found["metadata"]):
-            if _is_leaving(job, found["metadata"]):
-                raise
-            kind, name = manifest["kind"], metadata["name"]
-            raise Occupied(
-                409,
-                f"{kind} '{name}' exists and does not belong to this job; delete it, or give "
-                "the job another name.",
-            ) from None
+        if _is_owned_by(owner, found["metadata"]):
+            return found
+        if _is_leaving(owner, found["metadata"]):
+            raise
+        raise _occupied(owner, manifest) from None
+
+
+def _occupied(owner: Owner, manifest: dict[str, Any]) -> Occupied:
+    noun = "job" if owner.kind == JOB_KIND else "sweep"
+    kind, name = manifest["kind"], manifest["metadata"]["name"]
+    return Occupied(
+        409,
+        f"{kind} '{name}' exists and does not belong to this {noun}; delete it, or give the "
+        f"{noun} another name.",
+    )
 
 
 def _unknown_kind(manifest: dict[str, Any]) -> Refused:
@@ -149,14 +167,14 @@ def _unknown_kind(manifest: dict[str, Any]) -> Refused:
     )
 
 
-def _is_owned_by(job: TrainingJob, metadata: dict[str, Any]) -> bool:
+def _is_owned_by(owner: Owner, metadata: dict[str, Any]) -> bool:
     owners = metadata.get("ownerReferences") or ()
-    return any(owner["uid"] == job.metadata.uid for owner in owners)
+    return any(each["uid"] == owner.metadata.uid for each in owners)
 
 
-def _is_leaving(job: TrainingJob, metadata: dict[str, Any]) -> bool:
-    """Whether it is being deleted, or was the child of a job of this name, which is no more."""
-    namesake = (JOB_KIND, job.metadata.name)
+def _is_leaving(owner: Owner, metadata: dict[str, Any]) -> bool:
+    """Whether it is being deleted, or was the child of a namesake, which is no more."""
+    namesake = (owner.kind, owner.metadata.name)
     owners = metadata.get("ownerReferences") or ()
-    is_orphan = any((owner["kind"], owner["name"]) == namesake for owner in owners)
+    is_orphan = any((each["kind"], each["name"]) == namesake for each in owners)
     return is_orphan or "deletionTimestamp" in metadata

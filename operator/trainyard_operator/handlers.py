@@ -10,11 +10,12 @@ import kopf
 
 from trainyard_operator.contract import GROUP, JOB_PLURAL, VERSION
 from trainyard_operator.kube import CONNECT_SECONDS, LIST_CHUNK, WATCH_SECONDS, log_in
+from trainyard_operator.sweep.names import SWEEP_PLURAL
 
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 3.0)
 """Waits of kopf's watch while the API server is away; after the last one it lists again."""
 
-OnJob = Callable[[str, dict[str, Any]], None]
+OnObject = Callable[[str, dict[str, Any]], None]
 """Called with the type of the event (empty for a listing, ADDED, MODIFIED, DELETED) and the raw
 object."""
 
@@ -44,7 +45,7 @@ class _NoRecord(kopf.DiffBaseStorage, kopf.ProgressStorage):
         """No object is written."""
 
 
-def build_registry(on_job: OnJob) -> kopf.OperatorRegistry:
+def build_registry(on_job: OnObject, on_sweep: OnObject) -> kopf.OperatorRegistry:
     """The handlers of one operator. None of them writes to the object, and none needs a
     finalizer: an absent operator must not keep a job from being deleted."""
     registry = kopf.OperatorRegistry()
@@ -77,6 +78,10 @@ def build_registry(on_job: OnJob) -> kopf.OperatorRegistry:
     @kopf.on.event(GROUP, VERSION, JOB_PLURAL, registry=registry)
     async def job_changed(event: kopf.RawEvent, **_: Any) -> None:
         on_job(event["type"] or "", dict(event["object"]))
+
+    @kopf.on.event(GROUP, VERSION, SWEEP_PLURAL, registry=registry)
+    async def sweep_changed(event: kopf.RawEvent, **_: Any) -> None:
+        on_sweep(event["type"] or "", dict(event["object"]))
 
     return registry
 

@@ -1,9 +1,10 @@
-"""The TrainingJobs as last seen: by the watch, by a list, or by the answer to our own write."""
+"""Objects of one kind as last seen: by the watch, by a list, or by the answer to our own write."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainyard_operator.kube import JOBS, Kube
+from trainyard_operator.kube import JOBS, Collection, Kube
 from trainyard_operator.lag import WatchLag
 from trainyard_operator.reflector import Key, Scope
 
@@ -16,6 +17,9 @@ class JobStore:
     scopes: tuple[Scope, ...] = (None,)
     """What is watched, each by a watch of its own."""
     lag: WatchLag = field(default_factory=WatchLag)
+    collection: Collection = JOBS
+    on_change: Callable[[Key, dict[str, Any] | None], None] = lambda _key, _job: None
+    """Called with each version that is kept, and with None for an object that is gone."""
 
     def get(self, key: Key) -> dict[str, Any] | None:
         """The newest known version."""
@@ -35,6 +39,7 @@ class JobStore:
         if known is not None and _version(job) <= _version(known):
             return False
         self.jobs[key] = _slim(job)
+        self.on_change(key, self.jobs[key])
         return True
 
     def hear(self, type_: str, job: dict[str, Any]) -> bool:
@@ -55,7 +60,7 @@ class JobStore:
         key = key_of(job)
         known = self.jobs.get(key)
         if known is not None and known["metadata"]["uid"] == job["metadata"]["uid"]:
-            del self.jobs[key]
+            self._forget(key)
 
     def uids(self) -> dict[Key, str]:
         """What is known now."""
@@ -66,8 +71,12 @@ class JobStore:
         now = self.uids()
         gone = [k for k, uid in before.items() if uid not in listed and now.get(k) == uid]
         for key in gone:
-            del self.jobs[key]
+            self._forget(key)
         return gone
+
+    def _forget(self, key: Key) -> None:
+        del self.jobs[key]
+        self.on_change(key, None)
 
 
 async def relist(store: JobStore, kube: Kube) -> list[Key]:
@@ -78,7 +87,7 @@ async def relist(store: JobStore, kube: Kube) -> list[Key]:
     before, listed, changed = store.uids(), set(), []
     for scope in store.scopes:
         newest = 0
-        async for items, _ in kube.list_chunks(JOBS, scope):
+        async for items, _ in kube.list_chunks(store.collection, scope):
             for job in items:
                 listed.add(job["metadata"]["uid"])
                 newest = max(newest, _version(job))

@@ -21,12 +21,14 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from trainyard_operator.contract import (
     API_VERSION,
+    JOB_KIND,
     JOB_PLURAL,
     PYTORCHJOB_API,
     PYTORCHJOB_KIND,
 )
 from trainyard_operator.errors import KubeError, LoginError, NotLeading, Unreachable, error_of
 from trainyard_operator.metrics import API_REQUESTS
+from trainyard_operator.sweep.names import SWEEP_PLURAL
 
 REQUESTS_AT_ONCE = 32
 TIMEOUT_SECONDS = 30
@@ -68,6 +70,7 @@ SERVICES = Collection("v1", "services")
 EVENTS = Collection("v1", "events")
 LEASES = Collection("coordination.k8s.io/v1", "leases")
 JOBS = Collection(API_VERSION, JOB_PLURAL)
+SWEEPS = Collection(API_VERSION, SWEEP_PLURAL)
 PYTORCHJOBS = Collection(PYTORCHJOB_API, "pytorchjobs")
 _CREATED = {
     "Pod": "pods",
@@ -75,6 +78,7 @@ _CREATED = {
     "Deployment": "deployments",
     "PodGroup": "podgroups",
     PYTORCHJOB_KIND: "pytorchjobs",
+    JOB_KIND: JOB_PLURAL,
 }
 
 
@@ -162,6 +166,12 @@ class Kube:
         metadata = body["metadata"]
         path = collection.path(metadata["namespace"], metadata["name"])
         return await self._call("PUT", path, body=body)
+
+    async def patch(
+        self, collection: Collection, namespace: str, name: str, patch: Object
+    ) -> Object:
+        """Merge a patch into the object; with a uid in it, raises Conflict for a namesake."""
+        return await self._call("PATCH", collection.path(namespace, name), body=patch)
 
     async def patch_status(
         self, collection: Collection, namespace: str, name: str, patch: Object

@@ -86,10 +86,16 @@ class Namespace:
 
     api: ApiServer
     name: str
+    kind: str = "trainingjobs"
+    """Of what `create`, `status` and the others are about."""
 
     @property
     def jobs(self) -> str:
-        return f"{JOBS}/namespaces/{self.name}/trainingjobs"
+        return f"{JOBS}/namespaces/{self.name}/{self.kind}"
+
+    def of(self, kind: str) -> "Namespace":
+        """The same about objects of another kind."""
+        return Namespace(self.api, self.name, kind)
 
     @property
     def core(self) -> str:

@@ -21,7 +21,7 @@ from integration.api_server import CORE, JOBS, ApiServer, Namespace
 from integration.bucket import BUCKET
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-CRD = CHECKOUT / "manifests" / "crd" / "trainyard.dev_trainingjobs.yaml"
+CRDS = sorted((CHECKOUT / "manifests" / "crd").glob("*.yaml"))
 INSTALL = CHECKOUT / "manifests" / "install" / "operator.yaml"
 SYSTEM = "trainyard-system"
 ACCOUNT = "trainyard-operator"
@@ -89,11 +89,13 @@ def install_rights(api: ApiServer) -> None:
 
 def install_crd(api: ApiServer) -> None:
     """Returns once the API server serves it."""
-    api.apply_text(CRD.read_text())
+    for path in CRDS:
+        api.apply_text(path.read_text())
     deadline = time.monotonic() + 10
-    while not api.send("GET", f"{JOBS}/trainingjobs").ok:
-        assert time.monotonic() < deadline, "the CRD is not served"
-        time.sleep(0.05)
+    for kind in ("trainingjobs", "trainingsweeps"):
+        while not api.send("GET", f"{JOBS}/{kind}").ok:
+            assert time.monotonic() < deadline, f"{kind} are not served"
+            time.sleep(0.05)
 
 
 def write_kubeconfig(

@@ -16,7 +16,7 @@ from cluster.process import run
 from integration.helm_chart import CHART, Helm, environment_of, of_kind
 
 from trainyard_operator.api import SecretRef, Storage
-from trainyard_operator.crd import build_crd
+from trainyard_operator.crd import RESOURCES, build_crd
 from trainyard_operator.settings import Settings, read_settings
 
 FREE = {"resources", "dashboard.labels"}
@@ -45,13 +45,15 @@ def test_committed_manifests_are_what_the_chart_renders(tmp_path: Path) -> None:
         assert committed.read_text() == path.read_text(), "run `make manifests`"
 
 
-def test_crd_is_the_generated_one_and_is_kept(helm: Helm) -> None:
-    expected = build_crd()
-    expected["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
-    assert of_kind(helm.render(), "CustomResourceDefinition") == expected
+def test_crds_are_the_generated_ones_and_are_kept(helm: Helm) -> None:
+    expected = [build_crd(resource) for resource in RESOURCES]
+    for item in expected:
+        item["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
+    found = [item for item in helm.render() if item["kind"] == "CustomResourceDefinition"]
+    assert found == expected
 
 
-def test_crd_can_be_left_out(helm: Helm) -> None:
+def test_crds_can_be_left_out(helm: Helm) -> None:
     kinds = [item["kind"] for item in helm.render(**{"crds.enabled": False})]
     assert "CustomResourceDefinition" not in kinds
 
@@ -77,7 +79,7 @@ def test_one_namespace_needs_no_right_beyond_it(helm: Helm) -> None:
 def test_each_right_of_the_operator_has_its_reason() -> None:
     lines = (CHECKOUT / "manifests" / "install" / "operator.yaml").read_text().splitlines()
     rules = [index for index, line in enumerate(lines) if line.startswith("  - apiGroups:")]
-    assert len(rules) == 13
+    assert len(rules) == 14
     assert [lines[index] for index in rules if not lines[index - 1].startswith("  # ")] == []
 
 

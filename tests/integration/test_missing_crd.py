@@ -17,10 +17,11 @@ def test_operator_says_what_is_missing_and_goes_on_when_it_is_there(tmp_path: Pa
         install_rights(api)
         operator = make_operator(write_kubeconfig(api, tmp_path / "kubeconfig"), tmp_path)
         operator.launch()
-        hint = "TrainingJobs cannot be listed: "
+        hint, deadline = "Jobs and sweeps cannot be listed: ", time.monotonic() + 30
         while hint not in (text := operator.log.read_text()):
             assert operator.daemon is not None
             operator.daemon.require_alive()
+            assert time.monotonic() < deadline, text
             time.sleep(0.1)
         assert "Is manifests/crd applied?" in text
         assert operator.get("/healthz").ok

@@ -9,14 +9,13 @@ from pydantic import ConfigDict, Field, model_validator
 
 from trainyard_operator.api import Anything, JobSpec, ObjectMeta
 from trainyard_operator.apimodel import ApiModel, Name, Seconds, cel
-from trainyard_operator.contract import API_VERSION, SWEEP_KIND
+from trainyard_operator.contract import API_VERSION
+from trainyard_operator.sweep.names import SWEEP_KIND
 from trainyard_operator.sweep.rules import OBJECTIVE_RULES, PARAMETER_RULES, SPEC_RULES, Rule
 
 MOST_TRIALS = 10_000
-LONGEST_SWEEP_NAME = 45
-"""With `-9999` after it, it is the name of a TrainingJob."""
-FIXED_FIELDS = ("method", "objective", "seed")
-"""What the API server itself refuses to change; `plan` knows of the rest."""
+LONGEST_SWEEP_NAME = 43
+"""With `-report` after it, it is the name of a TrainingJob."""
 
 Key = Annotated[str, Field(min_length=1, max_length=253)]
 Setting = Annotated[Any, Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
@@ -25,7 +24,9 @@ Overrides = Anything
 
 
 def _schema(rules: tuple[Rule, ...]) -> ConfigDict:
-    return ConfigDict(json_schema_extra=cel(*((rule.cel, rule.message) for rule in rules)))
+    return ConfigDict(
+        json_schema_extra=cel(*((rule.cel, rule.message) for rule in rules if rule.cel))
+    )
 
 
 def _require(model: ApiModel, rules: tuple[Rule, ...]) -> None:

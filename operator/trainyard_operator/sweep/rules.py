@@ -10,7 +10,8 @@ from typing import Any
 class Rule:
     """One condition."""
 
-    cel: str
+    cel: str | None
+    """None where CEL cannot say it: it sees no values of any kind. The operator does."""
     message: str
     """What to write instead."""
     holds: Callable[[Any], bool]
@@ -23,7 +24,7 @@ def _is_whole(*numbers: float | None) -> bool:
 
 PARAMETER_RULES = (
     Rule(
-        "has(self.values) != has(self.distribution)",
+        None,
         "give each parameter either values, or a distribution with min and max.",
         lambda p: (p.values is None) != (p.distribution is None),
     ),

@@ -6,19 +6,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trainyard_operator.crd import build_crd, render
+from trainyard_operator.crd import RESOURCES, Resource, build_crd, render
 
 ROOT = Path(__file__).resolve().parents[3]
 LEADER = ("Role", "trainyard-leader")
 OPERATOR = ROOT / "operator" / "trainyard_operator"
 
 
-def test_crd_file_is_what_the_model_gives():
-    path = ROOT / "manifests" / "crd" / "trainyard.dev_trainingjobs.yaml"
-    assert path.read_text() == render(), "run `make manifests`"
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
+def test_crd_file_is_what_the_model_gives(resource: Resource):
+    path = ROOT / "manifests" / "crd" / f"trainyard.dev_{resource.plural}.yaml"
+    assert path.read_text() == render(resource), "run `make manifests`"
 
 
-def test_every_field_of_the_crd_is_described():
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
+def test_every_field_of_the_crd_is_described(resource: Resource):
     def walk(node: dict, path: str) -> list[str]:
         bare = [] if node.get("description") or not path else [path]
         for name, child in (node.get("properties") or {}).items():
@@ -27,7 +29,7 @@ def test_every_field_of_the_crd_is_described():
             bare += [p for p in walk(node["items"], f"{path}[]") if p != f"{path}[]"]
         return bare
 
-    schema = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    schema = build_crd(resource)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     assert [*walk(schema["spec"], ".spec"), *walk(schema["status"], ".status")] == []
 
 
@@ -50,8 +52,10 @@ def test_operator_may_do_only_this():
     role = named["ClusterRole", "trainyard-operator"]
     rights = {(r, v) for rule in role["rules"] for r in rule["resources"] for v in rule["verbs"]}
     assert rights == {
-        *(("trainingjobs", verb) for verb in ("get", "list", "watch", "delete")),
+        *(("trainingjobs", verb) for verb in ("get", "list", "watch", "delete", "create", "patch")),
         ("trainingjobs/status", "patch"),
+        *(("trainingsweeps", verb) for verb in ("get", "list", "watch", "delete")),
+        ("trainingsweeps/status", "patch"),
         *(("pods", verb) for verb in ("get", "list", "watch", "create", "delete")),
         *(("services", verb) for verb in ("get", "create")),
         *(("deployments", verb) for verb in ("get", "create")),

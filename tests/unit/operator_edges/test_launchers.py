@@ -57,11 +57,11 @@ class World:
         self.reconciler = Reconciler(
             kube,
             self.jobs,
+            self.queue,
+            EventPoster(kube),
             self.reflector,
             Collector(self.jobs, self.reflector, Settings(), print),
             self.listener,
-            self.queue,
-            EventPoster(kube),
             DEFAULTS,
             now=lambda: T0,
         )

@@ -17,7 +17,8 @@ from trainyard_operator.eventposter import EventPoster
 from trainyard_operator.jobstore import JobStore
 from trainyard_operator.kube import Kube
 from trainyard_operator.launchers import Launchers
-from trainyard_operator.reconciler import Reconciler, merge_patch
+from trainyard_operator.looker import merge_patch
+from trainyard_operator.reconciler import Reconciler
 from trainyard_operator.reflector import Reflector
 from trainyard_operator.settings import Settings
 from trainyard_operator.workqueue import WorkQueue
@@ -34,7 +35,7 @@ def make_reconciler(kube: Kube) -> Reconciler:
     launchers = Launchers(reflector, on_change=queue.add)
     poster = EventPoster(kube)
     return Reconciler(
-        kube, jobs, reflector, collector, launchers, queue, poster, DEFAULTS, now=lambda: T0
+        kube, jobs, queue, poster, reflector, collector, launchers, DEFAULTS, now=lambda: T0
     )
 
 

@@ -14,8 +14,9 @@ from trainyard_operator.collector import Target
 from trainyard_operator.contract import Report
 from trainyard_operator.desired import spec_hash
 from trainyard_operator.kube import proxy_of
+from trainyard_operator.looker import MINOR_SECONDS
 from trainyard_operator.observed import PodRecord
-from trainyard_operator.reconciler import MINOR_SECONDS, Reconciler, parse_job
+from trainyard_operator.reconciler import Reconciler, parse_job
 
 REPORT = Report(attempt=1, time="2026-01-01T12:00:00Z", progress={"step": 1})
 TARGET = Target(KEY, "uid-1", "10.0.0.1")

@@ -1,0 +1,43 @@
+"""All that one decision on a sweep is made from."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from trainyard_operator.defaults import Defaults
+from trainyard_operator.sweep.api import TrainingSweep
+from trainyard_operator.sweep.record import TrialRecord
+from trainyard_operator.sweep.status import SweepStatus
+from trainyard_operator.sweep.trial import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepScene:
+    """Nothing else is looked at."""
+
+    sweep: TrainingSweep
+    status: SweepStatus
+    records: tuple[TrialRecord, ...]
+    """Its trials as the cluster has them."""
+    now: datetime
+    defaults: Defaults = field(default_factory=Defaults)
+    create_error: str = ""
+    """Why the API server last refused a trial."""
+    rival: str = ""
+    """An older sweep whose storage this one's lies in, or the other way round."""
+
+    @cached_property
+    def trials(self) -> tuple[Trial, ...]:
+        """By number."""
+        spec = self.sweep.spec
+        return tuple(r.as_trial(spec) for r in sorted(self.records, key=lambda r: r.number))
+
+    @cached_property
+    def active(self) -> tuple[TrialRecord, ...]:
+        """Trials that take a place."""
+        return tuple(record for record in self.records if record.is_active)
+
+    def update(self, **changes: Any) -> "SweepScene":
+        """The same with another status."""
+        return replace(self, status=self.status.model_copy(update=changes))
