@@ -42,22 +42,22 @@ def trials(namespace: Namespace) -> dict[str, dict[str, Any]]:
     return {job["metadata"]["name"]: job for job in found}
 
 
-def report(number: float) -> str:
+def report(number: float, attempt: int) -> str:
     """A program's last words, with its metric."""
     said = {
-        "attempt": 1,
+        "attempt": attempt,
         "time": "2026-01-01T12:00:00Z",
         "progress": {"step": 10, "steps": 10, "metrics": {"val_accuracy": str(number)}},
     }
     return json.dumps({"exit_code": 0, "message": "Done.", "report": said})
 
 
-def finish(namespace: Namespace, trial: str, number: float) -> None:
+def finish(namespace: Namespace, trial: str, number: float, attempt: int = 1) -> None:
     """The trial's only pod runs and ends well."""
     pod = f"{trial}-master-0"
     namespace.wait(lambda: pod in namespace.pods(), f"pod {pod}")
     namespace.start_pod(pod)
-    namespace.end_pod(pod, 0, report(number))
+    namespace.end_pod(pod, 0, report(number, attempt))
 
 
 def test_sweep_runs_its_trials_and_tells_mean_and_best(
@@ -131,7 +131,7 @@ def test_suspended_sweep_suspends_its_trials_and_goes_on(
     namespace.wait_for_pods()
     sweeps.edit("digits", {"runPolicy": {"suspend": False}})
     namespace.wait_for_pods("digits-0-master-0")
-    finish(namespace, "digits-0", 0.5)
+    finish(namespace, "digits-0", 0.5, attempt=2)
     namespace.wait(lambda: "digits-1" in trials(namespace), "the next trial")
 
 
