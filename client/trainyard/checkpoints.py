@@ -147,10 +147,12 @@ def fetch(
     everything: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Download the weights (or all parts) into `directory`/step-<n>, verified; returns that.
+    """Download the weights (or all parts) into `directory`/step-<n>, verified; returns that folder.
+    model.json beside them says what they are for.
 
     Goes on where an interrupted download left off. Raises CheckpointMissing.
     """
+    from trainyard_trainer.card import CARD_FILE
     from trainyard_trainer.manifest import download
     from trainyard_trainer.storage_errors import CheckpointCorrupt
 
@@ -164,4 +166,6 @@ def fetch(
         others = [m.step for m in catalogue.listing.valid if m != manifest]
         help_text = f"trainyard fetch {catalogue.run.name} {others[0]}" if others else None
         raise CheckpointMissing(str(error).rstrip("."), help_text) from error
+    if catalogue.run.storage.exists(CARD_FILE):
+        (target / CARD_FILE).write_bytes(catalogue.run.storage.read(CARD_FILE))
     return target

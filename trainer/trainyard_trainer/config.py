@@ -162,6 +162,9 @@ class TrainingConfig(Section):
     """Epochs between two evaluations; the last epoch is always evaluated."""
     log_every_steps: int = Field(default=50, ge=1)
     """Optimizer steps between two readings of the training metrics."""
+    evaluate_only: bool = False
+    """Train nothing: judge the weights of spec.checkpoint.resumeFrom on the final splits, and leave
+    reports, pictures and result.json as a run does."""
     histogram_every_epochs: int | None = Field(default=None, ge=1)
     """Epochs between two histograms of each weight and its gradient. Unset means none."""
     num_workers: int = Field(default=0, ge=0)

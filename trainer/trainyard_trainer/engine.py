@@ -13,7 +13,7 @@ from typing import Any
 from trainyard_trainer.checkpoint import Loaded, Need
 from trainyard_trainer.console import label, log, metric_line, success
 from trainyard_trainer.distributed import World
-from trainyard_trainer.errors import Stopped
+from trainyard_trainer.errors import ConfigurationError, Stopped
 from trainyard_trainer.evaluation import samples_of
 from trainyard_trainer.finale import PREFIXES, CheckpointNotSaved, Outcome, load_best
 from trainyard_trainer.histograms import histograms_of
@@ -69,12 +69,19 @@ class Engine:
             self._resume(loaded)
         elif initial is not None:
             self._state.load_modules(initial())
+        elif self._training.evaluate_only:
+            raise ConfigurationError(
+                "training.evaluate_only: there are no weights to judge; write "
+                "spec.checkpoint.resumeFrom."
+            )
         unstored = loaded.state.get("unstored_rows", ()) if loaded else ()
         self._tracker.begin(self._progress.resumed_step, unstored)
         self._progress.epochs = sum(stage.epochs for stage in self._stages)
         self._progress.write(self._position)
         self._progress.next_write = 0.0  # The first step tells the planner that this attempt works.
         run = None
+        if self._training.evaluate_only:
+            self._position.stage_index = len(self._stages)
         while self._position.stage_index < len(self._stages):
             run = self._run_stage(self._stages[self._position.stage_index], loaded)
             loaded = None
@@ -127,9 +134,8 @@ class Engine:
         if state.cursor >= len(run.loader.sampler):
             # Saved before the evaluation that belongs to it: save that step again, with metrics.
             self._checkpointer.allow_again()
-        samples = {split: len(samples_of(run.data, split)) for split in PREFIXES}
-        self._progress.samples = samples
-        log.info("Dataset sizes: %s", {PREFIXES[split]: n for split, n in samples.items()})
+        sizes = {PREFIXES[split]: size for split, size in self._progress.samples.items()}
+        log.info("Dataset sizes: %s", sizes)
         if len(self._stages) > 1:
             log.info("Stage %d of %d: %s", position.stage_index + 1, len(self._stages), stage.name)
         return run
@@ -138,9 +144,10 @@ class Engine:
         state = self._state
         self._position.stage = stage
         state.first_world_size = state.first_world_size or self._world.world_size
-        return self._builder.build(
-            stage, self._metric(stage), state.first_world_size, self._position.step
-        )
+        metric, step = self._metric(stage), self._position.step
+        run = self._builder.build(stage, metric, state.first_world_size, step)
+        self._progress.samples = {split: len(samples_of(run.data, split)) for split in PREFIXES}
+        return run
 
     def _metric(self, stage: Stage) -> Metric:
         """What judges a stage; the last one decides which checkpoint is best."""
@@ -311,8 +318,10 @@ class Engine:
     def _finish(self, run: StageRun) -> Outcome:
         """The best model on the final splits."""
         self._progress.steps = self._position.step
-        with self._watchdog.paused():
-            best = load_best(self._storage, self._world, self._state)
+        best = 0
+        if not self._training.evaluate_only or self._progress.resumed_step is not None:
+            with self._watchdog.paused():
+                best = load_best(self._storage, self._world, self._state)
         evaluated, step = dict(self._state.evaluated), self._position.step
         outcome = Outcome(metrics=evaluated, step=step, best_step=best)
         self._state.clock.start()

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainyard_trainer.config import RecipeConfig
+from trainyard_trainer.config import RecipeConfig, Section
+from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.optimizers import build_optimizer
 from trainyard_trainer.pictures import Picture
+from trainyard_trainer.predictions import Prediction
 from trainyard_trainer.schedule import Schedule, build_schedule
 
 ConfigT = TypeVar("ConfigT", bound=RecipeConfig)
@@ -167,6 +169,9 @@ class Site:
     rank: int = 0
     world_size: int = 1
     seed: int = 42
+    labels: Mapping[str, Sequence[str]] | None = None
+    """What `Recipe.labels` said in the run whose weights are loaded without its data set. None: a
+    data set is there."""
 
 
 class Sink(Protocol):
@@ -196,6 +201,12 @@ class Recipe(ABC, Generic[ConfigT]):
     """The main metric; keepBest, early stopping and plateau use it where they name none."""
     final_splits: Sequence[str] = ("test",)
     """Splits on which the best model is evaluated at the end: train, validation, test."""
+
+    initial_weights: ClassVar[Sequence[str]] = ()
+    """Dotted keys of the configuration that name weights to begin with: left out where trained ones
+    are loaded."""
+    prediction_options: ClassVar[type[Section]] = Section
+    """What `predict` can be told."""
 
     reduces_gradients: bool = False
     """Whether it adds up gradients over the ranks by itself, as clipping by sample demands: the
@@ -301,6 +312,24 @@ class Recipe(ABC, Generic[ConfigT]):
         self, gathered: Mapping[str, Gathered], metrics: Mapping[str, float], sink: Sink
     ) -> None:
         """Hook at the end, on rank 0: reports on the final splits as the best model sees them."""
+
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        """What outputs are called where only the data set knows it, such as the classes' names:
+        kept with the run, and given back as `site.labels`."""
+        return {}
+
+    def predict(self, modules: Modules, file: Path, options: Any) -> Prediction:
+        """What the networks say of a new file; they are in evaluation mode, without gradients.
+
+        options: a `prediction_options`. Raises ConfigurationError naming the file.
+        """
+        raise ConfigurationError(
+            f"spec.recipe: {type(self).__name__} cannot predict; give it a method 'predict'."
+        )
+
+    def example_inputs(self) -> Mapping[str, Tensor]:
+        """By module, random input (B, ...) of the networks that are worth exporting."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Anything of the recipe's own that a resumed run needs, such as a privacy accountant."""

@@ -21,6 +21,7 @@ import yaml
 
 from trainyard_operator.contract import RESULT_FILE
 from trainyard_operator.layout import PAGE_FILE, stall_file
+from trainyard_trainer.card import CARD_FILE, Card
 from trainyard_trainer.cgroup import processors
 from trainyard_trainer.checkpoint import Best, Checkpointer, Identity, NodeMemory, Retention
 from trainyard_trainer.config import (
@@ -163,6 +164,7 @@ class RankRun:
         )
         self._watchdog.start()
         engine = Engine(self.recipe, self._world, self._services(), self._policy, self._should_stop)
+        self._leave_card()
         seed_all(mix(self.config.training.seed, 1, self._world.rank))
         try:
             outcome = engine.run(self._initial if self._policy.resume_from else None)
@@ -187,6 +189,17 @@ class RankRun:
             success("Finished at step %d: %s", outcome.step, self._storage.uri_of(RESULT_FILE))
         self._leave()
         say_on_every_rank("Rank %d is done at step %d", world.rank, outcome.step)
+
+    def _leave_card(self) -> None:
+        """What the weights are for, once the recipe has looked at its data."""
+        if isinstance(self._tracker, Tracker):
+            card = Card(
+                recipe=self._rank.run.request.recipe,
+                config=self.config.model_dump(mode="json"),
+                labels=self.recipe.labels(),
+                data_path=self.recipe.site.data_path,
+            )
+            self._tracker.file(CARD_FILE, card.to_json().encode())
 
     def _store_page(self, result: bytes) -> None:
         """The report for people; a run that lacks it has ended well all the same."""

@@ -77,3 +77,17 @@ def take_storage_flags(params: dict[str, Any]) -> StorageFlags:
     """The storage options out of a command's parameters."""
     names = ("storage", "endpoint", "region", "file")
     return StorageFlags(**{name: params.pop(name) for name in names})
+
+
+def model_options() -> Decorator:
+    """MODEL and which of its checkpoints; see models.py."""
+    argument = click.argument("source", metavar="MODEL", shell_complete=complete_job)
+    option = click.option(
+        "--checkpoint",
+        "which",
+        default="best",
+        show_default=True,
+        metavar="best|latest|STEP",
+        help="Which one of a run.",
+    )
+    return lambda function: argument(option(function))

@@ -25,6 +25,7 @@ from unit.engine.tiny import (
 )
 
 from trainyard_operator.contract import Report
+from trainyard_trainer.card import CARD_FILE, read_card
 from trainyard_trainer.context import report_file
 from trainyard_trainer.errors import ConfigurationError, Stopped
 from trainyard_trainer.recipe import Data, Stage, TensorSamples
@@ -126,6 +127,41 @@ def test_weights_of_another_job_are_a_beginning(tmp_path: Path) -> None:
     train(pupil)
     for name in ("0.weight", "4.bias"):
         assert torch.equal(weights_of(pupil)[name], weights_of(teacher)[name])
+
+
+def test_a_run_that_only_evaluates_judges_the_weights_it_was_given(tmp_path: Path) -> None:
+    teacher = tiny_rank(tmp_path, job="teacher")
+    train(teacher)
+    storage_of(teacher).write("run.json", json.dumps({}).encode())
+    judge = tiny_rank(
+        tmp_path,
+        overrides=["training.evaluate_only=true"],
+        checkpoint={"resumeFrom": {"job": "teacher", "checkpoint": "best"}},
+    )
+    train(judge)
+    found, expected = result_of(judge), result_of(teacher)
+    finals = {name for name in expected["metrics"] if not name.startswith("train_")}
+    assert {name: found["metrics"][name] for name in finals} == {
+        name: expected["metrics"][name] for name in finals
+    }
+    assert (found["step"], found["splits"]["test"]["samples"]) == (0, 9)
+    assert manifests_of(judge) == []
+
+
+def test_a_run_that_only_evaluates_needs_weights(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        train(tiny_rank(tmp_path, overrides=["training.evaluate_only=true"]))
+    assert str(caught.value) == (
+        "training.evaluate_only: there are no weights to judge; write spec.checkpoint.resumeFrom."
+    )
+
+
+def test_a_run_leaves_word_of_what_its_weights_are_for(tmp_path: Path) -> None:
+    rank = tiny_rank(tmp_path)
+    train(rank)
+    card = read_card(storage_of(rank).read(CARD_FILE), CARD_FILE)
+    assert (card.recipe, card.labels, card.data_path) == ("tiny", {}, None)
+    assert card.config == result_of(rank)["config"]
 
 
 def test_generator_loss_is_computed_with_the_stepped_discriminator(tmp_path: Path) -> None:

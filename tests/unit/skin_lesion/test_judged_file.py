@@ -5,6 +5,7 @@ import torch
 import yaml
 from skin_images import SMALL, make_recipe, write_set
 
+from trainyard_trainer.card import Card
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.judged_file import judge_file
 
@@ -22,9 +23,7 @@ def test_file_of_weights_has_the_metrics_of_its_network(tmp_path: Path) -> None:
     expected = recipe.compute_metrics("test", outputs)
     layer = yaml.safe_load(yaml.safe_dump(recipe.config.model_dump(mode="json")))
     found = judge_file(
-        "skin-lesion",
-        [layer],
-        [],
+        Card(recipe="skin-lesion", config=layer),
         weights=tmp_path / "last.ckpt",
         data_path=tmp_path / "data",
     )
@@ -36,8 +35,7 @@ def test_weights_of_another_network_are_refused_in_one_sentence(tmp_path: Path) 
     torch.save(recipe.build_modules()["model"].state_dict(), tmp_path / "last.ckpt")
     with pytest.raises(ConfigurationError) as caught:
         judge_file(
-            "skin-lesion",
-            [SMALL],
+            Card(recipe="skin-lesion", config=SMALL),
             ["model.architecture.classifier_hidden=64"],
             weights=tmp_path / "last.ckpt",
             data_path=tmp_path / "data",

@@ -3,26 +3,34 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainyard_trainer.privacy import Privacy
+from trainyard_trainer.group_norm import replace_batch_norm
+from trainyard_trainer.predictions import Prediction
+from trainyard_trainer.privacy import Privacy, without_in_place
 from trainyard_trainer.privacy_config import PrivateConfig
 from trainyard_trainer.recipe import Batch, Gathered, Loss, Modules, Recipe, Sink, Site
 from trainyard_trainer.recipes.classification import metrics as scores
 from trainyard_trainer.recipes.classification.config import LossConfig
-from trainyard_trainer.recipes.classification.data import ImageSplit
+from trainyard_trainer.recipes.classification.data import ImageSplit, load_image
 from trainyard_trainer.recipes.classification.losses import build_loss
+from trainyard_trainer.recipes.classification.views import TtaOptions, mean_probabilities
 
 SHORT_NAMES = {"train": "train", "validation": "val", "test": "test"}
 Colour = tuple[float, float, float]
 
 
 class PixelScale(Protocol):
-    """Of red, green and blue, after scaling to [0, 1]."""
+    """Size, and red, green and blue after scaling to [0, 1]."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square that the network sees, in pixels."""
 
     @property
     def mean(self) -> Colour:
@@ -38,6 +46,8 @@ ConfigT = TypeVar("ConfigT", bound=PrivateConfig)
 
 class ImageClassifier(Recipe[ConfigT]):
     """Batches are (B, 3, S, S) uint8 images and (B,) class indices."""
+
+    prediction_options = TtaOptions
 
     def __init__(self, config: ConfigT, site: Site) -> None:
         """A private run adds up gradients by itself."""
@@ -107,6 +117,22 @@ class ImageClassifier(Recipe[ConfigT]):
             table = scores.confusion_table(matrix, self.classes)
             sink.file(f"reports/confusion_matrix_{name}.csv", table.encode())
 
+    def predict(self, modules: Modules, file: Path, options: TtaOptions) -> Prediction:
+        """The likeliest class of an image, and every class's probability."""
+        image = load_image(file, self.scale.image_size).to(self.site.device)
+        images = self.normalize(image[None])
+        found = mean_probabilities(modules["model"], images, options.tta)[0]
+        likeliest = self.classes[int(found.argmax())]
+        return Prediction(
+            columns=["file", "predicted", *self.classes],
+            rows=[[str(file), likeliest, *found.tolist()]],
+        )
+
+    def example_inputs(self) -> Mapping[str, Tensor]:
+        """Two normalised images."""
+        side = self.scale.image_size
+        return {"model": torch.randn(2, 3, side, side)}
+
     def notes(self) -> Mapping[str, str]:
         """What a private run has spent, and what was skipped."""
         found = dict(self.privacy.notes()) if self.privacy else {}
@@ -123,11 +149,22 @@ class ImageClassifier(Recipe[ConfigT]):
         if self.privacy and "privacy" in state:
             self.privacy.load_state_dict(state["privacy"])
 
+    def made_private(self, network: nn.Module) -> nn.Module:
+        """As a private run trains it; without data to train on, only of the same layers."""
+        if self.config.training.trainer_type != "dp":
+            return network
+        if self.privacy:
+            return self.privacy.prepare(network)
+        return without_in_place(replace_batch_norm(network))
+
     @cached_property
     def privacy(self) -> Privacy | None:
-        """None unless trainer_type is dp. Raises ConfigurationError for a budget out of reach."""
+        """None unless trainer_type is dp and there is data to train on.
+
+        Raises ConfigurationError for a budget out of reach.
+        """
         training = self.config.training
-        if training.trainer_type != "dp":
+        if training.trainer_type != "dp" or self.site.labels is not None:
             return None
         return Privacy(
             training.dp,

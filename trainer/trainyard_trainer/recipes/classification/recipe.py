@@ -1,6 +1,6 @@
 """Recipe `classification`: one network, cross entropy, judged by validation accuracy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class Classification(ImageClassifier[Config]):
 
     config_class = Config
     best = Metric("val_accuracy", "max")
+    initial_weights = ("model.weights",)
     final_splits = ("train", "validation", "test")
 
     def __init__(self, config: Config, site: Site) -> None:
@@ -41,15 +42,13 @@ class Classification(ImageClassifier[Config]):
 
     def build_modules(self) -> dict[str, nn.Module]:
         """`model` alone, with as many outputs as the data has classes."""
-        found, asked = len(self.folder.classes), self.config.model.num_classes
+        found, asked = len(self.classes), self.config.model.num_classes
         if asked not in (None, found):
             raise ConfigurationError(
                 f"Model output size ({asked}) doesn't match dataset classes ({found}); write "
                 f"model.num_classes: {found}, or leave it out."
             )
-        network = build_model(self.config.model, found)
-        if self.privacy:
-            network = self.privacy.prepare(network)
+        network = self.made_private(build_model(self.config.model, found))
         self.parameters = count_parameters(network)
         return {"model": network}
 
@@ -116,7 +115,12 @@ class Classification(ImageClassifier[Config]):
     @property
     def classes(self) -> list[str]:
         """Names of the folders, sorted."""
-        return self.folder.classes
+        told = self.site.labels
+        return self.folder.classes if told is None else [*told["classes"]]
+
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        """The classes."""
+        return {"classes": self.classes}
 
     @property
     def splits(self) -> Mapping[str, ImageSplit]:

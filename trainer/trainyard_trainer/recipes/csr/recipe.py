@@ -1,7 +1,7 @@
 """Recipe `csr`: concepts, prototypes and diagnoses, one after the other, on chest X-rays."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.metrics import Counts
 from trainyard_trainer.optimizers import build_optimizer
 from trainyard_trainer.pictures import Picture
+from trainyard_trainer.predictions import Prediction
 from trainyard_trainer.recipe import (
     Batch,
     Data,
@@ -33,6 +34,7 @@ from trainyard_trainer.recipes.csr.config import Config
 from trainyard_trainer.recipes.csr.data import XrayFolder, XraySamples, find_xrays
 from trainyard_trainer.recipes.csr.figures import draw_maps, draw_prototypes, draw_rocs
 from trainyard_trainer.recipes.csr.model import CSR
+from trainyard_trainer.recipes.csr.predict import PredictOptions, predict_file
 from trainyard_trainer.registry import recipe
 
 _BACKBONE_SHARE, _PROTOTYPE_FACTOR = 0.1, 10.0
@@ -49,13 +51,16 @@ class CsrRecipe(Recipe[Config]):
     config_class = Config
     best = Metric("val_auc", "max")
     final_splits = ("validation", "test")
+    initial_weights = ("model.weights_file",)
+    prediction_options = PredictOptions
 
     def build_modules(self) -> dict[str, nn.Module]:
         """`csr` alone."""
         model = self.config.model
+        named = self.labels()
         self.network = CSR(
-            len(self.folder.concepts),
-            len(self.folder.tasks),
+            len(named["concepts"]),
+            len(named["tasks"]),
             model.num_prototypes,
             backbone=model.backbone,
             image_size=self.config.data.image_size,
@@ -67,6 +72,11 @@ class CsrRecipe(Recipe[Config]):
         self._judged = self.network
         self._best: dict[str, float] = {}
         return {"csr": self.network}
+
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        """Concepts and diagnoses."""
+        told = self.site.labels
+        return told or {"concepts": self.folder.concepts, "tasks": self.folder.tasks}
 
     def stages(self) -> list[Stage]:
         """Concepts, prototypes, task; only the first and the last are judged."""
@@ -219,6 +229,17 @@ class CsrRecipe(Recipe[Config]):
         )
         sink.picture("prototypes", prototypes)
         sink.text("summary.txt", self._summary(metrics))
+
+    def predict(self, modules: Modules, file: Path, options: PredictOptions) -> Prediction:
+        """Diagnoses of an X-ray and their concepts, as a person corrected them."""
+        network = modules["csr"]
+        assert isinstance(network, CSR)  # noqa: S101
+        return predict_file(network, file, options, self.labels(), self.config)
+
+    def example_inputs(self) -> Mapping[str, Tensor]:
+        """Two normalised X-rays."""
+        side = self.config.data.image_size
+        return {"csr": torch.randn(2, 3, side, side)}
 
     def notes(self) -> Mapping[str, str]:
         """Which files were skipped."""

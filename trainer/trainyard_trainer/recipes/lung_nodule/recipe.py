@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from trainyard_trainer.bad_data import BadData
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.pictures import Picture
+from trainyard_trainer.predictions import Prediction
 from trainyard_trainer.recipe import (
     Batch,
     Data,
@@ -35,6 +36,7 @@ from trainyard_trainer.recipes.lung_nodule.inference import Reader
 from trainyard_trainer.recipes.lung_nodule.model import build_network, count_parameters
 from trainyard_trainer.recipes.lung_nodule.objective import Objective
 from trainyard_trainer.recipes.lung_nodule.pictures import froc_picture, sample_grid
+from trainyard_trainer.recipes.lung_nodule.predict import PredictOptions, predict_scan
 from trainyard_trainer.recipes.lung_nodule.pretrained import load_pretrained
 from trainyard_trainer.recipes.lung_nodule.report import csv_of, froc_table, summary
 from trainyard_trainer.recipes.lung_nodule.scans import Scan, find_scans, places_of
@@ -54,6 +56,8 @@ class LungNodule(Recipe[Config]):
 
     config_class = Config
     final_splits = ("validation", "test")
+    initial_weights = ("training.pretrained",)
+    prediction_options = PredictOptions
 
     def __init__(self, config: Config, site: Site) -> None:
         super().__init__(config, site)
@@ -186,6 +190,15 @@ class LungNodule(Recipe[Config]):
     ) -> None:
         """To Weights & Biases, where configured."""
         self._wandb.log(self.position, metrics)
+
+    def predict(self, modules: Modules, file: Path, options: PredictOptions) -> Prediction:
+        """Candidates in a volume."""
+        return predict_scan(self.config, self._patch_size(), modules["model"], file, options)
+
+    def example_inputs(self) -> Mapping[str, Tensor]:
+        """Two patches."""
+        channels = self.config.model.in_channels
+        return {"model": torch.randn(2, channels, *self._patch_size())}
 
     def notes(self) -> Mapping[str, str]:
         """What was left out of the data."""

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from trainyard_trainer.recipes.lung_nodule.candidates import Candidates
 from trainyard_trainer.recipes.lung_nodule.froc import Froc
@@ -14,12 +14,14 @@ HEADER = ("seriesuid", "coordX", "coordY", "coordZ", "probability", "diameter_mm
 
 def csv_of(uids: Sequence[str], candidates: Sequence[Candidates]) -> str:
     """A row for each candidate, in world millimetres."""
-    lines = [
-        (uid, *map(_number, (x, y, z, probability, diameter, malignancy)))
-        for uid, found in zip(uids, candidates, strict=True)
-        for z, y, x, probability, diameter, malignancy in found.tolist()
-    ]
-    return _written(HEADER, lines)
+    pairs = zip(uids, candidates, strict=True)
+    return _written(HEADER, (row for uid, found in pairs for row in rows_of(uid, found)))
+
+
+def rows_of(uid: str, candidates: Candidates) -> Iterator[tuple[str, ...]]:
+    """In the order of HEADER."""
+    for z, y, x, probability, diameter, malignancy in candidates.tolist():
+        yield (uid, *map(_number, (x, y, z, probability, diameter, malignancy)))
 
 
 def froc_table(curve: Froc) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainyard_trainer.bad_data import BadData
@@ -14,6 +14,7 @@ from trainyard_trainer.console import log
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.optimizers import build_optimizer
 from trainyard_trainer.pictures import Picture
+from trainyard_trainer.predictions import Prediction
 from trainyard_trainer.recipe import (
     Batch,
     Data,
@@ -42,6 +43,7 @@ from trainyard_trainer.recipes.mar_gan.model import (
     load_pretrained,
 )
 from trainyard_trainer.recipes.mar_gan.objective import Objective
+from trainyard_trainer.recipes.mar_gan.predict import PredictOptions, correct_file
 from trainyard_trainer.recipes.mar_gan.projector import ParallelBeam
 from trainyard_trainer.recipes.mar_gan.watch import Watch
 from trainyard_trainer.registry import recipe
@@ -57,6 +59,8 @@ class MarGan(Recipe[Config]):
     config_class = Config
     best = Metric("val_psnr", "max")
     final_splits = ("validation", "test")
+    initial_weights = ("model.pretrained",)
+    prediction_options = PredictOptions
 
     def build_modules(self) -> dict[str, nn.Module]:
         """`generator`, and `discriminator` where a part of the loss needs it."""
@@ -164,6 +168,16 @@ class MarGan(Recipe[Config]):
         """Input, interpolated input, output, target and error of some images."""
         grid = scores.draw_grid(gathered["picture"])
         return {} if grid is None else {"images": grid}
+
+    def predict(self, modules: Modules, file: Path, options: PredictOptions) -> Prediction:
+        """The image as the generator leaves it."""
+        threshold = self.config.training.metal_aware.threshold
+        return correct_file(modules["generator"], file, options, threshold)
+
+    def example_inputs(self) -> Mapping[str, Tensor]:
+        """Two patches for the generator; the discriminator is of no use after training."""
+        side = self.config.data.patch_size
+        return {"generator": torch.rand(2, 1, side, side) * 2 - 1}
 
     def notes(self) -> Mapping[str, str]:
         """Warnings of the run, and files that were left out."""

@@ -44,6 +44,7 @@ class SkinLesion(ImageClassifier[Config]):
 
     config_class = Config
     final_splits = ("validation", "test")
+    initial_weights = ("model.pretrained",)
 
     def __init__(self, config: Config, site: Site) -> None:
         """The main metric is the configuration's."""
@@ -59,8 +60,7 @@ class SkinLesion(ImageClassifier[Config]):
             self.network = replace_batch_norm(self.network)
         if self.config.training.gradient_checkpointing:
             recompute_activations(self.network, backbone_units(self.config.model))
-        if self.privacy:
-            self.network = self.privacy.prepare(self.network)
+        self.network = self.made_private(self.network)
         self._wandb.watch(self.network)
         return {"model": self.network}
 
