@@ -27,6 +27,9 @@ class Case:
     """Its data set, into a folder."""
     new_file: Callable[[Path, Path], Path]
     """A file to predict, of the data set's folder or written into the second one."""
+    group_norm: bool = False
+    """Whether the standard runs replace batch normalisation, whose statistics are of a rank's own
+    samples, where no key of the configuration does so."""
     tolerance: float = 1e-4
     """Of the loss between one rank and two, relative: sums are taken in another order."""
 
@@ -57,10 +60,11 @@ def new_slice(data: Path, folder: Path) -> Path:
 CASES = (
     Case(
         recipe="classification",
-        write=lambda folder: write_shapes(folder, images_per_class=12, size=24, folds=2),
+        write=lambda folder: write_shapes(folder, images_per_class=20, size=24, folds=3),
         new_file=new_shape,
+        group_norm=True,
         config={
-            "training": {"epochs": 2, "batch_size": 8, "micro_batch_size": 4},
+            "training": {"epochs": 2, "batch_size": 8},
             "data": {"image_size": 24, "augmentation": {"rotation_degrees": 20}},
         },
     ),
@@ -98,7 +102,7 @@ CASES = (
             "data": NODULES["data"]
             | {"train_subsets": [0, 1, 2, 3], "val_subsets": [4, 5], "test_subsets": [6]},
             "model": NODULES["model"] | {"use_batch_norm": False, "use_dropout": False},
-            "training": {"epochs": 2, "batch_size": 4, "accumulation_steps": 1},
+            "training": {"epochs": 3, "batch_size": 4, "accumulation_steps": 1},
             "inference": NODULES["inference"] | {"threshold": 0.001},
         },
     ),
