@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from trainyard_operator.contract import Report, now_text
+from trainyard_operator.curve import joined
 from trainyard_operator.observed import PodRecord
 from trainyard_operator.status import (
     FINISHED,
@@ -52,10 +53,18 @@ def with_report(status: JobStatus, report: Report | None) -> JobStatus:
         best=_parse(SavedCheckpoint, report.best) or known.best,
         kept=known.kept if counted is None else counted.kept,
     )
-    progress = _parse(Progress, stamped) or status.progress
+    progress = _with_curve(_parse(Progress, stamped), status.progress) or status.progress
     goodput = _parse(Goodput, report.goodput) or status.goodput
     known_now = {"progress": progress, "checkpoints": checkpoints, "goodput": goodput}
     return status.model_copy(update=known_now)
+
+
+def _with_curve(new: Progress | None, known: Progress | None) -> Progress | None:
+    """What attempts before this one evaluated stays, up to where this one repeats it."""
+    if new is None or known is None or not known.curve:
+        return new
+    before, after = ([(int(p[0]), p[1]) for p in part.curve or ()] for part in (known, new))
+    return new.model_copy(update={"curve": [list(point) for point in joined(before, after)]})
 
 
 def _is_outdated(status: JobStatus, report: Report) -> bool:

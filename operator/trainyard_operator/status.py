@@ -7,6 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from trainyard_operator.api import ApiModel
 from trainyard_operator.contract import HIGHEST_ATTEMPT, now_text
+from trainyard_operator.curve import CURVE_POINTS
 
 FIRST_YEAR, LAST_YEAR = 2000, 2999
 Phase = Literal["Pending", "Suspended", "Starting", "Running", "Restarting", "Succeeded", "Failed"]
@@ -31,6 +32,8 @@ def _require_moment(text: str) -> str:
         raise ValueError("expected a time with its zone, in these centuries")
     return text
 
+
+CurvePoint = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 Moment = Annotated[Time, AfterValidator(_require_moment)]
 """A time that decisions are made from, or that durations are measured from."""
@@ -124,6 +127,9 @@ class Progress(StatusModel):
     """When training should end at this rate."""
     metrics: dict[str, str] = {}
     """Newest value of each metric, as decimal text."""
+    curve: Annotated[list[CurvePoint], Field(max_length=CURVE_POINTS)] | None = None
+    """(step, value) of the metric that chooses the best checkpoint, at each evaluation; of a long
+    run a selection."""
     last_report_time: Time | None = None
     """When rank 0 last reported."""
     attempt: Whole | None = None

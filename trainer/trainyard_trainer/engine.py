@@ -270,6 +270,9 @@ class Engine:
         metric = run.judge.metric
         if is_best and run.judge.best is not None:
             success("New best model! %s: %.4f", label(metric.name), run.judge.best)
+        value = find_metric(evaluated, metric.name)
+        if run.stage is self._stages[-1] and value is not None:
+            self._progress.judged(self._position.step, value)
         watched = find_metric(evaluated, self._training.schedule.metric or metric.name)
         for schedule in run.stepper.schedules.values():
             if watched is not None:

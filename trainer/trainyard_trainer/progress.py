@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard_operator.contract import Report, now_text
+from trainyard_operator.curve import Point, extended
 from trainyard_trainer.checkpoint import Checkpointer
 from trainyard_trainer.goodput import Goodput, Stopwatch
 from trainyard_trainer.metrics import decimal
@@ -51,6 +52,8 @@ class ProgressReport:
         self._path, self._attempt, self._checkpointer = path, attempt, checkpointer
         self.pace = Pace()
         self.metrics: dict[str, float] = {}
+        self.curve: list[Point] = []
+        """Of the metric that chooses the best checkpoint, as this attempt saw it."""
         self.resumed_step: int | None = None
         self.config_changes: list[str] = []
         """Against the checkpoint that this attempt went on from."""
@@ -76,6 +79,10 @@ class ProgressReport:
     def note(self, metrics: Mapping[str, float]) -> None:
         """Remember the newest values."""
         self.metrics |= metrics
+
+    def judged(self, step: int, value: float) -> None:
+        """Remember what an evaluation gave of the metric that chooses the best checkpoint."""
+        self.curve = extended(self.curve, step, value)
 
     def write(self, position: Position) -> None:
         """Replace the file."""
@@ -122,6 +129,8 @@ class ProgressReport:
             "percent": self._percent(position.step),
             "metrics": {name: decimal(value) for name, value in self.metrics.items()},
         }
+        if self.curve:
+            progress["curve"] = [list(point) for point in self.curve]
         if self.pace.steps_per_second > 0:
             left = max(0, self.steps - position.step) / self.pace.steps_per_second
             end = datetime.now(UTC) + timedelta(seconds=min(left, 10 * 365 * 86400))

@@ -109,6 +109,7 @@ def test_report_is_complete_at_the_end(tmp_path: Path) -> None:
     assert (progress["step"], progress["steps"], progress["percent"]) == (18, 18, 100)
     assert {"train_loss", "val_loss", "test_accuracy"} <= progress["metrics"].keys()
     assert all(isinstance(value, str) for value in progress["metrics"].values())
+    assert [step for step, _ in progress["curve"]] == [6, 12, 18]
     assert report.latest is not None
     assert report.latest["step"] == 18
     assert report.kept == len(manifests_of(rank))
