@@ -54,7 +54,11 @@ class JobFile:
 
 def load_job(request: Request) -> JobFile:
     """Read, lay the assignments over, check. Raises UsageError or Rejected."""
-    document = _read(request)
+    return complete(_read(request), request)
+
+
+def complete(document: Located, request: Request) -> JobFile:
+    """Of a job that was read already. Raises UsageError or Rejected."""
     manifest = document.value
     if request.config_file:
         found = read_yaml(request.config_file)

@@ -60,7 +60,7 @@ def of_job(job: Job, flags: StorageFlags | None = None) -> StoredRun:
     if not where.get("uri"):
         where |= _from_status(job)
     _use_secret(job, where)
-    storage = _open(where).child(run_prefix(job.namespace, job.name, job.uid))
+    storage = open_location(where).child(run_prefix(job.namespace, job.name, job.uid))
     return StoredRun(name=job.name, uid=job.uid, storage=storage, job=job)
 
 
@@ -96,7 +96,8 @@ def _given(flags: StorageFlags) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value}
 
 
-def _open(where: dict[str, Any]) -> "Storage":
+def open_location(where: dict[str, Any]) -> "Storage":
+    """What the fields of a spec.storage name."""
     from trainyard_trainer.storage import open_storage
 
     return open_storage(
@@ -112,7 +113,7 @@ def _newest_run(settings: Settings, name: str, where: dict[str, Any]) -> StoredR
     from trainyard_trainer.runs import newest_run
 
     namespace = settings.namespace or "default"
-    base = _open(where)
+    base = open_location(where)
     uid = newest_run(base, namespace, name)
     if uid is None:
         raise NotFound(

@@ -3,6 +3,7 @@
 last.json                        what @last stands for
 jobs/<name>/<uid>/job.json       the TrainingJob with its status, as a cluster would keep it
 jobs/<name>/<uid>/runner.lock    held by the runner while it lives; its process id
+sweeps/<name>/<uid>/job.json     the same of a TrainingSweep, with the trials that it holds back
 jobs/<name>/<uid>/a<attempt>/<pod>/   output.log and what the process leaves
 """
 
@@ -100,9 +101,25 @@ def new_local_job(name: str, uid: str) -> LocalJob:
     return LocalJob(directory)
 
 
+def new_local_sweep(name: str, uid: str) -> LocalJob:
+    """A place for a new sweep."""
+    directory = state_directory() / "sweeps" / name / uid
+    directory.mkdir(parents=True, exist_ok=True)
+    return LocalJob(directory)
+
+
+def newest_local_sweep(name: str) -> LocalJob | None:
+    """The last sweep of that name."""
+    return next(_kept("sweeps", name), None)
+
+
 def local_jobs(name: str | None = None) -> Iterator[LocalJob]:
     """Jobs of `trainyard run` on this machine, the newest first."""
-    found = (state_directory() / "jobs").glob(f"{name or '*'}/*/job.json")
+    return _kept("jobs", name or "*")
+
+
+def _kept(kind: str, name: str) -> Iterator[LocalJob]:
+    found = (state_directory() / kind).glob(f"{name}/*/job.json")
     jobs = [LocalJob(path.parent) for path in found]
     return iter(sorted((job for job in jobs if job.object), key=_birth, reverse=True))
 

@@ -31,25 +31,40 @@ if TYPE_CHECKING:
 @click.option("--dataset", metavar="PATH|URI", help="Data to train on, instead of the file's.")
 @click.option("--storage", metavar="PATH|URI", help="Where results go, instead of the file's.")
 @click.option("--endpoint", metavar="URL", help="Address of the S3 server of --storage.")
+@click.option(
+    "--sweep",
+    "guide",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A sweep's method, metric and parameters, to run the job with.",
+)
 @click.option("--fresh", is_flag=True, help="Begin anew where an unfinished run would go on.")
 @click.option("--dry-run", is_flag=True, help="Print what would be started.")
 @click.pass_obj
-def command(settings: Settings, fresh: bool, dry_run: bool, **typed: Any) -> int:
+def command(
+    settings: Settings, guide: Path | None, fresh: bool, dry_run: bool, **typed: Any
+) -> int:
     """Run a job on this machine, with the cluster's own rules and processes instead of pods.
 
-    FILE is a TrainingJob; RECIPE the name of one, with its defaults. key=value sets the recipe's
-    configuration, spec.key=value the job itself. Without storage, results go to ./runs. The first
-    Ctrl-C saves a checkpoint, and the same command then goes on from it.
+    FILE is a TrainingJob or a TrainingSweep; RECIPE the name of one, with its defaults. key=value
+    sets the recipe's configuration, spec.key=value the job itself. Without storage, results go to
+    ./runs. The first Ctrl-C saves a checkpoint, and the same command then goes on from it.
 
     \b
     trainyard run job.yaml
     trainyard run job.yaml training.epochs=3 spec.nodes=2
     trainyard run classification --dataset ./photos --nodes 2
     trainyard run classification --config guide.yaml -- --fold 0 --lr 0.01
+    trainyard run sweep.yaml spec.parallelism=2
+    trainyard run skin-lesion --dataset ./ham --sweep sweeps.yaml
     """
     from trainyard.jobfile import load_job
     from trainyard.state import remember_last
+    from trainyard.sweepfile import is_sweep_file
 
+    if guide or is_sweep_file(typed["target"]):
+        from trainyard.commands.run_sweep import run_sweep
+
+        return run_sweep(settings, _request(typed), guide, fresh=fresh, dry_run=dry_run)
     job_file = load_job(_request(typed))
     target = _typed_again(typed)
     if job_file.job.spec.config_from:

@@ -28,6 +28,8 @@ CHANGEABLE_IN_TRIALS = {
     "resources", "run_policy", "scheduling", "logs", "tensor_board", "template",
 }  # fmt: skip
 """Fields of the template that may: later trials get them."""
+FOLD_KEY, FOLDS_KEY = "data.fold", "data.folds"
+"""In the configuration of our recipes: which fold, and of how many."""
 UNJUDGED_SPLITS = ("test_", "train_")
 """Their metrics are not known when a checkpoint is chosen."""
 
@@ -92,6 +94,8 @@ def _trial_spec(sweep: TrainingSweep, proposal: Proposal, defaults: Defaults) ->
     settings = dict(proposal.overrides)
     if proposal.fold is not None:
         settings[sweep.spec.fold_parameter] = proposal.fold
+        if spec.recipe and sweep.spec.fold_parameter == FOLD_KEY:
+            settings[FOLDS_KEY] = sweep.spec.folds
     assigned = [f"{key}={setting_text(value)}" for key, value in settings.items()]
     changes: dict[str, Any] = {
         # A trial that expired would be run again: the sweep's own time to live is for all.

@@ -50,7 +50,7 @@ def test_trial_is_a_job_of_its_own_below_the_sweeps_storage() -> None:
 
 def test_fold_and_the_templates_overrides_come_along() -> None:
     job = trial(Proposal(number=1, name="fold 1", overrides={}, fold=1), overrides=["a=1"])
-    assert job["spec"]["overrides"] == ["a=1", "data.fold=1"]
+    assert job["spec"]["overrides"] == ["a=1", "data.fold=1", "data.folds=3"]
 
 
 def test_value_that_is_no_text_is_written_as_json() -> None:

@@ -1,0 +1,120 @@
+"""`trainyard run` of a sweep."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from trainyard.errors import Exit, Interrupted, JobFailed, Rejected
+from trainyard.options import Settings
+from trainyard.output import note, render_document, render_table, say
+
+if TYPE_CHECKING:
+    from trainyard.jobfile import Request
+    from trainyard.state import LocalJob
+    from trainyard.sweepfile import SweepFile
+    from trainyard_operator.sweep.api import TrainingSweep
+    from trainyard_operator.sweep.status import SweepStatus
+    from trainyard_operator.sweep.table import SweepTable
+
+
+def run_sweep(
+    settings: Settings, request: "Request", guide: Path | None, *, fresh: bool, dry_run: bool
+) -> int:
+    """Run a sweep here, or go on with it. Raises ClientError."""
+    from trainyard.local.runner import StopRequest, stopping_on_signals
+    from trainyard.local.sweep import LocalSweep
+    from trainyard.sweepfile import load_sweep, require_local
+    from trainyard_operator.sweep.api import TrainingSweep
+
+    found = load_sweep(request, guide)
+    require_local(found.sweep)
+    if dry_run:
+        _show_plan(settings, found.sweep)
+        return Exit.DONE
+    local = _local_sweep(settings, found, fresh)
+    stored = {key: local.object[key] for key in ("apiVersion", "kind", "metadata", "spec")}
+    sweep = TrainingSweep.model_validate(stored)
+    with stopping_on_signals(StopRequest()) as stop:
+        runner = LocalSweep(local, sweep, stop, lambda text: note(settings, text))
+        status, table = runner.run()
+    return _conclude(settings, sweep, status, table)
+
+
+def _local_sweep(settings: Settings, found: "SweepFile", fresh: bool) -> "LocalJob":
+    """The unfinished sweep of that name to go on with, or a new one."""
+    from trainyard.quantities import utc_now
+    from trainyard.state import new_local_sweep, newest_local_sweep
+    from trainyard_operator.contract import now_text
+    from trainyard_operator.sweep.status import SWEEP_ENDS
+
+    name = found.sweep.metadata.name
+    before = newest_local_sweep(name)
+    if before and not fresh and before.object["status"].get("phase") not in SWEEP_ENDS:
+        stored = before.object
+        note(settings, f"going on with sweep {name}; --fresh begins anew")
+        before.save({**stored, "spec": found.manifest["spec"]})
+        return before
+    uid = str(uuid4())
+    own = {
+        "namespace": found.sweep.metadata.namespace,
+        "uid": uid,
+        "generation": 1,
+        "creationTimestamp": now_text(utc_now()),
+    }
+    local = new_local_sweep(name, uid)
+    metadata = {**found.manifest["metadata"], **own}
+    local.save({**found.manifest, "metadata": metadata, "status": {}, "held": {}})
+    return local
+
+
+def _conclude(
+    settings: Settings, sweep: "TrainingSweep", status: "SweepStatus", table: "SweepTable"
+) -> int:
+    """The last lines, and the exit code."""
+    from trainyard_operator.defaults import Defaults
+    from trainyard_operator.sweep.desired import report_uri
+    from trainyard_operator.sweep.report import lead, trial_rows
+
+    name = sweep.metadata.name
+    if status.phase == "Pending":
+        refused = status.condition("Accepted")
+        message = refused.message if refused else "it was not accepted"
+        raise Rejected(message, f"trainyard run {name} --fresh")
+    if settings.is_structured:
+        say(render_document(settings, status.to_dict()))
+    elif table.trials:
+        header, *rows = trial_rows(table)
+        say(render_table([cell.upper() for cell in header], rows))
+        say(lead(table))
+    if (uri := report_uri(sweep, Defaults())) and table.trials:
+        note(settings, f"report: {uri}/report.html")
+    sys.stdout.flush()
+    if status.phase == "Failed":
+        failed = status.condition("Failed")
+        why = failed.message if failed else "no reason was recorded"
+        raise JobFailed(f"sweep {name} failed: {why}")
+    if status.phase != "Succeeded":
+        raise Interrupted(
+            f"sweep {name} stopped; its trials keep their checkpoints, and the same command goes on"
+        )
+    return Exit.DONE
+
+
+def _show_plan(settings: Settings, sweep: "TrainingSweep") -> None:
+    """The trials that would begin first."""
+    from trainyard_operator.defaults import Defaults
+    from trainyard_operator.sweep.desired import build_trial
+    from trainyard_operator.sweep.search import propose, trials_in_all
+
+    manifests: list[dict[str, Any]] = [
+        build_trial(sweep, proposal, Defaults()) for proposal in propose(sweep.spec, ())
+    ]
+    if settings.is_structured:
+        say(render_document(settings, manifests))
+        return
+    for manifest in manifests:
+        spec = manifest["spec"]
+        words = [f"create trainingjob/{manifest['metadata']['name']}"]
+        say(" ".join([*words, *(spec.get("overrides") or spec.get("args") or ())]))
+    note(settings, f"nothing was started; there would be {trials_in_all(sweep.spec)} trials")

@@ -1,0 +1,190 @@
+"""A TrainingSweep from a file, or from a guide's sweep file beside a job, checked before it runs.
+
+A guide's file is that of W&B sweeps: `method`, `metric`, `parameters` with `values` or a
+distribution whose `min` and `max` are the values themselves, and `run_cap` for how many trials.
+`trainyard run JOB --sweep FILE` makes a TrainingSweep of both.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from trainyard.errors import Rejected, UsageError
+from trainyard.findings import rejection
+from trainyard.jobfile import Request, check_recipe, complete, load_job
+from trainyard.yamltext import Located, read_yaml
+from trainyard_operator.api import TrainingJob
+from trainyard_operator.contract import API_VERSION, JOB_KIND
+from trainyard_operator.defaults import Defaults
+from trainyard_operator.sweep.api import SweepSpec, TrainingSweep
+from trainyard_operator.sweep.desired import build_trial
+from trainyard_operator.sweep.names import SWEEP_KIND
+from trainyard_operator.sweep.search import propose
+
+CHECKED_TRIALS = 64
+"""So many of the first trials are built and checked against the recipe before anything runs."""
+_WITHOUT_MEANING = frozenset({"program", "name", "description", "project", "entity", "command"})
+"""Keys of a guide's file that a template answers, or nobody needs."""
+_DISTRIBUTIONS = {
+    "uniform": "uniform",
+    "log_uniform": "log_uniform",
+    "log_uniform_values": "log_uniform",
+    "int_uniform": "int_uniform",
+    "q_uniform": "uniform",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepFile:
+    """A sweep that was found valid."""
+
+    manifest: dict[str, Any]
+    """In the API's spelling, with only what was written down."""
+    sweep: TrainingSweep
+
+
+def is_sweep_file(target: str) -> bool:
+    """Whether it is a file that says so."""
+    path = Path(target)
+    if not path.is_file():
+        return False
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return False
+    return isinstance(found, dict) and found.get("kind") == SWEEP_KIND
+
+
+def load_sweep(request: Request, guide: Path | None = None) -> SweepFile:
+    """Read, lay the assignments over the template, check. Raises UsageError or Rejected.
+
+    guide: a guide's sweep file, to go with the job that the request names.
+    """
+    own, request = _own_fields(request)
+    document = _guided(request, guide) if guide else read_yaml(Path(request.target))
+    manifest = document.value
+    if guide is None:
+        _complete_template(document, request)
+    if request.name:
+        manifest["metadata"]["name"] = request.name
+    manifest["spec"] |= own
+    try:
+        sweep = TrainingSweep.model_validate(manifest, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise rejection(TrainingSweep, error, document) from None
+    _check_trials(sweep, document)
+    return SweepFile(manifest=manifest, sweep=sweep)
+
+
+def spec_of_guide(document: Located) -> dict[str, Any]:
+    """method, objective, parameters and maxTrials of a guide's sweep file. Raises Rejected."""
+    found, where = document.value, document.source
+    if not isinstance(found, dict) or "parameters" not in found or "method" not in found:
+        raise Rejected(f"{where}: holds no sweep; it has 'method', 'metric' and 'parameters'")
+    known = {"method", "metric", "parameters", "run_cap", "seed"} | _WITHOUT_MEANING
+    if other := sorted(set(found) - known):
+        raise Rejected(
+            f"{where}: '{other[0]}' is not read from a guide's file; write a TrainingSweep, whose "
+            "earlyStopping and failurePolicy say more (docs/sweeps.md)"
+        )
+    metric = found.get("metric") or {}
+    spec: dict[str, Any] = {
+        "method": found["method"],
+        "objective": {"metric": metric.get("name"), "goal": metric.get("goal", "minimize")},
+        "parameters": {
+            key: _parameter(key, one, where) for key, one in found["parameters"].items()
+        },
+    }
+    spec |= {"maxTrials": found["run_cap"]} if "run_cap" in found else {}
+    return spec | ({"seed": found["seed"]} if "seed" in found else {})
+
+
+def _parameter(key: str, given: Any, where: str) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise Rejected(f"{where}: parameters.{key}: write values, or a distribution with min, max")
+    if "value" in given:
+        return {"values": [given["value"]]}
+    found = {name: value for name, value in given.items() if name != "q"}
+    if "values" in found:
+        return {"values": found["values"]}
+    if "distribution" not in found:
+        is_whole = all(isinstance(found.get(end), int) for end in ("min", "max"))
+        found["distribution"] = "int_uniform" if is_whole else "uniform"
+    if found["distribution"] not in _DISTRIBUTIONS:
+        known = ", ".join(f"'{name}'" for name in _DISTRIBUTIONS)
+        raise Rejected(
+            f"{where}: parameters.{key}: distribution '{found['distribution']}' is not known; "
+            f"known are {known}"
+        )
+    found["distribution"] = _DISTRIBUTIONS[found["distribution"]]
+    return found | ({"step": given["q"]} if "q" in given else {})
+
+
+def _guided(request: Request, guide: Path) -> Located:
+    """The sweep that a guide's file makes of a job."""
+    job, document = load_job(request).manifest, read_yaml(guide)
+    manifest = {
+        "apiVersion": API_VERSION,
+        "kind": SWEEP_KIND,
+        "metadata": {"name": job["metadata"]["name"]},
+        "spec": {"template": {"spec": job["spec"]}, **spec_of_guide(document)},
+    }
+    return Located(manifest, document.source)
+
+
+def _own_fields(request: Request) -> tuple[dict[str, Any], Request]:
+    """`spec.parallelism=2` and the like are the sweep's; what is left is the template's."""
+    names = {field.alias or name for name, field in SweepSpec.model_fields.items()}
+    own, rest = {}, []
+    for text in request.assignments:
+        key, equals, value = text.partition("=")
+        head, _, name = key.partition(".")
+        if equals and head == "spec" and name in names:
+            own[name] = yaml.safe_load(value)
+        else:
+            rest.append(text)
+    return own, replace(request, assignments=tuple(rest))
+
+
+def _complete_template(document: Located, request: Request) -> None:
+    """The template as a job: with the assignments, local paths, and its own mistakes named."""
+    spec = document.value.get("spec") if isinstance(document.value, dict) else None
+    template = spec.get("template") if isinstance(spec, dict) else None
+    inner = template.get("spec") if isinstance(template, dict) else None
+    name = (document.value.get("metadata") or {}).get("name") if spec else None
+    if not isinstance(inner, dict) or not name:
+        raise Rejected(
+            f"{document.source}: a TrainingSweep needs metadata.name and spec.template.spec"
+        )
+    job = {"apiVersion": API_VERSION, "kind": JOB_KIND, "metadata": {"name": name}, "spec": inner}
+    made = complete(Located(job, f"{document.source}: spec.template"), replace(request, name=None))
+    template["spec"] = made.manifest["spec"]  # type: ignore[index]
+
+
+def _check_trials(sweep: TrainingSweep, document: Located) -> None:
+    """A parameter that the recipe does not have is told now, and not by each trial."""
+    spec = sweep.spec.model_copy(update={"parallelism": CHECKED_TRIALS})
+    proposals = propose(spec, ()) if spec.method != "bayes" else propose(_as_random(spec), ())
+    for proposal in itertools.islice(proposals, CHECKED_TRIALS):
+        job = TrainingJob.model_validate(build_trial(sweep, proposal, Defaults()))
+        source = f"{document.source}: trial '{proposal.name}'"
+        check_recipe(job, Located(job.to_dict(), source))
+
+
+def _as_random(spec: SweepSpec) -> SweepSpec:
+    """Its parameters drawn without Optuna, only to be checked."""
+    return spec.model_copy(update={"method": "random", "max_trials": 3})
+
+
+def require_local(sweep: TrainingSweep) -> None:
+    """Raises UsageError for what only a cluster has."""
+    if sweep.spec.template.spec.config_from:
+        raise UsageError(
+            "spec.template.spec.configFrom reads a ConfigMap of a cluster; write its keys below "
+            "config"
+        )

@@ -1,0 +1,166 @@
+"""Sweeps on one machine, with tiny programs in place of training."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+PROGRAM = """
+import json, os, sys
+given = dict(word.lstrip("-").split("=") for word in sys.argv[1:])
+with open(os.environ["TRAINYARD_PROGRESS_FILE"] + ".new", "w") as file:
+    loss = (float(given["lr"]) - 0.3) ** 2
+    json.dump({"step": 1, "metrics": {"val_loss": loss}}, file)
+os.replace(file.name, os.environ["TRAINYARD_PROGRESS_FILE"])
+with open("begun.txt", "a") as file:
+    file.write(f"{given['lr']}\\n")
+if os.path.exists("fail"):
+    sys.exit(9)
+if os.path.exists("wait"):
+    import signal, time
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+    time.sleep(60)
+"""
+GRID = {"method": "grid", "parameters": {"lr": {"values": [0.1, 0.2, 0.3]}}}
+
+
+def write_sweep(**fields: Any) -> Path:
+    spec = {
+        "template": {
+            "spec": {
+                "command": [sys.executable, "-c", PROGRAM],
+                "runPolicy": {"maxRestarts": 0},
+            }
+        },
+        "objective": {"metric": "val_loss", "goal": "minimize"},
+        "parallelism": 2,
+        **fields,
+    }
+    manifest = {
+        "apiVersion": "trainyard.dev/v1alpha1",
+        "kind": "TrainingSweep",
+        "metadata": {"name": "tiny"},
+        "spec": spec,
+    }
+    Path("sweep.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
+    return Path("sweep.yaml")
+
+
+def begun() -> list[str]:
+    return Path("begun.txt").read_text().split()
+
+
+@pytest.mark.slow
+def test_a_grid_runs_each_trial_once_and_leaves_a_report(trainyard) -> None:
+    ran = trainyard("run", write_sweep(**GRID))
+    assert ran.code == 0, ran.err
+    assert sorted(begun()) == ["0.1", "0.2", "0.3"]
+    assert "3 of 3 trials succeeded. Best val_loss 0 (tiny-2, trial-2)" in ran.out
+    [report] = Path("runs").glob("default/tiny/*/report/trials.csv")
+    rows = list(csv.DictReader(report.read_text().splitlines()))
+    assert [(row["job"], row["lr"], row["state"]) for row in rows] == [
+        ("tiny-0", "0.1", "Succeeded"),
+        ("tiny-1", "0.2", "Succeeded"),
+        ("tiny-2", "0.3", "Succeeded"),
+    ]
+    assert [float(row["val_loss"]) for row in rows] == pytest.approx([0.04, 0.01, 0.0])
+    assert trainyard("get", "tiny-2").code == 0
+
+
+@pytest.mark.slow
+def test_a_stopped_sweep_goes_on_without_repeating_what_is_done(trainyard) -> None:
+    write_sweep(**GRID | {"parallelism": 1})
+    words = [sys.executable, "-m", "trainyard.cli", "run", "sweep.yaml"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 40
+    while not Path("begun.txt").exists():
+        assert time.monotonic() < deadline, "no trial began"
+        time.sleep(0.05)
+    Path("wait").touch()
+    while len(begun()) < 2:
+        assert time.monotonic() < deadline, "no second trial began"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=40)
+    assert process.returncode == 130, said
+    assert "error: sweep tiny stopped; its trials keep their checkpoints" in said
+    Path("wait").unlink()
+    ran = trainyard("run", "sweep.yaml")
+    assert ran.code == 0, ran.err
+    assert "going on with sweep tiny" in ran.err
+    assert begun() == ["0.1", "0.2", "0.2", "0.3"]
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_trials_all_fail_has_failed_and_says_why(trainyard) -> None:
+    Path("fail").touch()
+    ran = trainyard("run", write_sweep(**GRID))
+    assert ran.code == 10
+    assert "error: sweep tiny failed: No trial succeeded: all of them failed; tiny-0" in ran.err
+
+
+def test_dry_run_shows_the_first_trials(trainyard) -> None:
+    ran = trainyard("run", write_sweep(**GRID), "--dry-run", "spec.parallelism=3")
+    assert (ran.code, ran.out) == (
+        0,
+        "".join(f"create trainingjob/tiny-{n} --lr=0.{n + 1}\n" for n in range(3)),
+    )
+    assert not Path("runs").exists()
+
+
+GUIDE = {
+    "program": "src/mlops_project/train.py",
+    "method": "random",
+    "metric": {"name": "val_f1_score", "goal": "maximize"},
+    "parameters": {
+        "training.learning_rate": {"distribution": "log_uniform", "min": 0.00001, "max": 0.01},
+        "data.batch_size": {"values": [16, 32, 64]},
+        "model.variant": {"values": ["b0", "b1", "b2"]},
+    },
+}
+
+
+def run_guide(trainyard: Any, *words: str, **changes: Any) -> Any:
+    Path("guide.yaml").write_text(yaml.safe_dump(GUIDE | changes))
+    return trainyard("run", "skin-lesion", "--sweep", "guide.yaml", "--dry-run", *words)
+
+
+def test_a_guides_sweep_file_runs_beside_a_job(trainyard) -> None:
+    ran = run_guide(trainyard, "model=efficientnet", "-o", "json", run_cap=20)
+    assert ran.code == 0, ran.err
+    [first] = json.loads(ran.out)
+    assert first["spec"]["overrides"][0] == "model=efficientnet"
+    keys = [text.partition("=")[0] for text in first["spec"]["overrides"][1:]]
+    assert keys == ["data.batch_size", "model.variant", "training.learning_rate"]
+    assert first["spec"]["checkpoint"]["keepBest"] == {"metric": "val_f1_score", "mode": "max"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"early_terminate": {"type": "hyperband"}},
+            "'early_terminate' is not read from a guide's file; write a TrainingSweep",
+        ),
+        (
+            {"parameters": {"training.learning_rte": {"values": [1]}}, "run_cap": 1},
+            "unknown key 'learning_rte'; did you mean 'learning_rate'?",
+        ),
+        (
+            {"parameters": {"x": {"distribution": "beta", "min": 0, "max": 1}}},
+            "parameters.x: distribution 'beta' is not known; known are 'uniform'",
+        ),
+        ({}, "method random and bayes need maxTrials"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_a_remedy(trainyard, changes, sentence) -> None:
+    ran = run_guide(trainyard, **changes)
+    assert ran.code == 5
+    assert sentence in ran.err
