@@ -1,0 +1,74 @@
+"""A trial that early stopping stopped and promoted, beside one that was left alone."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from trainyard_trainer.digits import write_digits
+from trainyard_trainer.metrics_table import read_metrics
+from trainyard_trainer.storage import open_storage
+
+pytestmark = pytest.mark.slow
+
+TRAINING = {"epochs": 12, "batch_size": 16, "schedule": {"name": "constant"}}
+TEMPLATE: dict[str, Any] = {
+    "recipe": "classification",
+    "config": {"training": TRAINING, "data": {"image_size": 16}},
+    "checkpoint": {"everyEpochs": 1},
+    "logs": {"flushSeconds": 1},
+}
+RATES = [0.003, 1e-5, 0.0003, 2e-5, 3e-5, 4e-5]
+"""The third is second best: it is stopped when three are known, and promoted when six are."""
+PROMOTED = 2
+
+
+def write(name: str, kind: str, spec: dict[str, Any]) -> Path:
+    manifest = {
+        "apiVersion": "trainyard.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+    path = Path(f"{name}.yaml")
+    path.write_text(yaml.safe_dump(manifest))
+    return path
+
+
+def curve(pattern: str) -> list[tuple[str, str, str]]:
+    """Step, accuracy and loss of each evaluation, as they were written."""
+    [home] = Path("runs").glob(pattern)
+    rows = read_metrics(open_storage(home.absolute().as_uri()))
+    assert rows is not None
+    found = csv.DictReader(rows.to_csv().splitlines())
+    return [(r["step"], r["val_accuracy"], r["val_loss"]) for r in found if r["val_accuracy"]]
+
+
+def test_a_promoted_trials_curve_is_that_of_an_uninterrupted_one(trainyard) -> None:
+    write_digits(Path("digits"))
+    search = {
+        "template": {"spec": TEMPLATE},
+        "method": "grid",
+        "parameters": {"training.learning_rate": {"values": RATES}},
+        "objective": {"metric": "val_accuracy", "goal": "maximize"},
+        "earlyStopping": {"method": "asha", "minSteps": 400, "reductionFactor": 3},
+    }
+    ran = trainyard("run", write("asha", "TrainingSweep", search), "--dataset", "digits")
+    assert ran.code == 0, ran.err
+    story = [line for line in ran.err.splitlines() if line.startswith(f"asha-{PROMOTED} (")]
+    states = [line.split("): ")[1].split(",")[0] for line in story]
+    assert states == ["Running", "Stopped", "Running", "Succeeded"], ran.err
+    assert "3 of 6 trials succeeded, 3 were stopped early." in ran.out
+    whole = trainyard(
+        "run",
+        write("alone", "TrainingJob", TEMPLATE),
+        "--dataset",
+        "digits",
+        f"training.learning_rate={RATES[PROMOTED]}",
+    )
+    assert whole.code == 0, whole.err
+    alone = curve("default/alone/*")
+    assert len(alone) == TRAINING["epochs"]
+    assert curve(f"default/asha/*/trials/default/asha-{PROMOTED}/*") == alone
