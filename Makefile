@@ -13,7 +13,7 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-cluster lint format unit slow integration e2e test chaos chaos-cluster bench \
-        bench-scale manifests cluster-up cluster-down clean
+        bench-scale manifests recipes cluster-up cluster-down clean
 
 ##@ Start here
 
@@ -74,6 +74,9 @@ chaos: setup ## Kill training runs anywhere, twelve times each, and compare to t
 chaos-cluster: setup cluster-up ## Each fault five times on the two-node cluster, then an elastic job (1 h)
 	$(BIN)/python tests/chaos/on_nodes.py
 	$(PYTEST) -m slow tests/e2e
+
+recipes: setup cluster-up ## Each recipe's example on two nodes, killed once, beside a naive method (25 min; RECIPES="--only csr")
+	$(BIN)/python tests/recipes/on_cluster.py $(RECIPES)
 
 e2e: setup $(if $(KUBECONFIG),,cluster-up) ## On two nodes with pods that really run; or on the cluster of KUBECONFIG
 	$(PYTEST) -m "not slow" tests/e2e

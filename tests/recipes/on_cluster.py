@@ -1,0 +1,155 @@
+"""`make recipes`: each recipe's example as a TrainingJob on the two-node cluster, killed once.
+
+    python tests/recipes/on_cluster.py [--only skin-lesion csr]
+
+Data is drawn by `trainyard synth` and uploaded; when the job has done 40 % of its steps, a pod is
+deleted by force. It prints what each job took and how its metric compares with a naive method's.
+Exit code 1: a job did not succeed, was not restarted, or did not beat that method by its margin.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from cluster import fullcluster
+from cluster.namespace import prepare_namespace
+from demo.cluster import use_cluster
+from demo.install import install
+from demo.jobs import BUCKET, CHECKOUT, cluster_template, upload_folder
+from e2e.kube import TRAINYARD, Namespace
+from recipes.baselines import EXAMPLES, Ended, Example
+
+NAMESPACE = "recipes"
+PATIENCE_SECONDS = 900
+KILL_AT_PERCENT = 40
+HEADER = ("RECIPE", "SECONDS", "ATTEMPTS", "METRIC", "VALUE", "NAIVE", "MARGIN", "METHOD", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What became of one example."""
+
+    recipe: str
+    seconds: float
+    attempts: int
+    value: float
+    naive: float
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it was killed, ended, and beat the naive method by the margin."""
+        return self.attempts == 2 and self.value >= self.naive + EXAMPLES[self.recipe].margin
+
+    def cells(self) -> tuple[str, ...]:
+        """In the order of HEADER."""
+        example = EXAMPLES[self.recipe]
+        figures = (self.value, self.naive, example.margin)
+        value, naive, margin = (f"{figure:.3f}" for figure in figures)
+        told = (self.recipe, f"{self.seconds:.0f}", str(self.attempts), example.metric)
+        return *told, value, naive, margin, example.baseline, "ok" if self.is_good else "FAILED"
+
+
+def main() -> int:
+    """Returns the exit code."""
+    names = parse().only or list(EXAMPLES)
+    use_cluster()
+    install()
+    prepare_namespace(NAMESPACE)
+    namespace = Namespace(NAMESPACE, dict(os.environ))
+    rows, failures = [], []
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                rows.append(run_example(namespace, name, Path(folder)))
+            except (AssertionError, subprocess.CalledProcessError) as error:
+                failures.append(f"{name}: {error}")
+    print(*table(rows), *failures, sep="\n")
+    return 0 if not failures and all(row.is_good for row in rows) else 1
+
+
+def run_example(namespace: Namespace, recipe: str, folder: Path) -> Row:
+    """Raises AssertionError, with events and logs, where the job does not succeed."""
+    example, endpoint = EXAMPLES[recipe], fullcluster.s3_access().endpoint
+    data = folder / "data"
+    write_data(example, data)
+    upload_folder(endpoint, data, f"datasets/recipes/{recipe}")
+    job = build_job(example, endpoint, f"s3://{BUCKET}/datasets/recipes/{recipe}")
+    name = job["metadata"]["name"]
+    namespace.kubectl("delete", "tj", name, "--ignore-not-found")
+    began = time.monotonic()
+    namespace.apply(job)
+    namespace.wait_until(name, is_under_way, "under way", PATIENCE_SECONDS)
+    pod = ("pod", f"{name}-worker-0")
+    namespace.kubectl("delete", *pod, "--force", "--grace-period=0")
+    status = namespace.wait_for_phase(name, "Succeeded", PATIENCE_SECONDS)
+    seconds = time.monotonic() - began
+    ended = fetch(namespace, name, folder, data)
+    return Row(
+        recipe=recipe,
+        seconds=seconds,
+        attempts=status["attempt"],
+        value=ended.metrics[example.metric],
+        naive=example.naive(ended),
+    )
+
+
+def write_data(example: Example, data: Path) -> None:
+    """As the example's first lines say."""
+    words = [word.format(data) for word in example.data]
+    subprocess.run([TRAINYARD, *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def build_job(example: Example, endpoint: str, dataset: str) -> dict[str, Any]:
+    """configs/<config>.yaml for this cluster."""
+    job: dict[str, Any] = yaml.safe_load((CHECKOUT / f"configs/{example.config}.yaml").read_text())
+    job["spec"]["storage"]["endpoint"] = endpoint
+    job["spec"]["dataset"]["uri"] = dataset
+    job["spec"]["template"] = cluster_template()
+    return job
+
+
+def is_under_way(status: dict[str, Any]) -> bool:
+    """Whether it is time to delete a pod: steps are done, and a checkpoint is there."""
+    percent = (status.get("progress") or {}).get("percent", 0)
+    has_saved = bool((status.get("checkpoints") or {}).get("latest"))
+    return percent >= KILL_AT_PERCENT and has_saved
+
+
+def fetch(namespace: Namespace, name: str, folder: Path, data: Path) -> Ended:
+    """The job's result and reports."""
+    for what in ("metrics", "report"):
+        namespace.trainyard("fetch", name, "--what", what, "-d", str(folder / "found"))
+    result = json.loads((folder / "found" / "result.json").read_text())
+    return Ended(result["metrics"], folder / "found" / "reports", data)
+
+
+def table(rows: list[Row]) -> list[str]:
+    """Aligned lines."""
+    cells = [HEADER, *(row.cells() for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADER))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]
+
+
+def parse() -> argparse.Namespace:
+    """What was typed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=list(EXAMPLES), metavar="RECIPE")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
