@@ -9,12 +9,15 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
+from random import Random
 from typing import Any
 
 import boto3
+from botocore import utils
 from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
+from botocore.retries import standard
 
 from trainyard_trainer.s3_errors import ANSWERS, CLIENT_ERRORS, code_of, translate
 from trainyard_trainer.s3_quick import QuickReader
@@ -36,6 +39,12 @@ from trainyard_trainer.storage_errors import (
     RequestRefused,
     StorageUnreachable,
 )
+
+# botocore draws its pauses from Python's own generator, whose state belongs to the run: what a
+# program draws next would depend on whether an upload behind it had to be tried again.
+_JITTER = Random()
+standard.ExponentialBackoff = partial(standard.ExponentialBackoff, random=_JITTER.random)
+utils.random = _JITTER
 
 DELETE_BATCH = 1000
 """As many keys as one DeleteObjects takes."""
