@@ -5,19 +5,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from trainyard_operator.contract import now_text
 from trainyard_operator.decision import Create, Event
 from trainyard_operator.looker import merge_patch
 from trainyard_operator.sweep.api import TrainingSweep
 from trainyard_operator.sweep.decision import (
+    DeleteReport,
     DeleteSweep,
     HoldTrial,
     ReleaseTrial,
     SweepAction,
     SweepDecision,
 )
-from trainyard_operator.sweep.names import HELD_ANNOTATION, HELD_REASON_ANNOTATION
+from trainyard_operator.sweep.names import HELD_ANNOTATION, HELD_REASON_ANNOTATION, TRIAL_LABEL
 from trainyard_operator.sweep.plan import plan_sweep
-from trainyard_operator.sweep.record import TrialRecord, trial_record
+from trainyard_operator.sweep.record import ReportRecord, TrialRecord, report_record, trial_record
 from trainyard_operator.sweep.scene import SweepScene
 from trainyard_operator.sweep.status import SweepStatus, parse_sweep_status
 from trainyard_operator.trials import sweep_of
@@ -36,10 +38,13 @@ class SweepCluster:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     seen: tuple[TrialRecord, ...] = ()
     """What the operator last listed."""
+    reporting: ReportRecord | None = None
+    """What writes the report."""
     made: list[str] = field(default_factory=list)
     """Name of each trial, each time that one was created."""
     events: list[Event] = field(default_factory=list)
     is_deleted: bool = False
+    uids: int = 0
     create_error: str = ""
 
     @property
@@ -50,6 +55,8 @@ class SweepCluster:
         """The operator lists the trials."""
         found = (trial_record(job) for job in self.jobs.values() if sweep_of(job))
         self.seen = tuple(record for record in found if record)
+        reports = (report_record(job) for job in self.jobs.values())
+        self.reporting = next((record for record in reports if record), None)
 
     def decide(self) -> SweepDecision:
         return plan_sweep(
@@ -59,6 +66,7 @@ class SweepCluster:
                 records=self.seen,
                 now=self.now,
                 create_error=self.create_error,
+                report=self.reporting,
             )
         )
 
@@ -91,6 +99,8 @@ class SweepCluster:
         elif isinstance(action, DeleteSweep):
             self.is_deleted = True
             self.jobs.clear()
+        elif isinstance(action, DeleteReport):
+            self.jobs.pop(action.job, None)
         elif (job := self.jobs.get(action.job)) and job["metadata"]["uid"] == action.uid:
             _patch(job, action)
 
@@ -98,9 +108,11 @@ class SweepCluster:
         name = manifest["metadata"]["name"]
         if name in self.jobs or self.is_deleted:
             return
-        self.made.append(name)
         job = json.loads(json.dumps(manifest))
-        job["metadata"]["uid"] = f"uid-{len(self.made)}"
+        self.uids += 1
+        job["metadata"] |= {"uid": f"uid-{self.uids}", "creationTimestamp": now_text(self.now)}
+        if TRIAL_LABEL in job["metadata"]["labels"]:
+            self.made.append(name)
         self.jobs[name] = job
 
     # What trials do
@@ -108,7 +120,14 @@ class SweepCluster:
     def active(self) -> list[str]:
         """Trials that take nodes."""
         ended = {"Succeeded", "Failed", "Suspended"}
-        return [n for n, j in self.jobs.items() if j.get("status", {}).get("phase") not in ended]
+        phases = {name: job.get("status", {}).get("phase") for name, job in self.jobs.items()}
+        return [name for name in self.trials if phases[name] not in ended]
+
+    @property
+    def trials(self) -> list[str]:
+        """By the order in which they were made."""
+        found = self.jobs.items()
+        return [name for name, job in found if TRIAL_LABEL in job["metadata"]["labels"]]
 
     def report(self, name: str, step: int, value: float, metric: str = "val_accuracy") -> None:
         """The trial runs, and its evaluation gave that."""
@@ -131,7 +150,7 @@ class SweepCluster:
         """Jobs follow spec.runPolicy.suspend."""
         for job in self.jobs.values():
             status = job.setdefault("status", {})
-            is_suspended = job["spec"]["runPolicy"]["suspend"]
+            is_suspended = job["spec"]["runPolicy"].get("suspend")
             if status.get("phase") in {"Succeeded", "Failed"}:
                 continue
             if is_suspended:

@@ -11,11 +11,12 @@ from trainyard_operator.defaults import Defaults
 from trainyard_operator.errors import Conflict, NotFound
 from trainyard_operator.executor import Outcome, create_owned, errors_of, outcome_of
 from trainyard_operator.jobstore import JobStore, key_of
-from trainyard_operator.kube import JOBS, SWEEPS
+from trainyard_operator.kube import JOBS, SWEEPS, Collection
 from trainyard_operator.looker import Looker, first_problem, merge_patch
 from trainyard_operator.sweep import story
 from trainyard_operator.sweep.api import TrainingSweep
 from trainyard_operator.sweep.decision import (
+    DeleteReport,
     DeleteSweep,
     HoldTrial,
     ReleaseTrial,
@@ -60,6 +61,7 @@ class Sweeper(Looker[SweepKey]):
             sweep=sweep,
             status=status,
             records=self.trials.of(uid),
+            report=self.trials.report_of(uid),
             now=now,
             defaults=self.defaults,
             create_error=self.refusal(key, uid),
@@ -90,7 +92,9 @@ class Sweeper(Looker[SweepKey]):
         if isinstance(action, Create):
             return self._create(sweep, action)
         if isinstance(action, DeleteSweep):
-            return self._delete(sweep)
+            return self._delete(SWEEPS, sweep, sweep.metadata.name, sweep.metadata.uid)
+        if isinstance(action, DeleteReport):
+            return self._delete(JOBS, sweep, action.job, action.uid)
         return self._patch(sweep, action)
 
     async def _create(self, sweep: TrainingSweep, action: Create) -> None:
@@ -116,10 +120,11 @@ class Sweeper(Looker[SweepKey]):
         if self.trial_jobs.put(job):
             self.queue.add(key_of(job))
 
-    async def _delete(self, sweep: TrainingSweep) -> None:
-        meta = sweep.metadata
+    async def _delete(
+        self, collection: Collection, sweep: TrainingSweep, name: str, uid: str
+    ) -> None:
         try:
-            await self.kube.delete(SWEEPS, meta.namespace, meta.name, meta.uid)
+            await self.kube.delete(collection, sweep.metadata.namespace, name, uid)
         except (NotFound, Conflict):
             return
 

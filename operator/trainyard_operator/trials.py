@@ -6,7 +6,12 @@ from typing import Any, NamedTuple
 
 from trainyard_operator.reflector import Key
 from trainyard_operator.sweep.names import SWEEP_KIND
-from trainyard_operator.sweep.record import TrialRecord, trial_record
+from trainyard_operator.sweep.record import (
+    ReportRecord,
+    TrialRecord,
+    report_record,
+    trial_record,
+)
 
 
 class SweepKey(NamedTuple):
@@ -23,18 +28,24 @@ class Trials:
 
     on_change: Callable[[SweepKey], None]
     """Called when a trial came, went, or changed in what decisions read."""
-    by_sweep: dict[str, dict[Key, TrialRecord]] = field(default_factory=dict)
+    by_sweep: dict[str, dict[Key, TrialRecord | ReportRecord]] = field(default_factory=dict)
     owners: dict[Key, tuple[str, SweepKey]] = field(default_factory=dict)
     """Of each trial: uid and key of its sweep."""
 
     def of(self, uid: str) -> tuple[TrialRecord, ...]:
         """The trials of one sweep."""
-        return tuple(self.by_sweep.get(uid, {}).values())
+        found = self.by_sweep.get(uid, {}).values()
+        return tuple(record for record in found if isinstance(record, TrialRecord))
+
+    def report_of(self, uid: str) -> ReportRecord | None:
+        """The job that writes its report."""
+        found = self.by_sweep.get(uid, {}).values()
+        return next((record for record in found if isinstance(record, ReportRecord)), None)
 
     def take(self, key: Key, job: dict[str, Any] | None) -> None:
         """A job changed; None: it is gone."""
         owner = sweep_of(job) if job else None
-        record = trial_record(job) if job and owner else None
+        record = (trial_record(job) or report_record(job)) if job and owner else None
         before = self.owners.get(key)
         if before and (record is None or owner is None or owner[0] != before[0]):
             self._drop(key, *before)

@@ -25,12 +25,20 @@ class ReleaseTrial:
     uid: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteReport:
+    """Delete this very TrainingJob, which wrote a report that is out of date."""
+
+    job: str
+    uid: str
+
+
 @dataclass(frozen=True, slots=True)
 class DeleteSweep:
     """Delete the TrainingSweep itself; its trials follow, what lies in storage stays."""
 
 
-SweepAction = Create | HoldTrial | ReleaseTrial | DeleteSweep
+SweepAction = Create | HoldTrial | ReleaseTrial | DeleteReport | DeleteSweep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from trainyard_operator.sweep.decision import (
 )
 from trainyard_operator.sweep.desired import build_trial, report_uri, spec_hash
 from trainyard_operator.sweep.names import HELD_BY_END, HELD_BY_STOPPING, HELD_BY_SWEEP
+from trainyard_operator.sweep.reporting import is_reported, report_actions
 from trainyard_operator.sweep.scene import SweepScene
 from trainyard_operator.sweep.search import propose
 from trainyard_operator.sweep.status import SWEEP_ENDS
@@ -54,7 +55,6 @@ def _begun(scene: SweepScene) -> SweepScene:
     return scene.update(
         start_time=now_text(scene.now),
         spec_hash=spec_hash(scene.sweep.spec),
-        report_uri=report_uri(scene.sweep, scene.defaults),
     )
 
 
@@ -74,8 +74,10 @@ def _advance(scene: SweepScene) -> SweepDecision:
     if not actions and not _is_at_work(scene):
         return _end_well(scene)
     told = _progress(scene)
-    wake_at = earliest(faults.deadline(scene), scene.now + RETRY if scene.create_error else None)
-    return replace(_decide(scene.update(phase="Running"), told, actions), wake_at=wake_at)
+    decision = _decide(scene.update(phase="Running"), told, actions)
+    retry = scene.now + RETRY if scene.create_error else None
+    wake_at = earliest(decision.wake_at, faults.deadline(scene), retry)
+    return replace(decision, wake_at=wake_at)
 
 
 def _progress(scene: SweepScene) -> Told | None:
@@ -152,7 +154,7 @@ def _after_end(scene: SweepScene) -> SweepDecision:
     holds = _hold_all(scene, HELD_BY_END, "The sweep has ended.")
     expires = _expiry(scene)
     decision = replace(_decide(scene, None, holds), wake_at=expires)
-    if expires and scene.now >= expires and not scene.active:
+    if expires and scene.now >= expires and not scene.active and is_reported(scene):
         return replace(decision, actions=(DeleteSweep(),), wake_at=scene.now + RETRY)
     return decision if not expires or scene.now < expires else replace(decision, wake_at=None)
 
@@ -179,5 +181,10 @@ def _decide(
     scene = scene.update(observed_generation=scene.sweep.metadata.generation)
     before = scene.status
     scene = replace(scene, status=tallied(scene))
+    if scene.report and scene.report.phase == "Succeeded":
+        scene = scene.update(report_uri=report_uri(scene.sweep, scene.defaults))
     status, events = story.tell(scene, before, told)
-    return SweepDecision(status=status, actions=actions, events=events)
+    reports, wake_at = report_actions(scene)
+    return SweepDecision(
+        status=status, actions=(*actions, *reports), events=events, wake_at=wake_at
+    )

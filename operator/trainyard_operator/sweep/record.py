@@ -13,6 +13,7 @@ from trainyard_operator.sweep.names import (
     HELD_BY_END,
     HELD_BY_STOPPING,
     HELD_REASON_ANNOTATION,
+    REPORT_LABEL,
     SETTING_ANNOTATION,
     TRIAL_LABEL,
 )
@@ -123,6 +124,33 @@ def trial_record(raw: dict[str, Any]) -> TrialRecord | None:
         best=_best(best),
         checkpoint=best.get("uri"),
         curve=_curve(progress.get("curve") or ()),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRecord:
+    """The reporting job as the cluster has it."""
+
+    job: str
+    uid: str
+    stamp: str
+    """How many trials had ended; final once all had."""
+    phase: str
+    created: str
+
+
+def report_record(raw: dict[str, Any]) -> ReportRecord | None:
+    """None for a job that writes no report."""
+    metadata = raw["metadata"]
+    stamp = (metadata.get("labels") or {}).get(REPORT_LABEL)
+    if not stamp:
+        return None
+    return ReportRecord(
+        job=metadata["name"],
+        uid=metadata["uid"],
+        stamp=stamp,
+        phase=(raw.get("status") or {}).get("phase") or "",
+        created=metadata.get("creationTimestamp") or "",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainyard_operator.defaults import Defaults
 from trainyard_operator.sweep.api import TrainingSweep
-from trainyard_operator.sweep.record import TrialRecord
+from trainyard_operator.sweep.record import ReportRecord, TrialRecord
 from trainyard_operator.sweep.status import SweepStatus
 from trainyard_operator.sweep.trial import Trial
 
@@ -22,6 +22,8 @@ class SweepScene:
     """Its trials as the cluster has them."""
     now: datetime
     defaults: Defaults = field(default_factory=Defaults)
+    report: ReportRecord | None = None
+    """The job that writes its report, if there is one."""
     create_error: str = ""
     """Why the API server last refused a trial."""
     rival: str = ""

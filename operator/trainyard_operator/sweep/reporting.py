@@ -1,0 +1,122 @@
+"""When a sweep's report is written, and the TrainingJob that does it.
+
+The operator itself has no credentials of storage.
+
+One report at a time: `<sweep>-report` has the trials that had ended when it was made. It is made
+anew when more have ended, and once more when the sweep has.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from trainyard_operator.contract import API_VERSION, CONTAINER, JOB_KIND
+from trainyard_operator.decision import Create
+from trainyard_operator.observed import parse_time
+from trainyard_operator.overlay import merge
+from trainyard_operator.status import FINISHED
+from trainyard_operator.sweep.decision import DeleteReport, SweepAction
+from trainyard_operator.sweep.desired import labels_of, owner_of, storage_of, sweep_uri
+from trainyard_operator.sweep.names import REPORT_LABEL, report_name
+from trainyard_operator.sweep.scene import SweepScene
+from trainyard_operator.sweep.status import SWEEP_ENDS
+from trainyard_operator.sweep.table import TABLE_BYTES, TABLE_ENV, ReportedTrial, SweepTable
+
+BETWEEN = timedelta(minutes=10)
+"""While the sweep runs, a report is at most so much younger than the one before."""
+COMMAND = ["python3", "-m", "trainyard_trainer.sweep_report"]
+RESOURCES = {
+    "requests": {"cpu": "100m", "memory": "256Mi"},
+    "limits": {"cpu": "1", "memory": "1Gi"},
+}
+RUN_PREFIX = "report-run"
+"""Below the sweep's prefix: what the reporting job itself leaves, such as its log."""
+FINAL = "final"
+
+
+def report_actions(scene: SweepScene) -> tuple[tuple[SweepAction, ...], datetime | None]:
+    """What is to be done about the report now, and when to look again."""
+    stamp, known = _stamp(scene), scene.report
+    if sweep_uri(scene.sweep, scene.defaults) is None or stamp == "0":
+        return (), None
+    if known and (known.stamp == stamp or known.phase not in FINISHED):
+        return (), None
+    since = parse_time(known.created if known else scene.status.start_time)
+    due = since + BETWEEN if since and stamp != FINAL else None
+    if due and scene.now < due:
+        return (), due
+    if known:
+        return (DeleteReport(job=known.job, uid=known.uid),), None
+    return (Create(build_report_job(scene, stamp)),), None
+
+
+def is_reported(scene: SweepScene) -> bool:
+    """Whether nothing of the report is still to be written."""
+    actions, due = report_actions(scene)
+    is_written = scene.report is None or scene.report.phase in FINISHED
+    return not actions and due is None and is_written
+
+
+def _stamp(scene: SweepScene) -> str:
+    if scene.status.phase in SWEEP_ENDS and not scene.active:
+        return FINAL if scene.records else "0"
+    return str(sum(trial.state != "Running" for trial in scene.trials))
+
+
+def build_table(scene: SweepScene) -> SweepTable:
+    """What the operator knows of the trials; their results are in storage."""
+    meta, spec = scene.sweep.metadata, scene.sweep.spec
+    return SweepTable(
+        name=meta.name,
+        namespace=meta.namespace,
+        uid=meta.uid,
+        method=spec.method,
+        metric=spec.objective.metric,
+        goal=spec.objective.goal,
+        folds=spec.folds,
+        is_final=_stamp(scene) == FINAL,
+        trials=tuple(
+            ReportedTrial(
+                number=record.number,
+                name=record.name,
+                job=record.job,
+                uid=record.uid,
+                state=record.state,
+                overrides=record.overrides,
+                fold=record.fold,
+                value=record.value(spec),
+                message=record.message,
+            )
+            for record in sorted(scene.records, key=lambda record: record.number)
+        ),
+    )
+
+
+def build_report_job(scene: SweepScene, stamp: str) -> dict[str, Any]:
+    """The TrainingJob. Its pod has the volumes of the trials', for storage may lie on one."""
+    sweep, job = scene.sweep, scene.sweep.spec.template.spec
+    given = job.template or {}
+    room = TABLE_BYTES - len(str(given))
+    table = build_table(scene).fitting(max(room, 1000)).to_text()
+    container = {"name": CONTAINER, "env": [{"name": TABLE_ENV, "value": table}]}
+    storage = storage_of(sweep, scene.defaults)
+    uri = cast(str, sweep_uri(sweep, scene.defaults))
+    spec = {
+        "command": [*COMMAND, uri],
+        "template": merge(given, {"spec": {"containers": [container]}}),
+        "resources": RESOURCES,
+        "storage": {**(storage.to_dict() if storage else {}), "uri": f"{uri}/{RUN_PREFIX}"},
+        "runPolicy": {"maxRestarts": 2},
+    }
+    if job.recipe and job.image:
+        spec["image"] = job.image
+    return {
+        "apiVersion": API_VERSION,
+        "kind": JOB_KIND,
+        "metadata": {
+            "name": report_name(sweep.metadata.name),
+            "namespace": sweep.metadata.namespace,
+            "labels": labels_of(sweep) | {REPORT_LABEL: stamp},
+            "ownerReferences": [owner_of(sweep)],
+        },
+        "spec": spec,
+    }
