@@ -146,10 +146,13 @@ def first_failure(
     return culprit.failure if culprit else None
 
 
-def settles_at(failure: FailureStatus, pods: tuple[PodRecord, ...]) -> datetime | None:
+def settles_at(
+    failure: FailureStatus, pods: tuple[PodRecord, ...], *, awaits_report: bool = False
+) -> datetime | None:
     """When to believe that this was the first failure; None: at once.
 
     The pods of a gang end within moments of each other, and the one to blame may report last.
+    awaits_report: whether something depends on the last report, which the first pod brings.
     """
     ends = [end for pod in pods if (end := _end_of(pod, None))]
     if not ends or all(_is_over(pod) for pod in pods):
@@ -158,7 +161,8 @@ def settles_at(failure: FailureStatus, pods: tuple[PodRecord, ...]) -> datetime 
     told = explained.get(failure.pod or "")
     is_mute = failure.cause == Cause.USER_EXIT and (told is None or told.cause is None)
     is_echo = failure.cause == Cause.PEER_LOST or (told is not None and told.waited)
-    return max(ends) + SETTLE if is_mute or is_echo else None
+    is_early = awaits_report and any(p.node_index == 0 and not _is_over(p) for p in pods)
+    return max(ends) + SETTLE if is_mute or is_echo or is_early else None
 
 
 def is_success(pods: tuple[PodRecord, ...], nodes: int) -> bool:

@@ -132,6 +132,10 @@ ROWS = {
     "a pod without an address": Row(
         RUNNING, (replace(PEER, ip=None), KILLED), 10, "Restarting", 1, ENDED, 15
     ),
+    "an attempt in place whose first node may still report": Row(
+        in_place(), (pod(0, running=True, taken=2), pod(1, **standing_by(attempt=2))), 6, "Running",
+        2, [], 8,
+    ),
     "an attempt in place that never reported": Row(
         in_place(), (pod(0, taken=2), pod(1, **standing_by(attempt=2))), 30, "Restarting", 2,
         ENDED, 35,
