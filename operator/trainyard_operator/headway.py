@@ -29,6 +29,12 @@ def has_moved(status: JobStatus) -> bool:
     return went_on_later or progress.step > max(known.step, resumed)
 
 
+def is_in_doubt(scene: Scene, cause: Cause) -> bool:
+    """Whether a last report, on its way, may tell of a new step: back-off, restarts in place and
+    the end of the job depend on it. An operator that has just begun to lead knows old ones only."""
+    return cause in _COUNTED and _is_judged(scene) and not has_moved(scene.status)
+
+
 def is_spent(scene: Scene, cause: Cause) -> bool:
     """Whether the newest attempt, which ended by this cause, had better be the last."""
     if cause not in _COUNTED or not _is_judged(scene) or has_moved(scene.status):

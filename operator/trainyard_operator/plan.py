@@ -159,8 +159,7 @@ def _judge(scene: Scene) -> Decision:
     formed = scene.is_formed or scene.is_in_place
     failure = verdict.first_failure(job, scene.status.attempt, pods, formed=formed)
     if failure:
-        # Whether it took a step in place decides for or against new pods.
-        in_doubt = scene.is_in_place and not headway.has_moved(scene.status)
+        in_doubt = headway.is_in_doubt(scene, Cause(failure.cause))
         settles = verdict.settles_at(failure, pods, awaits_report=in_doubt)
         # Later than that is no window: the node's clock is wrong.
         if settles and scene.now < settles <= scene.now + verdict.SETTLE:

@@ -150,3 +150,20 @@ def test_back_off_is_short_again_after_a_new_step() -> None:
         due = parse_time(decision.status.next_attempt_time)
         waits.append((due - at(10)).seconds)
     assert waits == [5, 5, 20, 40, 5]
+
+
+@pytest.mark.parametrize(
+    ("job", "known", "settles"),
+    [
+        (RECIPE_JOB, make_status(), True),
+        (RECIPE_JOB, make_status(progress=Progress(attempt=1, step=3)), False),
+        (PROGRAM, make_status(), False),
+    ],
+    ids=["no step is known", "a new step is known", "a program that reports none"],
+)
+def test_last_report_is_waited_for_while_no_new_step_is_known(job, known, settles) -> None:
+    bad = exited(1, summary(1, "bad", cause=Cause.USER_EXIT, rank=1), seconds=1)
+    pods = (make_pod(job, 0), make_pod(job, 1, **bad))
+    decision = plan(job, known, Observed(pods=pods), at(2), DEFAULTS)
+    assert decision.status.phase == ("Running" if settles else "Restarting")
+    assert not settles or decision.wake_at == at(4)

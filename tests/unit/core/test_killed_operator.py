@@ -104,6 +104,7 @@ def a_failure(cluster: Cluster) -> None:
 def a_failure_in_place(cluster: Cluster) -> None:
     run(cluster)
     cluster.stand_by(WORKER, 1, cause=Cause.USER_EXIT)
+    cluster.stand_by(MASTER, 76, cause=Cause.PEER_LOST)
     cluster.settle()
     succeed(cluster)
 
