@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from trainyard.errors import ClientError, NotAllowed, NotFound, Rejected, Unreachable, UsageError
 from trainyard_operator.contract import CONTAINER, GROUP, JOB_PLURAL, VERSION
+from trainyard_operator.sweep.names import SWEEP_PLURAL
 
 FIELD_MANAGER = "trainyard"
 TIMEOUT_SECONDS = 15.0
@@ -71,6 +72,17 @@ class Cluster:
             if not query["continue"]:
                 return items
 
+    def get_sweep(self, name: str) -> dict[str, Any]:
+        """One TrainingSweep. Raises NotFound."""
+        found: dict[str, Any] = self._json("GET", self._path(name, SWEEP_PLURAL))
+        return found
+
+    def list_sweeps(self, *, everywhere: bool = False) -> list[dict[str, Any]]:
+        """TrainingSweeps of the namespace, or of all."""
+        path = f"{_JOBS}/{SWEEP_PLURAL}" if everywhere else self._path(plural=SWEEP_PLURAL)
+        items: list[dict[str, Any]] = self._json("GET", path)["items"]
+        return items
+
     def apply_job(self, manifest: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Create the job, or bring it in line with `manifest` (server-side apply)."""
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
@@ -125,8 +137,8 @@ class Cluster:
         values = (body.get("data") or {}).items()
         return {key: base64.b64decode(value).decode() for key, value in values}
 
-    def _path(self, name: str | None = None) -> str:
-        path = f"{_JOBS}/namespaces/{self.namespace}/{JOB_PLURAL}"
+    def _path(self, name: str | None = None, plural: str = JOB_PLURAL) -> str:
+        path = f"{_JOBS}/namespaces/{self.namespace}/{plural}"
         return f"{path}/{name}" if name else path
 
     def _json(

@@ -9,6 +9,7 @@ import click
 from trainyard.options import StorageFlags
 
 Decorator = Callable[[Any], Any]
+SWEEP_PREFIXES = ("sweep/", "tsw/", "trainingsweep/")
 
 
 def complete_job(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -91,3 +92,9 @@ def model_options() -> Decorator:
         help="Which one of a run.",
     )
     return lambda function: argument(option(function))
+
+
+def sweep_name(name: str) -> str | None:
+    """The sweep's own name, where a sweep is meant: sweep/NAME."""
+    found = [name.removeprefix(prefix) for prefix in SWEEP_PREFIXES if name.startswith(prefix)]
+    return found[0] if found else None

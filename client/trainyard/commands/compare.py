@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from trainyard.commands.arguments import storage_options, take_storage_flags
+from trainyard.commands.arguments import storage_options, sweep_name, take_storage_flags
 from trainyard.errors import NotFound
 from trainyard.options import Settings, Verb
 from trainyard.output import render_document, render_table, say
@@ -23,7 +23,7 @@ def command(
     """Final metrics of ended jobs side by side, their mean and standard deviation.
 
     Such as of the folds of a cross-validation. Keys in which their configurations differ are shown
-    beside the names.
+    beside the names. sweep/NAME stands for the sweep's trials that succeeded.
 
     \b
     trainyard compare fold-0 fold-1 fold-2 --metric test_accuracy
@@ -32,7 +32,7 @@ def command(
     from trainyard_operator.contract import RESULT_FILE
 
     flags, results = take_storage_flags(typed), {}
-    for name in names:
+    for name in expanded(settings, names):
         run = locate(settings, name, flags, "compare")
         if not run.storage.exists(RESULT_FILE):
             raise NotFound(f"'{name}' has no result yet", f"trainyard get {name}")
@@ -47,6 +47,19 @@ def command(
         say(render_document(settings, to_dict(results, chosen)))
     else:
         say(render_table(*table(results, chosen)))
+
+
+def expanded(settings: Settings, names: Sequence[str]) -> list[str]:
+    """With the jobs of its trials in place of a sweep. Raises NotFound."""
+    found: list[str] = []
+    for name in names:
+        if sweep := sweep_name(name):
+            from trainyard.sweeps import find_sweep
+
+            found += find_sweep(settings, sweep).trials_done()
+        else:
+            found.append(name)
+    return found
 
 
 def shared_metrics(results: Mapping[str, Mapping[str, Any]]) -> list[str]:

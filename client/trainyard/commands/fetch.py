@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trainyard.commands.arguments import job_argument, storage_options, take_storage_flags
+from trainyard.commands.arguments import (
+    job_argument,
+    storage_options,
+    sweep_name,
+    take_storage_flags,
+)
 from trainyard.errors import NotFound
 from trainyard.options import Settings, Verb
 from trainyard.output import may_animate, render_document, say
@@ -35,12 +40,16 @@ def command(
 ) -> None:
     """Download a checkpoint, verified against its SHA-256; prints where it lies.
 
-    An interrupted download goes on where it stopped. With --storage it needs neither job nor
-    cluster.
+    Of sweep/NAME it is that of the best trial. An interrupted download goes on where it stopped.
+    With --storage it needs neither job nor cluster.
     """
     from trainyard import checkpoints
     from trainyard.locate import locate
 
+    if sweep := sweep_name(name):
+        from trainyard.sweeps import find_sweep
+
+        name = find_sweep(settings, sweep).best_job()
     run = locate(settings, name, take_storage_flags(typed), "fetch")
     target = directory or Path(run.name)
     if what == "logs":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainyard.commands.arguments import job_argument
+from trainyard.commands.arguments import job_argument, sweep_name
 from trainyard.errors import NotFound, UsageError
 from trainyard.options import Settings, Verb
 from trainyard.output import note, phase_text, render_document, render_table, say
@@ -42,10 +42,16 @@ def command(
     sort: str,
     limit: int,
 ) -> None:
-    """List jobs, or tell one job's story.
+    """List jobs, or tell one job's story; `sweeps` lists sweeps, sweep/NAME tells of one.
 
     Without -n, -A, -l or --context, the last run of each name on this machine is listed too.
     """
+    if name and (sweep := sweep_name(name)):
+        _tell_sweep(settings, sweep)
+        return
+    if name == "sweeps":
+        _list_sweeps(settings, everywhere)
+        return
     if name:
         _tell(settings, name)
         return
@@ -153,6 +159,34 @@ def _tell(settings: Settings, name: str) -> None:
     else:
         say("\n".join(story_lines(job, utc_now())))
         say(f"next:  {next_command(job)}")
+
+
+def _tell_sweep(settings: Settings, name: str) -> None:
+    from trainyard.sweeps import LIST_COLUMNS, TRIAL_COLUMNS, find_sweep
+
+    sweep = find_sweep(settings, name)
+    if settings.is_structured:
+        say(render_document(settings, sweep.object))
+        return
+    say(render_table(list(LIST_COLUMNS), [sweep.row()]))
+    say(render_table(list(TRIAL_COLUMNS), sweep.trial_rows()))
+    if message := sweep.message():
+        say(message)
+    if uri := sweep.status.report_uri:
+        say(f"report: {uri}")
+
+
+def _list_sweeps(settings: Settings, everywhere: bool) -> None:
+    from trainyard.sweeps import LIST_COLUMNS, list_sweeps
+
+    sweeps = list_sweeps(settings, everywhere=everywhere)
+    if settings.is_structured:
+        items = [sweep.object for sweep in sweeps]
+        say(render_document(settings, {"apiVersion": "v1", "kind": "List", "items": items}))
+    elif sweeps:
+        say(render_table(list(LIST_COLUMNS), [sweep.row() for sweep in sweeps]))
+    else:
+        note(settings, "no sweeps yet; start one with: kubectl apply -f SWEEP.yaml")
 
 
 def _created(job: "Job") -> str:

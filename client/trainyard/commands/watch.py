@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainyard.commands.arguments import job_argument
+from trainyard.commands.arguments import job_argument, sweep_name
 from trainyard.errors import Interrupted
 from trainyard.options import Settings, Verb
 from trainyard.output import note, say
@@ -18,15 +18,39 @@ if TYPE_CHECKING:
 @click.option("--compact", is_flag=True, help="Only what happens from now on.")
 @click.pass_obj
 def command(settings: Settings, name: str | None, compact: bool) -> None:
-    """Follow a job until it ends. Ctrl-C leaves, and the job goes on.
+    """Follow a job, or sweep/NAME, until it ends. Ctrl-C leaves, and the job goes on.
 
     The exit code is the job's: 0 Succeeded, 10 Failed, 11 suspended or deleted.
     """
     from trainyard.jobs import find_job, require_job
 
+    if name and (sweep := sweep_name(name)):
+        _follow_sweep(settings, sweep)
+        return
     job = find_job(settings, require_job(name))
     note(settings, f"watching {job.name}; Ctrl-C leaves, the job goes on")
     follow_to_end(settings, job, compact=compact)
+
+
+def _follow_sweep(settings: Settings, name: str) -> None:
+    from trainyard.sweeps import Sweep, find_sweep, follow
+
+    shown: list[str] = []
+
+    def show(sweep: Sweep) -> None:
+        row = sweep.row()
+        if row != shown and not settings.is_structured:
+            say("  ".join(cell for cell in row if cell))
+        shown[:] = row
+
+    sweep = find_sweep(settings, name)
+    try:
+        ended = follow(sweep, show, settings.timeout)
+    except KeyboardInterrupt:
+        raise Interrupted(f"left {name}, which goes on", f"trainyard watch sweep/{name}") from None
+    if not settings.is_structured:
+        say(ended.message())
+        note(settings, f"next: trainyard fetch sweep/{name}")
 
 
 def follow_to_end(settings: Settings, job: "Job", *, compact: bool = False) -> None:
