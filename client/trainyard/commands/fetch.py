@@ -46,11 +46,7 @@ def command(
     from trainyard import checkpoints
     from trainyard.locate import locate
 
-    if sweep := sweep_name(name):
-        from trainyard.sweeps import find_sweep
-
-        name = find_sweep(settings, sweep).best_job()
-    run = locate(settings, name, take_storage_flags(typed), "fetch")
+    run = locate(settings, job_of(settings, name), take_storage_flags(typed), "fetch")
     target = directory or Path(run.name)
     if what == "logs":
         path = fetch_logs(run, target)
@@ -113,6 +109,15 @@ class Meter:
         if self._drawn:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+
+
+def job_of(settings: Settings, name: str) -> str:
+    """The name, or the best trial's in place of a sweep. Raises NotFound."""
+    if sweep := sweep_name(name):
+        from trainyard.sweeps import find_sweep
+
+        return find_sweep(settings, sweep).best_job()
+    return name
 
 
 def fetch_logs(run: "StoredRun", directory: Path) -> Path:

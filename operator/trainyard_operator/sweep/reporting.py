@@ -7,12 +7,13 @@ anew when more have ended, and once more when the sweep has.
 """
 
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from trainyard_operator.contract import API_VERSION, CONTAINER, JOB_KIND
 from trainyard_operator.decision import Create
 from trainyard_operator.observed import parse_time
 from trainyard_operator.overlay import merge
+from trainyard_operator.podenv import storage_env
 from trainyard_operator.status import FINISHED
 from trainyard_operator.sweep.decision import DeleteReport, SweepAction
 from trainyard_operator.sweep.desired import labels_of, owner_of, storage_of, sweep_uri
@@ -28,8 +29,6 @@ RESOURCES = {
     "requests": {"cpu": "100m", "memory": "256Mi"},
     "limits": {"cpu": "1", "memory": "1Gi"},
 }
-RUN_PREFIX = "report-run"
-"""Below the sweep's prefix: what the reporting job itself leaves, such as its log."""
 FINAL = "final"
 
 
@@ -92,19 +91,22 @@ def build_table(scene: SweepScene) -> SweepTable:
 
 
 def build_report_job(scene: SweepScene, stamp: str) -> dict[str, Any]:
-    """The TrainingJob. Its pod has the volumes of the trials', for storage may lie on one."""
+    """The TrainingJob. Its pod has the volumes of the trials', for storage may lie on one.
+
+    It is told of storage by its environment alone: with `spec.storage` it would get a companion,
+    which keeps checkpoints of programs.
+    """
     sweep, job = scene.sweep, scene.sweep.spec.template.spec
     given = job.template or {}
     room = TABLE_BYTES - len(str(given))
     table = build_table(scene).fitting(max(room, 1000)).to_text()
-    container = {"name": CONTAINER, "env": [{"name": TABLE_ENV, "value": table}]}
-    storage = storage_of(sweep, scene.defaults)
-    uri = cast(str, sweep_uri(sweep, scene.defaults))
+    storage, uri = storage_of(sweep, scene.defaults), sweep_uri(sweep, scene.defaults)
+    env = [*(storage_env(storage) if storage else ()), {"name": TABLE_ENV, "value": table}]
+    container = {"name": CONTAINER, "env": env}
     spec = {
         "command": [*COMMAND, uri],
         "template": merge(given, {"spec": {"containers": [container]}}),
         "resources": RESOURCES,
-        "storage": {**(storage.to_dict() if storage else {}), "uri": f"{uri}/{RUN_PREFIX}"},
         "runPolicy": {"maxRestarts": 2},
     }
     if job.recipe and job.image:

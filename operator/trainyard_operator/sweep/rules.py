@@ -116,6 +116,11 @@ SPEC_RULES = (
         lambda s: s.early_stopping is None or s.folds is None,
     ),
     Rule(
+        "!has(self.earlyStopping) || has(self.template.spec.recipe)",
+        "earlyStopping needs a recipe: a program given as command reports no curve.",
+        lambda s: s.early_stopping is None or s.template.spec.recipe is not None,
+    ),
+    Rule(
         "!self.failurePolicy.replace || self.method in ['random', 'bayes']",
         "failurePolicy.replace belongs to random and bayes; raise "
         "template.spec.runPolicy.maxRestarts to have other trials tried again.",

@@ -102,6 +102,15 @@ REFUSALS = [
         "earlyStopping would leave folds without a result; set either earlyStopping or folds",
     ),
     (
+        "early stopping of a program",
+        {
+            "method": "random",
+            "template": {"spec": {"command": ["train"]}},
+            "earlyStopping": {"method": "median", "minSteps": 5},
+        },
+        "earlyStopping needs a recipe: a program given as command reports no curve",
+    ),
+    (
         "a fold that is replaced",
         {"method": "folds", "failurePolicy": {"replace": True}},
         "failurePolicy.replace belongs to random and bayes; raise "

@@ -326,7 +326,8 @@ def test_trial_that_the_api_server_refuses_is_told_once_and_tried_again() -> Non
 def table(cluster: SweepCluster) -> SweepTable:
     """What the reporting job is given."""
     container = cluster.jobs["digits-report"]["spec"]["template"]["spec"]["containers"][0]
-    values = {entry["name"]: entry["value"] for entry in container["env"]}
+    values = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    assert values["TRAINYARD_STORAGE_URI"] == "s3://bucket/sweeps"
     return SweepTable.from_text(values[TABLE_ENV])
 
 
