@@ -3,6 +3,7 @@
 That the features work with all rights is what the other tests of this folder show.
 """
 
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from core_sweeps import make_spec
 from integration.api_server import CORE, ApiServer, Namespace
 from integration.conftest import INSTALL, Operator, make_operator, write_kubeconfig
 from integration.gang_scheduler import are_crds_served, install_crds
@@ -32,10 +34,11 @@ class Need:
     """Of the job that needs it."""
     follow: Callable[[Namespace], object] | None = None
     """What happens to the job, where making it is not enough."""
+    kind: str = "TrainingJob"
 
 
 def run_pods(namespace: Namespace) -> None:
-    namespace.wait_for_pods("nodules-master-0")
+    namespace.wait_for_pods("nodules-master-0", seconds=30)
     namespace.start_pod("nodules-master-0")
 
 
@@ -46,21 +49,37 @@ def end_well(namespace: Namespace) -> None:
 
 def fail(namespace: Namespace) -> None:
     run_pods(namespace)
-    namespace.wait_for_phase("nodules", "Running")
+    namespace.wait_for_phase("nodules", "Running", 30)
     namespace.end_pod("nodules-master-0", 1)
 
 
 def lose(namespace: Namespace) -> None:
     run_pods(namespace)
-    namespace.wait_for_phase("nodules", "Running")
+    namespace.wait_for_phase("nodules", "Running", 30)
     namespace.delete_pod("nodules-master-0")
 
 
 def suspend(namespace: Namespace) -> None:
-    namespace.wait_for_phase("nodules", "Starting")
+    namespace.wait_for_phase("nodules", "Starting", 30)
     namespace.edit("nodules", {"runPolicy": {"suspend": True}})
 
 
+def suspend_sweep(namespace: Namespace) -> None:
+    namespace.wait(lambda: namespace.exists("nodules-0"), "a trial", 30)
+    namespace.of("trainingsweeps").edit("nodules", {"runPolicy": {"suspend": True}})
+
+
+def end_trial(namespace: Namespace) -> None:
+    namespace.wait_for_pods("nodules-0-master-0", seconds=30)
+    namespace.start_pod("nodules-0-master-0")
+    progress = {"step": 10, "steps": 10, "metrics": {"val_accuracy": "0.5"}}
+    report = {"attempt": 1, "time": "2026-01-01T12:00:00Z", "progress": progress}
+    said = {"exit_code": 0, "message": "Done.", "report": report}
+    namespace.end_pod("nodules-0-master-0", 0, json.dumps(said))
+
+
+ONE_TRIAL = {"parameters": {"training.seed": {"values": [1]}}}
+SWEEP = "TrainingSweep"
 SERVE = {
     "recipe": "classification",
     "tensorBoard": {"serve": True},
@@ -73,6 +92,14 @@ NEEDS = {
         "a job goes after its ttl", {"runPolicy": {"ttlSecondsAfterFinished": 0}}, end_well
     ),
     ("trainingjobs/status", "patch"): Need("the status is told", {}),
+    ("trainingsweeps", "list"): Need("sweeps are known at the start", {}),
+    ("trainingsweeps", "watch"): Need("a new sweep is seen", {}),
+    ("trainingsweeps", "delete"): Need(
+        "a sweep goes after its ttl", {"ttlSecondsAfterFinished": 0}, end_trial, SWEEP
+    ),
+    ("trainingsweeps/status", "patch"): Need("a sweep's status is told", {}, kind=SWEEP),
+    ("trainingjobs", "create"): Need("a sweep makes its trials", {}, kind=SWEEP),
+    ("trainingjobs", "patch"): Need("a sweep suspends its trials", {}, suspend_sweep, SWEEP),
     ("pods", "create"): Need("pods are made", {}),
     ("pods", "list"): Need("pods are known at the start", {}),
     ("pods", "watch"): Need("a pod's state is seen", {}, run_pods),
@@ -110,7 +137,8 @@ def operator_rules() -> list[Rule]:
 
 
 def without(rules: list[Rule], resource: str, verb: str) -> list[Rule]:
-    """One right fewer; every rule is about one resource."""
+    """One right fewer."""
+    rules = [{**rule, "resources": [each]} for rule in rules for each in rule["resources"]]
     left = [
         {**rule, "verbs": [each for each in rule["verbs"] if each != verb]}
         if rule["resources"] == [resource]
@@ -148,7 +176,9 @@ def running_without(
 def is_told(namespace: Namespace, operator: Operator, resource: str, verb: str) -> bool:
     """By the job's status or the operator's log, in the API server's words."""
     sentence = f'cannot {verb} resource "{resource}"'
-    told = [operator.log.read_text(), str(namespace.api.send("GET", namespace.jobs).json())]
+    told = [operator.log.read_text()]
+    for kind in (namespace, namespace.of("trainingsweeps")):
+        told.append(str(kind.api.send("GET", kind.jobs).json()))
     return any(sentence in text.replace('\\"', '"') for text in told)
 
 
@@ -171,7 +201,17 @@ def own(ready: ApiServer) -> Namespace:
 def test_every_right_has_its_feature() -> None:
     rights = {(r, v) for rule in operator_rules() for r in rule["resources"] for v in rule["verbs"]}
     read = {(resource, "get") for resource in OCCUPIED}
-    assert rights == set(NEEDS) | read | {("trainingjobs", "get")}
+    # After a write that came too late, the object is read anew.
+    assert rights == set(NEEDS) | read | {("trainingjobs", "get"), ("trainingsweeps", "get")}
+
+
+def make_sweep(run_policy: dict[str, Any]) -> dict[str, Any]:
+    """Of one trial."""
+    program = {"command": ["python", "train.py"], "image": "registry.example/mine:1"}
+    spec = make_spec("grid", template={"spec": program}, **ONE_TRIAL)
+    spec |= {"runPolicy": run_policy} if run_policy else {}
+    header = {"apiVersion": "trainyard.dev/v1alpha1", "kind": SWEEP}
+    return header | {"metadata": {"name": "nodules"}, "spec": spec}
 
 
 @pytest.mark.parametrize(("resource", "verb"), NEEDS, ids=str)
@@ -180,7 +220,10 @@ def test_without_this_right_a_feature_is_gone_and_it_is_told(
 ) -> None:
     need = NEEDS[resource, verb]
     with running_without(own, tmp_path, resource, verb) as operator:
-        own.create(make_job(nodes=1, **need.spec))
+        if need.kind == SWEEP:
+            own.of("trainingsweeps").create(make_sweep(need.spec))
+        else:
+            own.create(make_job(nodes=1, **need.spec))
         if need.follow:
             need.follow(own)
         what = f"{need.feature}: missing and told"

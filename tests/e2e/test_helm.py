@@ -1,0 +1,125 @@
+"""A release of the chart on nodes, from install to uninstall, while a job trains.
+
+The operator runs as a Deployment with the chart's service account. It takes the place of the one
+that the other tests use, which is put back at the end.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cluster.image import PYTHON_IMAGE
+from demo.install import NAMESPACE, install
+from demo.jobs import CHECKOUT, cluster_template
+from e2e.conftest import Cluster
+from e2e.kube import Namespace
+from integration.helm_chart import CHART, Helm
+
+RELEASE = "trainyard"
+LABEL = f"app.kubernetes.io/instance={RELEASE}"
+KINDS = (
+    "deployments,pods,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,"
+    "poddisruptionbudgets,validatingadmissionpolicies,validatingadmissionpolicybindings,configmaps"
+)
+EPOCHS = 60
+"""So many that the job outlives an upgrade, a rollback and an uninstall."""
+
+
+@pytest.fixture(scope="module")
+def helm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Helm]:
+    if not cluster.is_own:
+        pytest.skip("it replaces the operator of the cluster, which is not ours")
+    yield Helm(tmp_path_factory.mktemp("helm"), Path(cluster.environment["KUBECONFIG"]))
+    install()
+
+
+def release(helm: Helm, folder: Path, *options: str) -> str:
+    """Install or upgrade, and wait until the operator is ready; returns what Helm says."""
+    renderer = folder / "post-render"
+    script = CHECKOUT / "tests" / "e2e" / "post_render.py"
+    paths = ":".join(str(CHECKOUT / name) for name in ("tests", "operator", "trainer", "client"))
+    renderer.write_text(f'#!/bin/sh\nPYTHONPATH={paths} exec "{sys.executable}" "{script}"\n')
+    renderer.chmod(0o755)
+    image, _, tag = PYTHON_IMAGE.rpartition(":")
+    values = {"image.repository": image, "image.pullPolicy": "Never", "crds.enabled": "true"}
+    arguments = [f"--set={key}={value}" for key, value in values.items()]
+    arguments += [f"--set-string=image.tag={tag}", f"--namespace={NAMESPACE}", "--wait"]
+    arguments += ["--timeout=150s", f"--post-renderer={renderer}", "--take-ownership", *options]
+    return helm.must("upgrade", "--install", RELEASE, CHART, *arguments)
+
+
+def pods_of(namespace: Namespace, job: str) -> dict[str, tuple[str, int]]:
+    """uid and restarts of the job's pods, by name."""
+    text = namespace.kubectl("get", "pods", "-l", f"trainyard.dev/job={job}", "-o", "json")
+    return {
+        pod["metadata"]["name"]: (
+            pod["metadata"]["uid"],
+            sum(each["restartCount"] for each in pod["status"]["containerStatuses"]),
+        )
+        for pod in json.loads(text)["items"]
+    }
+
+
+def is_training(status: dict[str, Any]) -> bool:
+    return (status.get("progress") or {}).get("step", 0) > 0
+
+
+def test_release_from_install_to_uninstall_while_a_job_trains(
+    helm: Helm, namespace: Namespace, make_job: Any, tmp_path: Path
+) -> None:
+    said = release(helm, tmp_path)
+    assert "are ready, one acts" in helm.must(
+        "test", RELEASE, f"--namespace={NAMESPACE}", "--logs", "--timeout=150s"
+    )
+    run_the_sample(namespace, said)
+
+    namespace.apply(make_job("long", config={"training": {"epochs": EPOCHS, "batch_size": 64}}))
+    namespace.wait_until("long", is_training, "training", 90)
+    before = pods_of(namespace, "long")
+    assert len(before) == 2
+
+    release(helm, tmp_path, "--set=logFormat=json")
+    assert "TRAINYARD_OPERATOR_LOG_FORMAT" in operator_text(namespace)
+    assert pods_of(namespace, "long") == before
+    first_line = operator_log(namespace).splitlines()[0]
+    assert json.loads(first_line)["level"] in {"info", "warning"}
+
+    helm.must("rollback", RELEASE, "1", f"--namespace={NAMESPACE}", "--wait", "--timeout=150s")
+    assert pods_of(namespace, "long") == before
+
+    helm.must("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--wait", "--timeout=150s")
+    left = namespace.kubectl("get", KINDS, "-A", "-l", LABEL, "-o", "name")
+    assert left == ""
+    assert pods_of(namespace, "long") == before
+    assert namespace.job("long")["metadata"]["name"] == "long"
+
+    release(helm, tmp_path)
+    status = namespace.wait_for_phase("long", "Succeeded", 240)
+    assert (status["attempt"], status["restarts"]) == (1, {"user": 0, "infrastructure": 0})
+    assert pods_of(namespace, "long") == before
+    namespace.trainyard("fetch", "long", "latest", "-d", str(tmp_path / "fetched"))
+    assert list((tmp_path / "fetched").rglob("model.pt"))
+
+
+def run_the_sample(namespace: Namespace, said: str) -> None:
+    """The job of NOTES.txt, which here takes its packages from volumes."""
+    (text,) = re.findall(r"<<'EOF'\n(.*?)\nEOF\n", said, re.DOTALL)
+    job = yaml.safe_load(text)
+    job["metadata"]["namespace"] = namespace.name
+    job["spec"]["template"] = cluster_template()
+    namespace.apply(job)
+    namespace.wait_for_phase("hello", "Succeeded", 120)
+    assert "rank 0 of 2: the sum is 1" in namespace.kubectl("logs", "hello-master-0")
+
+
+def operator_text(namespace: Namespace) -> str:
+    return namespace.kubectl("get", "deploy", "trainyard-operator", "-n", NAMESPACE, "-o", "json")
+
+
+def operator_log(namespace: Namespace) -> str:
+    return namespace.kubectl("logs", "deploy/trainyard-operator", "-n", NAMESPACE)
