@@ -218,7 +218,7 @@ class Kube:
                 await self._check(response, method)
                 text = await response.read()
                 result: Object = json.loads(text) if is_read else {}
-            except (aiohttp.ClientError, TimeoutError) as error:
+            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 raise self._unreachable(method, path, error) from error
             return result
 
@@ -230,11 +230,7 @@ class Kube:
             # A kubeconfig's token may be short-lived; that of a pod is read anew each minute.
             await config.load_kube_config(client_configuration=self.client.configuration)
         text = await response.text()
-        try:
-            status: Object = json.loads(text)
-        except ValueError:
-            status = {"message": text[:500]}
-        raise _error_of(response.status, status)
+        raise _error_of(response.status, _status_in(text))
 
     def _unreachable(self, method: str, what: str, error: Exception) -> Unreachable:
         API_REQUESTS.labels(verb=method, code="none").inc()
@@ -332,6 +328,15 @@ async def _load_configuration() -> Configuration:
 
 def _is_in_cluster() -> bool:
     return "KUBECONFIG" not in os.environ and SERVICE_ACCOUNT.is_dir()
+
+
+def _status_in(text: str) -> Object:
+    """The Status in an answer; what a proxy says instead is taken for its message."""
+    try:
+        status = json.loads(text)
+    except ValueError:
+        status = None
+    return status if isinstance(status, dict) else {"message": text[:500]}
 
 
 def _error_of(code: int, status: Object) -> KubeError:

@@ -68,7 +68,7 @@ class Reflector:
                 await self.follow(scope)
                 failures = 0
             except Expired:
-                del self.versions[scope]
+                self.versions.pop(scope, None)  # A list that took too long had none yet.
             except KubeError as error:
                 failures += 1
                 _log.warning("Pods cannot be watched: %s", error.message)

@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 import pytest
+from aiohttp import web
 from unit.operator_edges.fake_api import FakeApi, refusal, serve
 
 from trainyard_operator.errors import (
@@ -52,6 +53,31 @@ def test_answer_becomes_an_error_with_the_servers_sentence(
         create(FakeApi(lambda *_: (code, refusal(reason, "the sentence"))))
     assert type(caught.value) is kind
     assert (caught.value.status, caught.value.message) == (code, "the sentence")
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "message"),
+    [
+        (502, '"bad gateway"', '"bad gateway"'),
+        (502, "<html>", "<html>"),
+        (200, "<html>", "GET /api/v1/namespaces/a/pods/b: Expecting value"),
+    ],
+)
+def test_proxy_that_answers_in_the_servers_place_is_a_reason_to_try_again(
+    code: int, text: str, message: str
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=code, text=text)
+
+    async def main() -> None:
+        api = FakeApi()
+        api.handle = answer  # type: ignore[method-assign,assignment]
+        async with serve(api) as kube:
+            await kube.get(PODS, "a", "b")
+
+    with pytest.raises(Unreachable) as caught:
+        asyncio.run(main())
+    assert caught.value.message.startswith(message)
 
 
 def test_no_answer_is_an_error_that_says_where(unused_port: int) -> None:

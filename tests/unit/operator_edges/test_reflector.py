@@ -110,6 +110,24 @@ def test_expired_version_is_said_so() -> None:
     run(api, scenario)
 
 
+def test_first_list_that_expires_is_begun_anew() -> None:
+    answers = [(200, listing([], "7", "more")), (410, refusal("Expired", "too old"))]
+    api = FakeApi(lambda *_: answers.pop(0) if answers else (200, listing([make_pod()], "9")))
+
+    async def scenario(reflector: Reflector, _: list[Any]) -> None:
+        mirror = asyncio.create_task(reflector.run())
+        await asyncio.wait(
+            {mirror, waiting := asyncio.create_task(reflector.synced.wait())},
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        waiting.cancel()
+        assert not mirror.done()
+        mirror.cancel()
+        assert names(reflector) == ["nodules-master-0"]
+
+    run(api, scenario)
+
+
 def test_pod_that_vanished_during_a_relist_is_forgotten_and_told() -> None:
     lists = [[make_pod()], []]
     api = FakeApi(lambda *_: (200, listing(lists.pop(0), "7")), [[], []])
