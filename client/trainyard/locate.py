@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ def storage_command(verb: str, name: str, namespace: str | None, where: dict[str
         words += ["--region", where["region"]]
     if namespace and namespace != "default":
         words += ["-n", namespace]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def as_uri(text: str) -> str:

@@ -79,8 +79,7 @@ class FileTail:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
-        texts = whole.decode(errors="replace").splitlines()
-        return [_line(self, text) for text in texts]
+        return [_line(self, text) for text in _lines_of(whole)]
 
 
 @dataclass
@@ -130,8 +129,7 @@ class StoredTail:
             if entry.key <= self._last:
                 continue
             self._last = entry.key
-            text = gzip.decompress(self.storage.read(entry.key)).decode(errors="replace")
-            for line in text.splitlines():
+            for line in _lines_of(gzip.decompress(self.storage.read(entry.key))):
                 match = _TIME.match(line)
                 time = match[0].rstrip() if match else ""
                 rest = line[match.end() :] if match else line
@@ -281,6 +279,12 @@ def select(lines: list[LogLine], rank: int | None, pattern: str | None) -> Itera
         is_wanted = rank is None or line.rank == rank or is_own
         if is_wanted and (search is None or search(line.text)):
             yield line
+
+
+def _lines_of(data: bytes) -> list[str]:
+    """Ended by line feeds alone, as a pod's are: a bar that is redrawn is one line."""
+    texts = data.decode(errors="replace").removesuffix("\n").split("\n") if data else []
+    return [text.removesuffix("\r") for text in texts]
 
 
 def _line(tail: FileTail | PodTail, text: str, time: str = "") -> LogLine:

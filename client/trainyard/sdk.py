@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from trainyard.jobs import Job, find_job, own_cluster
 from trainyard.logs import LogLine, follow_logs, open_logs, select
 from trainyard.options import Duration, Settings
+from trainyard_operator.status import HistoryEntry
 
 if TYPE_CHECKING:
     from trainyard_trainer.manifest import Manifest
@@ -92,12 +93,13 @@ class JobHandle:
         """The lines of its story as they come, until its end."""
         from trainyard.follow import changes
 
-        told = 0
+        told: set[HistoryEntry] = set()
         for job in changes(self._job):
             self._job = job
-            for entry in job.status.history[told:]:
-                yield entry.message
-            told = len(job.status.history)
+            for entry in job.status.history:
+                if entry not in told:
+                    told.add(entry)
+                    yield entry.message
 
     def logs(self, rank: int | None = 0, *, follow: bool = False) -> Iterator[LogLine]:
         """Log lines of a rank, all where None; following crosses restarts."""

@@ -31,9 +31,12 @@ Listing = Mapping[str, Seen]
 
 
 def scan(root: Path) -> dict[str, Seen]:
-    """All regular files below `root`; links are not followed, and not kept."""
+    """All regular files below `root`; links are not followed, and not kept.
+
+    Raises OSError for a folder that may not be read: what is in it would be lost in silence.
+    """
     found = {}
-    for folder, _, names in os.walk(root):
+    for folder, _, names in os.walk(root, onerror=_raise_unless_gone):
         for name in names:
             path = Path(folder) / name
             try:
@@ -45,6 +48,11 @@ def scan(root: Path) -> dict[str, Seen]:
                     status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
                 )
     return found
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 ROOT_UNIT = ""

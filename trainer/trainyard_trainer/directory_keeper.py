@@ -5,12 +5,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from trainyard_operator.contract import Env
 from trainyard_trainer.directory import Due, Watch, scan
 from trainyard_trainer.directory_store import DirectoryStore, Reported
 from trainyard_trainer.errors import TrainyardError
 
 LOOK_SECONDS = 1.0
 RETRY_SECONDS = 15.0
+LAST_PAUSES = (1.0, 5.0, 15.0)
+"""Before the last copy of all is tried again."""
 
 Say = Callable[[str], None]
 
@@ -31,9 +34,15 @@ class DirectoryKeeper:
         self._next_at = 0.0
         self._over = threading.Event()
         self._is_last_due: bool | None = None
-        self.trouble: str | None = None
-        """Why the last copy failed; None once one worked."""
+        self.retry_pauses: tuple[float, ...] = LAST_PAUSES
+        self._unread: str | None = None
+        self._unsaved: str | None = None
         self._thread = threading.Thread(target=self._run, name="directory", daemon=True)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last look or copy failed; None once one worked."""
+        return self._unread or self._unsaved
 
     def start(self) -> None:
         """Begin to look."""
@@ -55,22 +64,29 @@ class DirectoryKeeper:
     def _run(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
             now = time.monotonic()
-            self._look(now)
-            if now >= self._next_at and (due := self._watch.due(now)):
+            if self._look(now) and now >= self._next_at and (due := self._watch.due(now)):
                 waits = self._every_seconds if self._save(due) else RETRY_SECONDS
                 self._next_at = now + waits
         now = time.monotonic()
-        self._look(now)
+        if not self._look(now):
+            return
         if due := self._watch.all_due() if self._is_last_due else self._watch.due(now):
             self._save_last(due)
 
-    def _look(self, now: float) -> None:
-        self._watch.look(scan(self._root), now, self._reported().step)
+    def _look(self, now: float) -> bool:
+        """Whether all of the directory can be read."""
+        try:
+            self._watch.look(scan(self._root), now, self._reported().step)
+        except OSError as error:
+            self._unread = f"{Env.CHECKPOINT_DIR} cannot be read: {error}"
+            return False
+        self._unread = None
+        return True
 
     def _save_last(self, due: Due) -> None:
         """Nothing writes any more; storage that is away is asked a few times."""
-        for pause in (1.0, 5.0, 15.0, 0.0):
-            if self._save(due):
+        for pause in (*self.retry_pauses, None):
+            if self._save(due) or pause is None:
                 return
             time.sleep(pause)
 
@@ -80,9 +96,9 @@ class DirectoryKeeper:
         try:
             saved = self._store.save(self._root, due.listing, label, due.units)
         except (TrainyardError, OSError) as error:
-            self.trouble = str(error)
+            self._unsaved = str(error)
             return False
         if saved is not None:
             self._watch.keep(due.listing)
-            self.trouble = None
+            self._unsaved = None
         return True

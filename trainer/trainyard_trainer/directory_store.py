@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainyard_operator.contract import MANIFEST_FILE, QUARANTINE_PREFIX, now_text
+from trainyard_operator.contract import MANIFEST_FILE, QUARANTINE_PREFIX, Env, now_text
 from trainyard_operator.layout import DIRECTORY_PREFIX, directory_copy
 from trainyard_trainer.directory import Listing, Seen, part_of, scan, unit_of
 from trainyard_trainer.directory_manifest import (
@@ -31,6 +31,14 @@ class CopyLost(StorageError):
     def __init__(self, uri: str) -> None:
         self.uri = uri
         super().__init__(f"Checkpoint directory: storage took '{uri}' and has not got it whole.")
+
+
+class NameNotText(StorageError):
+    """A file's name has bytes that no manifest can hold."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"{Env.CHECKPOINT_DIR}: the name {path!r} is no UTF-8; rename the file.")
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,8 @@ class DirectoryStore:
 
     def _send(self, root: Path, path: str, seen: Seen, index: int) -> StoredFile | None:
         """None where the file is not what it was."""
+        if path.encode(errors="ignore").decode() != path:
+            raise NameNotText(path)
         key = f"{directory_copy(self._identity.attempt, self._sequence)}/{index:05d}"
         try:
             with (root / path).open("rb") as source, self._storage.open_writer(key) as writer:

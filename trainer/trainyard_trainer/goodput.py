@@ -6,9 +6,9 @@ Every second since the run's first start is one of these:
   counts once, and saving does not count;
 - repeated: in steps and evaluations that were lost with an attempt, and done again;
 - checkpoint: training stood still to save;
-- start: before the first step of the first attempt that came so far;
-- restart: between an attempt's last sign of life and the first step of the next one; what an
-  attempt did after its last sign of life, at most a flush interval, is counted here;
+- start: of the first attempt, before its first step, or its end where it made none;
+- restart: between an attempt's last sign of life and the next first step; what an attempt did after
+  its last sign of life, at most a flush interval, is counted here;
 - other: reports, the building of later stages.
 
 The ratio is productive / all.
@@ -177,7 +177,10 @@ def measure(records: Sequence[AttemptRecord], productive: float, now: float) -> 
     trained = [record for record in records if record.training_began is not None]
     pairs = list(itertools.pairwise(trained))
     restart = sum((after.training_began or 0.0) - before.seen for before, after in pairs)
-    start = (trained[0].training_began or 0.0) - records[0].started if trained else 0.0
+    first = records[0]
+    start = (first.training_began or first.seen) - first.started
+    if trained and trained[0] is not first:
+        restart += (trained[0].training_began or 0.0) - first.seen
     return Goodput(
         elapsed=now - records[0].started,
         productive=productive,

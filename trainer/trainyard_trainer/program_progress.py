@@ -70,7 +70,7 @@ def read_file(path: Path) -> dict[str, Any] | None:
     try:
         body = path.read_bytes()
         json.loads(body)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return parse_progress(body)
 
@@ -94,7 +94,7 @@ def _object(body: bytes) -> dict[str, Any]:
 def _number(name: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number) or number < 0:
         raise ValueError(f"{name}: expected a number from 0 on")
@@ -112,7 +112,7 @@ def _metrics(found: Mapping[str, Any]) -> dict[str, str]:
     for name, value in found.items():
         try:
             metrics[str(name)[:NAME_CHARACTERS]] = f"{float(value):.6g}"
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
         if len(metrics) == MOST_METRICS:
             break

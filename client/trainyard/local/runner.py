@@ -32,7 +32,13 @@ from trainyard_operator.decision import Action, Create, Decision, DeletePod, Ord
 from trainyard_operator.desired import Defaults
 from trainyard_operator.observed import Observed
 from trainyard_operator.plan import plan
-from trainyard_operator.status import FINISHED, HistoryEntry, JobStatus, parse_status
+from trainyard_operator.status import (
+    FINISHED,
+    HISTORY_LENGTH,
+    HistoryEntry,
+    JobStatus,
+    parse_status,
+)
 from trainyard_operator.story import Line
 
 TICK_SECONDS = 0.1
@@ -188,7 +194,7 @@ class LocalRunner:
                 update={
                     "phase": "Restarting",
                     "next_attempt_time": now,
-                    "history": [*status.history, entry],
+                    "history": [*status.history, entry][-HISTORY_LENGTH:],
                 }
             )
         self._save()

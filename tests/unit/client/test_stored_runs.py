@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.logs import LogLine, LogReader, StoredTail, select
+from trainyard.logs import FileTail, LogLine, LogReader, StoredTail, select
 from trainyard_operator.contract import checkpoint_prefix, log_prefix, run_prefix
 from trainyard_operator.layout import metrics_piece
 from trainyard_trainer.manifest import Manifest, Part
@@ -160,6 +160,20 @@ def test_a_reader_goes_on_in_storage_where_the_pod_ended(storage: Storage) -> No
     assert [line.text for line in reader._read({("stored", 1, 0): tail})] == ["three"]
     segment(storage, 1, 0, 1, "four")
     assert [line.text for line in reader._read({("stored", 1, 0): tail})] == ["four"]
+
+
+def test_a_bar_that_is_redrawn_is_one_line_in_storage_as_in_its_pod(storage: Storage) -> None:
+    segment(storage, 1, 0, 0, "10%\r20%\r30%", "done")
+    assert [line.text for line in StoredTail(storage, 1, 0).new_lines()] == [
+        "10%\r20%\r30%",
+        "done",
+    ]
+
+
+def test_a_bar_that_is_redrawn_is_one_line_on_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "output.log").write_bytes(b"10%\r20%\r\n\n[rank 1] a\r\nhalf")
+    lines = FileTail(tmp_path / "output.log", 1, 0).new_lines()
+    assert [(line.rank, line.text) for line in lines] == [(0, "10%\r20%"), (0, ""), (1, "a")]
 
 
 def test_a_pods_own_words_go_with_its_rank() -> None:

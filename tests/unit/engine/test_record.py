@@ -129,6 +129,12 @@ def test_time_of_a_run_is_divided_without_a_rest() -> None:
     }
 
 
+def test_time_after_an_attempt_that_came_to_no_step_counts_as_restart() -> None:
+    killed = AttemptRecord(attempt=1, started=100, seen=103)
+    found = measure([killed, record(2, began=163, seen=200)], productive=37, now=200)
+    assert (found.start, found.restart, found.elapsed) == (3, 60, 100)
+
+
 def test_stopwatch_goes_on_where_a_checkpoint_was_and_leaves_pauses_out() -> None:
     clock = Stopwatch()
     clock.take_over(100.0)

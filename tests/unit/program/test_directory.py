@@ -1,11 +1,13 @@
 """A program's checkpoint directory: copied when quiet, restored only where it verifies."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from trainyard_operator.contract import MANIFEST_FILE
 from trainyard_trainer.directory import Watch, scan, unit_of
+from trainyard_trainer.directory_keeper import DirectoryKeeper
 from trainyard_trainer.directory_manifest import list_copies
 from trainyard_trainer.directory_restore import restore, restore_other
 from trainyard_trainer.directory_store import DirectoryStore, Reported
@@ -205,6 +207,39 @@ def test_another_jobs_directory_can_be_the_beginning(storage, root, tmp_path):
     assert contents(tmp_path / "new") == contents(root)
     with pytest.raises(ConfigurationError, match="write latest or a step"):
         restore_other(storage, tmp_path / "new", "best")
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_a_name_that_cannot_be_kept_is_told_and_not_lost_in_silence(storage, root, is_clean):
+    (root / os.fsdecode(b"model-\xff.bin")).write_bytes(b"1")
+    keeper = keeper_of(storage, root)
+    assert keeper.finish(is_clean=is_clean, timeout_seconds=30) == (
+        "TRAINYARD_CHECKPOINT_DIR: the name 'model-\\udcff.bin' is no UTF-8; rename the file."
+    )
+
+
+def test_a_folder_that_cannot_be_read_is_told_until_it_can(storage, root, monkeypatch):
+    walk = os.walk
+
+    def refuse(top, onerror):
+        onerror(PermissionError(13, "Permission denied", f"{top}/checkpoint-10"))
+        return walk(top)
+
+    monkeypatch.setattr("trainyard_trainer.directory.os.walk", refuse)
+    assert keeper_of(storage, root).finish(is_clean=True, timeout_seconds=30) == (
+        "TRAINYARD_CHECKPOINT_DIR cannot be read: [Errno 13] Permission denied: "
+        f"'{root}/checkpoint-10'"
+    )
+    monkeypatch.setattr("trainyard_trainer.directory.os.walk", lambda top, onerror: walk(top))
+    assert keeper_of(storage, root).finish(is_clean=True, timeout_seconds=30) is None
+
+
+def keeper_of(storage, root) -> DirectoryKeeper:
+    watch = Watch({}, 0.0, settle_seconds=0.0)
+    keeper = DirectoryKeeper(root, store_of(storage), watch, Reported, every_seconds=30.0)
+    keeper.retry_pauses = (0.0,)
+    keeper.start()
+    return keeper
 
 
 def test_links_are_left_out(root):

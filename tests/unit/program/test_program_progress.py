@@ -48,6 +48,7 @@ def test_the_share_follows_from_the_steps():
         (body(setp=1), "unknown key 'setp'; there are "),
         (body(step=-1), "step: expected a number from 0 on"),
         (body(step=True), "step: expected a number from 0 on"),
+        (body(step=10**400), "step: expected a number from 0 on"),
         (b'{"step": NaN}', "step: expected a number from 0 on"),
         (body(metrics=[1]), "metrics: expected an object of numbers by name"),
     ],
