@@ -27,6 +27,7 @@ BENCHMARKS = {
     "first-step": ("bench.first_step:compare_first_step", 1),
     "operator": ("bench.operator_latency:compare_operator_latency", 3),
     "overhead": ("bench.step_overhead:compare_step_overhead", 10),
+    "recipes": ("bench.recipe_steps:compare_recipe_steps", 4),
     "pause": ("bench.pause:compare_pause", 2),
     "recovery": ("bench.recovery:compare_recovery", 3),
     "upload": ("bench.upload:compare_upload", 2),
