@@ -7,7 +7,10 @@ import torch
 from unit.engine.gang import run_gangs
 from unit.engine.tiny import assert_equal_states, newest, result_of, storage_of, tiny_rank
 
-from trainyard_trainer.recipes.csr.baseline import linear_auc
+from trainyard_trainer.recipes.csr.baseline import linear_auc, linear_scores
+from trainyard_trainer.recipes.csr.config import XrayDataConfig
+from trainyard_trainer.recipes.csr.data import XraySamples, find_xrays
+from trainyard_trainer.recipes.csr.metrics import mean_auc
 from trainyard_trainer.recipes.csr.model import CSR
 from trainyard_trainer.recipes.csr.predict import load_network, main
 from trainyard_trainer.recipes.csr.synth import write_chests
@@ -21,6 +24,7 @@ def phase(data: Path, place: str, nodes: int, **more: Any) -> dict[str, Any]:
         "training": EPOCHS | {"batch_size_per_process": None, "learning_rate": 0.01},
         "data": {"path": str(data), "image_size": 48, "validation_share": 0.2},
         "model": {"backbone": "small", "projection_size": 16, "freeze_batch_norm": True},
+        "linear_baseline": True,
     }
     found = {"nodes": nodes, "place": place, "module": "unit.csr.killed", "recipe": "csr-killed"}
     return found | {"config": config | more.pop("config", {})} | more
@@ -110,6 +114,15 @@ def test_new_images_are_diagnosed_and_corrected(trained, capsys) -> None:
     assert plain != corrected
     assert main([*common, "--reject", "Cardiomegali"]) == 2
     assert "did you mean 'Cardiomegaly'" in capsys.readouterr().err
+
+
+def test_a_run_reports_the_linear_model_beside_its_own_score(trained) -> None:
+    data = XrayDataConfig(validation_share=0.2)
+    splits = find_xrays(trained / "data", data, seed=42).splits
+    train, test = (XraySamples(splits[name], 48, 0) for name in ("train", "test"))
+    found = result_of(tiny_rank(trained / "two"))["metrics"]
+    assert found["test_baseline_auc"] == mean_auc(linear_scores(train, test), test.tasks)
+    assert "val_baseline_auc" not in found
 
 
 def test_the_linear_model_beats_guessing_on_the_stand_in(trained) -> None:

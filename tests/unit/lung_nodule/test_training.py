@@ -113,6 +113,19 @@ def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path, scans: Path) -> None:
     assert result_of(whole)["metrics"] == result_of(second)["metrics"]
 
 
+def test_a_small_run_finds_the_nodules_of_scans_that_it_has_not_seen(tmp_path: Path) -> None:
+    """Balls in air: whatever breaks targets, windows or coordinates shows here."""
+    root = write_luna(tmp_path / "scans", subsets=7)
+    training = {"epochs": 30, "learning_rate": 0.02}
+    config = config_of(root, training=training, model={"base_filters": 4})
+    config["validation"] = {"blob_baseline": True}
+    rank = tiny_rank(tmp_path, recipe="lung-nodule", config=config)
+    train(rank)
+    metrics = result_of(rank)["metrics"]
+    assert metrics["val_froc_score"] >= metrics["val_baseline_froc_score"] + 0.5
+    assert metrics["val_center_accuracy"] == 1
+
+
 def test_a_frozen_encoder_keeps_its_pretrained_weights_while_patches_grow(
     tmp_path: Path, scans: Path
 ) -> None:

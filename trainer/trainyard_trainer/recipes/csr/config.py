@@ -171,6 +171,10 @@ class Config(RecipeConfig):
     model: CsrModelConfig = CsrModelConfig()
     """Which network."""
 
+    linear_baseline: bool = False
+    """Also judge a linear model on 32x32 pixels on the test images: test_baseline_auc. It takes
+    seconds for a thousand images."""
+
     @model_validator(mode="after")
     def _one_kind_of_batch(self) -> Self:
         training = self.training

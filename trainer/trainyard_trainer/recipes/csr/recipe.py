@@ -30,6 +30,7 @@ from trainyard_trainer.recipe import (
 )
 from trainyard_trainer.recipes.csr import losses, metrics
 from trainyard_trainer.recipes.csr.backbones import load_published
+from trainyard_trainer.recipes.csr.baseline import linear_scores
 from trainyard_trainer.recipes.csr.config import Config
 from trainyard_trainer.recipes.csr.data import XrayFolder, XraySamples, find_xrays
 from trainyard_trainer.recipes.csr.figures import draw_maps, draw_prototypes, draw_rocs
@@ -174,12 +175,16 @@ class CsrRecipe(Recipe[Config]):
         return found | {"loss": rows, "task_scores": logits, "tasks": tasks}
 
     def compute_metrics(self, split: str, gathered: Gathered) -> dict[str, float]:
-        """auc, of the stage's own labels; concept_auc; pointing, where there are boxes."""
+        """auc, of the stage's own labels; concept_auc; pointing, where there are boxes; of the test
+        images baseline_auc, where it is configured."""
         concept_auc = metrics.mean_auc(gathered["concept_scores"], gathered["concepts"])
         found = {"loss": gathered["loss"].double().mean().item(), "auc": concept_auc}
         if "tasks" in gathered:
             found["auc"] = metrics.mean_auc(gathered["task_scores"], gathered["tasks"])
             found["concept_auc"] = concept_auc
+        if split == "test" and self.config.linear_baseline:
+            scores = linear_scores(self._data.train, self._data.test)  # type: ignore[arg-type]
+            found["baseline_auc"] = metrics.mean_auc(scores, gathered["tasks"])
         hits, pairs = gathered["pointing"].tolist()
         return found | ({"pointing": hits / pairs} if pairs else {})
 
