@@ -50,10 +50,10 @@ def _run(settings: Settings, source: str, flags: StorageFlags) -> "StoredRun":
 
 
 def _stored(run: "StoredRun", which: str, folder: Path) -> Model:
-    from trainyard.checkpoints import fetch, read_catalogue
+    from trainyard.checkpoints import read_catalogue
     from trainyard_trainer.card import CARD_FILE, read_card
 
-    fetched = fetch(read_catalogue(run), which, folder)
+    fetched = read_catalogue(run).fetch(which, folder)
     if not (fetched / CARD_FILE).is_file():
         raise NotFound(
             f"'{run.name}' has stored no {CARD_FILE}: it is older than this command",

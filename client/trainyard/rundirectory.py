@@ -76,7 +76,6 @@ def _versioned(path: str, directory: Path, written: list[Path]) -> str:
 
 def _write(catalogue: "Catalogue", source: "Source", path: Path, parts: Path) -> list[Path]:
     """One entry of the plan; what is not stored is left out. parts: for what is downloaded."""
-    from trainyard.checkpoints import fetch
     from trainyard_operator.contract import MODEL_FILE
 
     storage = catalogue.run.storage
@@ -90,7 +89,7 @@ def _write(catalogue: "Catalogue", source: "Source", path: Path, parts: Path) ->
     elif source.kind == "text":
         pairs = [(path, source.value.encode())]
     else:
-        fetched = fetch(catalogue, source.value, parts)
+        fetched = catalogue.fetch(source.value, parts)
         pairs = [(path, (fetched / MODEL_FILE).read_bytes())]
     for target, data in pairs:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from trainyard.options import Duration, Settings
 from trainyard_operator.status import HistoryEntry
 
 if TYPE_CHECKING:
+    from trainyard_trainer.directory_manifest import DirectoryManifest
     from trainyard_trainer.manifest import Manifest
 
 
@@ -120,13 +121,13 @@ class CheckpointList:
     """The checkpoints of a job, read once."""
 
     def __init__(self, job: Job) -> None:
-        from trainyard.checkpoints import read_catalogue
+        from trainyard.copies import read_stored
         from trainyard.locate import of_job
 
-        self._catalogue = read_catalogue(of_job(job))
+        self._catalogue = read_stored(of_job(job))
 
     def __iter__(self) -> "Iterator[StoredCheckpoint]":
-        return iter([StoredCheckpoint(self._catalogue, m) for m in self._catalogue.listing.valid])
+        return iter([StoredCheckpoint(self._catalogue, m) for m in self._catalogue.entries])
 
     @property
     def best(self) -> "StoredCheckpoint":
@@ -144,14 +145,14 @@ class CheckpointList:
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """One checkpoint."""
+    """One checkpoint, or one copy of a program's checkpoint directory."""
 
     _catalogue: Any
-    manifest: "Manifest"
+    manifest: "Manifest | DirectoryManifest"
 
     @property
-    def step(self) -> int:
-        """Optimizer steps it holds."""
+    def step(self) -> int | None:
+        """Optimizer steps it holds; None where the program reported none."""
         return self.manifest.step
 
     @property
@@ -160,7 +161,7 @@ class StoredCheckpoint:
         return dict(self.manifest.metrics)
 
     def fetch(self, directory: str | Path, *, everything: bool = False) -> Path:
-        """Download the weights, verified; returns the folder."""
-        from trainyard.checkpoints import fetch
-
-        return fetch(self._catalogue, str(self.step), Path(directory), everything=everything)
+        """Download the weights, or the copy, verified; returns the folder."""
+        catalogue, which = self._catalogue, self._catalogue.name_of(self.manifest)
+        path: Path = catalogue.fetch(which, Path(directory), everything=everything)
+        return path

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from trainyard_operator.contract import MANIFEST_FILE
+from trainyard_operator.contract import MANIFEST_FILE, QUARANTINE_PREFIX
 from trainyard_operator.layout import DIRECTORY_PREFIX, directory_copy
 from trainyard_trainer.manifest import Best, Rejected
 from trainyard_trainer.storage import Storage, check_key
@@ -131,6 +131,19 @@ class Copies:
     rejected: tuple[Rejected, ...] = ()
 
 
+def list_set_aside(storage: Storage) -> list[tuple[str, DirectoryManifest | None]]:
+    """Copies that a restart found spoilt, by the keys they had; None: the manifest is spoilt."""
+    found: list[tuple[str, DirectoryManifest | None]] = []
+    for entry in storage.list(f"{QUARANTINE_PREFIX}/{DIRECTORY_PREFIX}/"):
+        key = entry.key.removeprefix(f"{QUARANTINE_PREFIX}/")
+        if key.endswith("/" + MANIFEST_FILE):
+            try:
+                found.append((key, DirectoryManifest.from_json(storage.read(entry.key), key)))
+            except ManifestInvalid:
+                found.append((key, None))
+    return found
+
+
 def list_copies(storage: Storage) -> Copies:
     """Read every manifest; the files' contents are not looked at."""
     valid, rejected = [], []
@@ -154,7 +167,7 @@ def plan_kept(
 
     manifests: newest first. resumed: its key.
     """
-    chosen = _best_of(manifests, best) if best else None
+    chosen = best_copy(manifests, best) if best else None
     return [
         manifest
         for index, manifest in enumerate(manifests)
@@ -162,7 +175,8 @@ def plan_kept(
     ]
 
 
-def _best_of(manifests: Sequence[DirectoryManifest], best: Best) -> DirectoryManifest | None:
+def best_copy(manifests: Sequence[DirectoryManifest], best: Best) -> DirectoryManifest | None:
+    """The copy whose metrics are best; None where no copy has that metric."""
     sign = 1 if best.mode == "min" else -1
     having = [manifest for manifest in manifests if best.metric in manifest.metrics]
     return min(having, key=lambda manifest: sign * manifest.metrics[best.metric], default=None)

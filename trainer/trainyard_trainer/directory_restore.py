@@ -4,7 +4,6 @@ Nothing is ever given to the program that differs from its manifest. Where copie
 can be used, the attempt fails: never start from nothing in silence.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable
@@ -14,26 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard_operator.contract import QUARANTINE_PREFIX
+from trainyard_trainer.directory_fetch import CONNECTIONS, CopyCorrupt, read_checked
 from trainyard_trainer.directory_manifest import Copies, DirectoryManifest, StoredFile, list_copies
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.manifest import Rejected
-from trainyard_trainer.storage import READ_CHUNK_BYTES, Storage
-from trainyard_trainer.storage_errors import (
-    CheckpointError,
-    CheckpointNotFound,
-    NoValidCheckpoint,
-    ObjectMissing,
-)
-
-CONNECTIONS = 8
-
-
-class CopyCorrupt(CheckpointError):
-    """A stored file is missing or differs from its manifest."""
-
-    def __init__(self, manifest: DirectoryManifest, path: str, problem: str) -> None:
-        self.manifest, self.path, self.problem = manifest, path, problem
-        super().__init__(f"Checkpoint directory: {manifest.name} is corrupt: '{path}' {problem}.")
+from trainyard_trainer.storage import Storage
+from trainyard_trainer.storage_errors import CheckpointNotFound, NoValidCheckpoint, ObjectMissing
 
 
 @dataclass(frozen=True)
@@ -122,20 +107,9 @@ def _fetch_file(
 def _copy_checked(
     storage: Storage, manifest: DirectoryManifest, file: StoredFile, path: Path
 ) -> None:
-    digest, size = hashlib.sha256(), 0
-    try:
-        with storage.open_reader(file.key) as reader, path.open("wb") as output:
-            while chunk := reader.read(READ_CHUNK_BYTES):
-                digest.update(chunk)
-                size += output.write(chunk)
-                if size > file.size_bytes:
-                    break
-    except ObjectMissing as error:
-        raise CopyCorrupt(manifest, file.path, "is missing") from error
-    if size != file.size_bytes:
-        raise CopyCorrupt(manifest, file.path, f"has {size} of its {file.size_bytes} bytes")
-    if digest.hexdigest() != file.sha256:
-        raise CopyCorrupt(manifest, file.path, "differs from its SHA-256")
+    with path.open("wb") as output:
+        for chunk in read_checked(storage, manifest, file):
+            output.write(chunk)
 
 
 def _set_aside(storage: Storage, aside: Iterable[Rejected]) -> None:

@@ -23,27 +23,34 @@ if TYPE_CHECKING:
 
 @click.command("fetch", cls=Verb)
 @job_argument()
-@click.argument("which", metavar="[best|latest|STEP]", default="best")
+@click.argument("which", metavar="[best|latest|STEP|COPY]", required=False)
 @click.option("-d", "--directory", type=click.Path(path_type=Path), help="Default: the job's name.")
 @click.option(
     "--what",
-    type=click.Choice(["weights", "all", "logs", "metrics", "report", "run"]),
+    type=click.Choice(["weights", "all", "directory", "logs", "metrics", "report", "run"]),
     default="weights",
     show_default=True,
-    help="all: also optimizers and the like, to go on training. report: report.html, and the "
-    "pictures and reports of evaluations. run: as the guide of the recipe lays it out.",
+    help="all: also optimizers and the like, to go on training. directory: a copy of a program's "
+    "checkpoint directory, which weights and all bring, too, where there is nothing else. report: "
+    "report.html, and the pictures and reports of evaluations. run: as the guide of the recipe "
+    "lays it out.",
 )
 @storage_options()
 @click.pass_obj
 def command(
-    settings: Settings, name: str, which: str, directory: Path | None, what: str, **typed: Any
+    settings: Settings,
+    name: str,
+    which: str | None,
+    directory: Path | None,
+    what: str,
+    **typed: Any,
 ) -> None:
     """Download a checkpoint, verified against its SHA-256; prints where it lies.
 
-    Of sweep/NAME it is that of the best trial. An interrupted download goes on where it stopped.
+    By default the best one; of a program given as command the latest, where keepBest is not set;
+    of sweep/NAME that of the best trial. An interrupted download goes on where it stopped.
     With --storage it needs neither job nor cluster.
     """
-    from trainyard import checkpoints
     from trainyard.locate import locate
 
     run = locate(settings, job_of(settings, name), take_storage_flags(typed), "fetch")
@@ -60,18 +67,22 @@ def command(
         lay_out(run, target)
         path = target
     else:
-        meter = Meter(settings)
-        try:
-            path = checkpoints.fetch(
-                checkpoints.read_catalogue(run),
-                which,
-                target,
-                everything=what == "all",
-                progress=meter,
-            )
-        finally:
-            meter.finish()
+        path = fetch_checkpoint(settings, run, which, target, what)
     say(render_document(settings, {"path": str(path)}) if settings.is_structured else str(path))
+
+
+def fetch_checkpoint(
+    settings: Settings, run: "StoredRun", which: str | None, directory: Path, what: str
+) -> Path:
+    """A checkpoint, or a copy of a program's directory."""
+    from trainyard.copies import is_copy_name, read_stored
+
+    catalogue = read_stored(run, directory=what == "directory" or is_copy_name(which))
+    meter = Meter(settings)
+    try:
+        return catalogue.fetch(which, directory, everything=what == "all", progress=meter)
+    finally:
+        meter.finish()
 
 
 class Meter:

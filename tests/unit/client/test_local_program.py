@@ -39,6 +39,10 @@ def test_a_program_goes_on_from_its_directory_and_leaves_its_logs(
     assert status["progress"]["resumedStep"] == 5
     assert status["progress"]["metrics"] == {"loss": "0.1"}
     assert status["checkpoints"]["latest"]["step"] == 10
+    listed = json.loads(trainyard("checkpoints", "job", "--verify", "-o", "json").out)
+    assert [(one["step"], one["verified"]) for one in listed] == [(10, "yes"), (5, "yes")]
+    fetched = Path(trainyard("fetch", "job", "latest").out.strip())
+    assert (fetched / "step").read_text() == "10"
     said = trainyard("logs", "job").out.splitlines()
     assert [line for line in said if not line.startswith("[node 0] ")] == [
         "begins at step 0",
