@@ -10,7 +10,7 @@ from typing import Any
 
 from trainyard_operator.contract import Cause
 from trainyard_operator.observed import parse_time
-from trainyard_operator.overlay import merge
+from trainyard_operator.overlay import INSISTENCE, PREFERENCE, merge
 from trainyard_operator.scene import Scene
 from trainyard_operator.status import NODE_FAULTS, FailureStatus, JobStatus, NodeFault
 from trainyard_operator.verdict import Problem
@@ -25,8 +25,6 @@ _OF_THE_NODE = frozenset({Cause.USER_EXIT, Cause.STALLED, Cause.NODE_LOST, Cause
 people's doing, and a peer that was lost does not say where."""
 _KILLED = frozenset({137, 143})
 """SIGKILL and SIGTERM: the kernel's answer to a lack of memory, or somebody's hand."""
-_INSISTENCE = "requiredDuringSchedulingIgnoredDuringExecution"
-_PREFERENCE = "preferredDuringSchedulingIgnoredDuringExecution"
 _HEAVIEST = 100
 
 
@@ -99,17 +97,17 @@ def build_distant(pod: dict[str, Any], scene: Scene) -> dict[str, Any]:
 def _insist(affinity: dict[str, Any], fields: list[dict[str, Any]]) -> dict[str, Any]:
     """Terms are alternatives, so each of them has to exclude the nodes; an empty one matches
     nothing and stays empty."""
-    terms = (affinity.get(_INSISTENCE) or {}).get("nodeSelectorTerms") or [{"matchFields": []}]
+    terms = (affinity.get(INSISTENCE) or {}).get("nodeSelectorTerms") or [{"matchFields": []}]
     kept_off = [
         {**term, "matchFields": [*(term.get("matchFields") or ()), *fields]} if term else term
         for term in terms
     ]
-    return {_INSISTENCE: {"nodeSelectorTerms": kept_off}}
+    return {INSISTENCE: {"nodeSelectorTerms": kept_off}}
 
 
 def _prefer(affinity: dict[str, Any], fields: list[dict[str, Any]]) -> dict[str, Any]:
     wish = {"weight": _HEAVIEST, "preference": {"matchFields": fields}}
-    return {_PREFERENCE: [*(affinity.get(_PREFERENCE) or ()), wish]}
+    return {PREFERENCE: [*(affinity.get(PREFERENCE) or ()), wish]}
 
 
 def _is_of_the_node(failure: FailureStatus) -> bool:

@@ -19,12 +19,14 @@ _WHOLE = frozenset({"env", "volumes"})
 """Of these lists an item is replaced, not merged: `value` beside `valueFrom`, or an emptyDir
 beside a claim, would be refused."""
 _MAPPINGS = frozenset({"labels", "annotations", "nodeSelector", "limits", "requests"})
-_INSISTENCE = "requiredDuringSchedulingIgnoredDuringExecution"
-_PREFERENCE = "preferredDuringSchedulingIgnoredDuringExecution"
+INSISTENCE = "requiredDuringSchedulingIgnoredDuringExecution"
+"""Field of an affinity: what has to hold."""
+PREFERENCE = "preferredDuringSchedulingIgnoredDuringExecution"
+"""And what had better hold."""
 _ROOTS = frozenset({"metadata", "spec"})
-_NESTED = _ROOTS | {"affinity", "nodeAffinity", "resources", "securityContext", _INSISTENCE}
+_NESTED = _ROOTS | {"affinity", "nodeAffinity", "resources", "securityContext", INSISTENCE}
 """What builders look into."""
-_LISTS_OF_MAPPINGS = frozenset({"nodeSelectorTerms", _PREFERENCE, "matchFields", "tolerations"})
+_LISTS_OF_MAPPINGS = frozenset({"nodeSelectorTerms", PREFERENCE, "matchFields", "tolerations"})
 _UNIQUE = frozenset({"containers", "initContainers", "volumes", "volumeMounts"})
 _APPENDED = frozenset({"tolerations", "topologySpreadConstraints", "envFrom"})
 

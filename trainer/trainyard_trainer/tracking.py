@@ -260,7 +260,10 @@ def _write(entry: _Row | _Shown, segment: EventSegment) -> None:
 class NoTracker:
     """What the other ranks record: nothing."""
 
-    step = 0
+    def __init__(self) -> None:
+        self.step = 0
+        self.gallery: dict[str, bytes] = {}
+        self.before_flush: Callable[[], Piece | None] = lambda: None
 
     def showing(self, step: int) -> None:
         """Nowhere."""
@@ -273,6 +276,9 @@ class NoTracker:
         return []
 
     def add(self, step: int, epoch: int, stage: str, values: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+    def note(self, tag: str, markdown: str) -> None:
         """Do nothing."""
 
     def flush_soon(self) -> None:

@@ -145,7 +145,7 @@ class RankRun:
         self.profiler = Profiler(training.profile, self._storage, run.attempt, rank.global_rank)
         hosts = self._world.gather(f"{platform.node()}: {device_name(device)}")
         self._record = RunRecord(self._storage, run, self.recipe, self._progress, hosts)
-        if isinstance(self._tracker, Tracker):
+        if rank.is_first:
             self._tracker.before_flush = self._record.piece
             self._progress.goodput = self._record.goodput
             self._record.begin()
@@ -205,7 +205,7 @@ class RankRun:
         """The report for people; a run that lacks it has ended well all the same."""
         try:
             rows = read_metrics(self._storage) or Rows()
-            page = build_page(json.loads(result), rows, getattr(self._tracker, "gallery", {}))
+            page = build_page(json.loads(result), rows, self._tracker.gallery)
             self._storage.write(PAGE_FILE, page.encode())
         except Exception as error:
             log.warning("There is no %s: %s: %s", PAGE_FILE, type(error).__name__, error)

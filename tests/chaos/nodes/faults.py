@@ -233,7 +233,7 @@ def storage_away(arena: Arena) -> Iterator[None]:
     arena.strike()
     with without("versitygw"):
         yield
-        time.sleep(max(AWAY_SECONDS - (time.monotonic() - arena.began), 0))
+        _stay_away(arena)
 
 
 @fault(same_attempt=True)
@@ -242,7 +242,7 @@ def storage_frozen(arena: Arena) -> Iterator[None]:
     arena.strike()
     with frozen("versitygw"):
         yield
-        time.sleep(max(AWAY_SECONDS - (time.monotonic() - arena.began), 0))
+        _stay_away(arena)
 
 
 @fault("Edited", "ImagePull")
@@ -283,6 +283,11 @@ def _delete_a_pod(arena: Arena, options: dict[str, Any]) -> None:
     name = arena.pod_name(arena.dice.randrange(2))
     arena.strike()
     arena.namespace.api.must("DELETE", f"{arena.namespace.core}/pods/{name}", options)
+
+
+def _stay_away(arena: Arena) -> None:
+    """Until AWAY_SECONDS after the fault."""
+    time.sleep(max(AWAY_SECONDS - (time.monotonic() - arena.began), 0))
 
 
 def _boot(node: str) -> None:
