@@ -17,10 +17,11 @@ from trainyard_operator.podenv import storage_env
 from trainyard_operator.status import FINISHED
 from trainyard_operator.sweep.decision import DeleteReport, SweepAction
 from trainyard_operator.sweep.desired import labels_of, owner_of, storage_of, sweep_uri
+from trainyard_operator.sweep.handover import build_table
 from trainyard_operator.sweep.names import REPORT_LABEL, report_name
 from trainyard_operator.sweep.scene import SweepScene
 from trainyard_operator.sweep.status import SWEEP_ENDS
-from trainyard_operator.sweep.table import TABLE_BYTES, TABLE_ENV, ReportedTrial, SweepTable
+from trainyard_operator.sweep.table import TABLE_BYTES, TABLE_ENV
 
 BETWEEN = timedelta(minutes=10)
 """While the sweep runs, a report is at most so much younger than the one before."""
@@ -61,35 +62,6 @@ def _stamp(scene: SweepScene) -> str:
     return str(sum(trial.state != "Running" for trial in scene.trials))
 
 
-def build_table(scene: SweepScene) -> SweepTable:
-    """What the operator knows of the trials; their results are in storage."""
-    meta, spec = scene.sweep.metadata, scene.sweep.spec
-    return SweepTable(
-        name=meta.name,
-        namespace=meta.namespace,
-        uid=meta.uid,
-        method=spec.method,
-        metric=spec.objective.metric,
-        goal=spec.objective.goal,
-        folds=spec.folds,
-        is_final=_stamp(scene) == FINAL,
-        trials=tuple(
-            ReportedTrial(
-                number=record.number,
-                name=record.name,
-                job=record.job,
-                uid=record.uid,
-                state=record.state,
-                overrides=record.overrides,
-                fold=record.fold,
-                value=record.value(spec),
-                message=record.message,
-            )
-            for record in sorted(scene.records, key=lambda record: record.number)
-        ),
-    )
-
-
 def build_report_job(scene: SweepScene, stamp: str) -> dict[str, Any]:
     """The TrainingJob. Its pod has the volumes of the trials', for storage may lie on one.
 
@@ -99,9 +71,10 @@ def build_report_job(scene: SweepScene, stamp: str) -> dict[str, Any]:
     sweep, job = scene.sweep, scene.sweep.spec.template.spec
     given = job.template or {}
     room = TABLE_BYTES - len(str(given))
-    table = build_table(scene).fitting(max(room, 1000)).to_text()
+    table = build_table(sweep, scene.records, is_final=stamp == FINAL)
     storage, uri = storage_of(sweep, scene.defaults), sweep_uri(sweep, scene.defaults)
-    env = [*(storage_env(storage) if storage else ()), {"name": TABLE_ENV, "value": table}]
+    text = table.fitting(max(room, 1000)).to_text()
+    env = [*(storage_env(storage) if storage else ()), {"name": TABLE_ENV, "value": text}]
     container = {"name": CONTAINER, "env": env}
     spec = {
         "command": [*COMMAND, uri],
