@@ -190,6 +190,7 @@ class LocalSweep:
             records=self._records(),
             now=utc_now(),
             defaults=self._defaults,
+            reports_by_job=False,
         )
 
     def _records(self) -> tuple[TrialRecord, ...]:

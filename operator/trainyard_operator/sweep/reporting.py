@@ -36,7 +36,7 @@ FINAL = "final"
 def report_actions(scene: SweepScene) -> tuple[tuple[SweepAction, ...], datetime | None]:
     """What is to be done about the report now, and when to look again."""
     stamp, known = _stamp(scene), scene.report
-    if sweep_uri(scene.sweep, scene.defaults) is None or stamp == "0":
+    if not scene.reports_by_job or stamp == "0" or sweep_uri(scene.sweep, scene.defaults) is None:
         return (), None
     if known and (known.stamp == stamp or known.phase not in FINISHED):
         return (), None

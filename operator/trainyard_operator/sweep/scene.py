@@ -24,6 +24,8 @@ class SweepScene:
     defaults: Defaults = field(default_factory=Defaults)
     report: ReportRecord | None = None
     """The job that writes its report, if there is one."""
+    reports_by_job: bool = True
+    """Whether a job writes it; on one machine the runner itself does."""
     create_error: str = ""
     """Why the API server last refused a trial."""
     rival: str = ""
