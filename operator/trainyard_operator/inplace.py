@@ -106,7 +106,8 @@ def _is_whole(scene: Scene) -> bool:
 
 
 def _is_well(pod: PodRecord) -> bool:
-    can_be_told = bool(pod.order_token and pod.ip)
+    # The pods of a silent node are evicted 30 seconds later: an order would only be waited for.
+    can_be_told = bool(pod.order_token and pod.ip) and not pod.silent
     is_leaving = pod.is_deleting or pod.has_ended or bool(pod.disruption)
     return pod.running and can_be_told and not is_leaving
 

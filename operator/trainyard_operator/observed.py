@@ -19,6 +19,8 @@ from trainyard_operator.contract import (
 
 NODE_TAINTED = "DeletionByTaintManager"
 """Reason of a pod's DisruptionTarget condition: its node has a taint that it does not tolerate."""
+UNMET_GATES = "ReadinessGatesNotReady"
+"""Reason of a pod's Ready condition: its kubelet waits for a gate of the pod's own template."""
 _STANDBY = TypeAdapter(Standby)
 _SUMMARY = TypeAdapter(Summary)
 
@@ -198,7 +200,9 @@ def pod_record(pod: dict[str, Any]) -> PodRecord:
 def _is_silent(condition: dict[str, Any] | None, status: dict[str, Any]) -> bool:
     containers = status.get("containerStatuses") or ()
     is_ready = any(c.get("ready") for c in containers if c["name"] == CONTAINER)
-    return is_ready and condition is not None and condition["status"] == "False"
+    if not is_ready or condition is None or condition.get("reason") == UNMET_GATES:
+        return False
+    return bool(condition["status"] == "False")
 
 
 def pytorchjob_record(item: dict[str, Any], owner: str) -> PyTorchJobRecord | None:

@@ -291,7 +291,8 @@ def _await_agreement(scene: Scene) -> Decision:
     late = inplace.first_late(scene)
     if lost := late or inplace.first_unfit(scene):
         cause = verdict.known_cause(scene.status.failure)
-        told = story.replaced(lost, is_late=late is not None)
+        is_silent = any(pod.silent and pod.name == lost for pod in scene.pods)
+        told = story.replaced(lost, is_late=late is not None, is_silent=is_silent)
         return _make_way(scene, told, deadlines.backoff(scene, cause))
     return _decide(scene, None, gang.tend(scene), inplace.agreed_by(scene))
 

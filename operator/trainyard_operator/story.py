@@ -169,9 +169,11 @@ def restart_sentence(
     return f"{failure.message} {restart}; {restarts.user} of {max_restarts} used."
 
 
-def replaced(pod: str, *, is_late: bool) -> Told:
-    """An attempt that could not begin in place."""
+def replaced(pod: str, *, is_late: bool, is_silent: bool) -> Told:
+    """An attempt that could not begin in place. is_silent: the pod's node does not answer."""
     what = "did not answer the order to restart in place" if is_late else "is not there any more"
+    if is_silent:
+        what = "is on a node that does not answer"
     return Told(Line.REPLACED, f"Pod {pod} {what}; going on with new pods.")
 
 

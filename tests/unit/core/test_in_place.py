@@ -132,6 +132,9 @@ ROWS = {
     "a pod without an address": Row(
         RUNNING, (replace(PEER, ip=None), KILLED), 10, "Restarting", 1, ENDED, 15
     ),
+    "a pod whose node does not answer": Row(
+        RUNNING, (PEER, replace(WORKER, silent=True)), 10, "Restarting", 1, ENDED, 10
+    ),
     "an attempt in place whose first node may still report": Row(
         in_place(), (pod(0, running=True, taken=2), pod(1, **standing_by(attempt=2))), 6, "Running",
         2, [], 8,
@@ -174,6 +177,9 @@ ROWS = {
         ORDERED, (AGREED[0], pod(1, **standing_by(attempt=2))), 12, "Restarting", 2, ENDED, 17
     ),
     "it does not answer": Row(ORDERED, (AGREED[0], KILLED), 20, "Restarting", 2, ENDED, 25),
+    "its node stops answering before it agreed": Row(
+        ORDERED, (AGREED[0], replace(KILLED, silent=True)), 12, "Restarting", 2, ENDED, 17
+    ),
     "it ended before it agreed": Row(
         ORDERED, (AGREED[0], pod(1, **exited(137, summary(137, "killed")))), 12, "Restarting", 2,
         ENDED, 17,
@@ -187,6 +193,9 @@ ROWS = {
     ),
     # Later
     "it goes on in place": Row(in_place(), AGREED, 99, "Running", 2, []),
+    "a node that stops answering later ends nothing by itself": Row(
+        in_place(), (AGREED[0], replace(AGREED[1], silent=True)), 99, "Running", 2, []
+    ),
     "it ends well in place": Row(
         in_place(), tuple(replace(p, **exited(0), running=False) for p in AGREED), 99,
         "Succeeded", 2, [],
@@ -290,6 +299,10 @@ def test_a_free_restart_in_place_says_so():
         (
             "it ended before it agreed",
             "Pod nodules-worker-0 is not there any more; going on with new pods.",
+        ),
+        (
+            "its node stops answering before it agreed",
+            "Pod nodules-worker-0 is on a node that does not answer; going on with new pods.",
         ),
     ],
 )

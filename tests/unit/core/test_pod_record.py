@@ -58,6 +58,10 @@ CASES = {
         UNREADY | READY,
         {"running": True, "silent": True},
     ),
+    "unready by a gate of its own": (
+        condition("Ready", "False", reason="ReadinessGatesNotReady") | READY,
+        {"running": True},
+    ),
     "ready": (condition("Ready", "True") | READY, {"running": True}),
     "new": ({}, {}),
     "without a status": ({"phase": None}, {"phase": None}),
