@@ -3,13 +3,13 @@
 import json
 import logging
 import sys
+import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 LogFormat = Literal["text", "json"]
-TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,17 @@ class About:
 
 ABOUT: ContextVar[About | None] = ContextVar("about", default=None)
 """What this task, and those that it starts, look at."""
+
+
+class TextFormatter(logging.Formatter):
+    """Time in UTC, level, logger and message."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
 class JsonFormatter(logging.Formatter):
@@ -47,5 +58,5 @@ class JsonFormatter(logging.Formatter):
 def set_up_logging(level: str, form: LogFormat) -> None:
     """All lines of the process, on stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else logging.Formatter(TEXT))
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])

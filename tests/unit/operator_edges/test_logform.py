@@ -3,15 +3,22 @@
 import json
 import logging
 import sys
+import time
 
-from trainyard_operator.logform import ABOUT, About, JsonFormatter
+import pytest
+
+from trainyard_operator.logform import ABOUT, About, JsonFormatter, TextFormatter
+
+
+def record_of(**extra: object) -> logging.LogRecord:
+    fields = {"created": 1767268800.25, "msecs": 250.0, "exc_info": None, **extra}
+    record = logging.LogRecord("trainyard_operator", 30, "p", 1, "%s is full", ("disk",), None)
+    record.__dict__.update(fields)
+    return record
 
 
 def line_of(**extra: object) -> dict[str, object]:
-    fields = {"created": 1767268800.25, "exc_info": None, **extra}
-    record = logging.LogRecord("trainyard_operator", 30, "p", 1, "%s is full", ("disk",), None)
-    record.__dict__.update(fields)
-    return json.loads(JsonFormatter().format(record))
+    return json.loads(JsonFormatter().format(record_of(**extra)))
 
 
 BASE = {
@@ -48,3 +55,14 @@ def test_traceback_stays_on_the_line() -> None:
     except ValueError:
         found = line_of(exc_info=sys.exc_info())
     assert str(found["error"]).endswith("ValueError: no\nreason")
+
+
+def test_text_tells_the_time_in_utc_wherever_the_operator_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        text = TextFormatter().format(record_of())
+    time.tzset()
+    assert text == "2026-01-01T12:00:00.250Z WARNING trainyard_operator disk is full"
