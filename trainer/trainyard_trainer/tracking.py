@@ -281,6 +281,9 @@ class NoTracker:
     def note(self, tag: str, markdown: str) -> None:
         """Do nothing."""
 
+    def file(self, name: str, data: bytes) -> None:
+        """Do nothing."""
+
     def flush_soon(self) -> None:
         """Do nothing."""
 

@@ -192,7 +192,7 @@ class RankRun:
 
     def _leave_card(self) -> None:
         """What the weights are for, once the recipe has looked at its data."""
-        if isinstance(self._tracker, Tracker):
+        if self._rank.is_first:
             card = Card(
                 recipe=self._rank.run.request.recipe,
                 config=self.config.model_dump(mode="json"),
