@@ -26,7 +26,14 @@ from trainyard_operator.contract import (
     PYTORCHJOB_API,
     PYTORCHJOB_KIND,
 )
-from trainyard_operator.errors import KubeError, LoginError, NotLeading, Unreachable, error_of
+from trainyard_operator.errors import (
+    KubeError,
+    LoginError,
+    NotLeading,
+    Unauthorized,
+    Unreachable,
+    error_of,
+)
 from trainyard_operator.metrics import API_REQUESTS
 from trainyard_operator.sweep.names import SWEEP_PLURAL
 
@@ -226,11 +233,21 @@ class Kube:
         API_REQUESTS.labels(verb=method, code=response.status).inc()
         if response.status < 400:
             return
+        found = _error_of(response.status, _status_in(await response.text()))
         if response.status == 401 and not _is_in_cluster():
-            # A kubeconfig's token may be short-lived; that of a pod is read anew each minute.
+            await self._log_in_again(found)
+        raise found
+
+    async def _log_in_again(self, refusal: KubeError) -> None:
+        """A kubeconfig's token may be short-lived; that of a pod is read anew each minute.
+
+        Raises Unauthorized."""
+        try:
             await config.load_kube_config(client_configuration=self.client.configuration)
-        text = await response.text()
-        raise _error_of(response.status, _status_in(text))
+        except Exception as error:  # A kubeconfig that is just being written may hold anything.
+            reason = str(error) or type(error).__name__
+            message = f"{refusal.message}; the kubeconfig cannot be read again: {reason}"
+            raise Unauthorized(refusal.status, message) from error
 
     def _unreachable(self, method: str, what: str, error: Exception) -> Unreachable:
         API_REQUESTS.labels(verb=method, code="none").inc()

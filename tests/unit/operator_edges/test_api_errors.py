@@ -55,6 +55,22 @@ def test_answer_becomes_an_error_with_the_servers_sentence(
     assert (caught.value.status, caught.value.message) == (code, "the sentence")
 
 
+@pytest.mark.parametrize("content", ["", "{", "users: 3"])
+def test_refused_login_stays_one_where_the_kubeconfig_cannot_be_read_again(
+    content: str, monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    (tmp_path / "config").write_text(content)
+    monkeypatch.setattr(
+        "kubernetes.aio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config")
+    )
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    with pytest.raises(Unauthorized) as caught:
+        create(FakeApi(lambda *_: (401, refusal("Unauthorized", "the sentence"))))
+    start = "the sentence; the kubeconfig cannot be read again: "
+    assert caught.value.message.startswith(start)
+    assert caught.value.status == 401
+
+
 @pytest.mark.parametrize(
     ("code", "text", "message"),
     [
