@@ -1,5 +1,6 @@
 """Any history of trials, people and operators keeps the promises of a sweep's plan."""
 
+import dataclasses
 import json
 
 from core_sweepcluster import SweepCluster
@@ -9,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from trainyard_operator.sweep.search import trials_in_all
 from trainyard_operator.sweep.status import SWEEP_ENDS
+from trainyard_operator.sweeper import MINOR_FIELDS
 
 STOPPING = {"method": "asha", "minSteps": 10, "reductionFactor": 2}
 PURE = sorted(set(METHODS) - {"bayes"})
@@ -138,6 +140,13 @@ class SweepHistories(RuleBasedStateMachine):
         holds = {c.type for c in status.conditions if c.status == "True"}
         for phase in ("Running", "Suspended", "Succeeded", "Failed"):
             assert (phase in holds) == (status.phase == phase)
+
+    @invariant()
+    def nothing_that_may_be_written_later_changes_what_is_done(self) -> None:
+        cluster = self.cluster
+        kept = {name: value for name, value in cluster.stored.items() if name not in MINOR_FIELDS}
+        seen = dataclasses.replace(cluster, stored=kept)
+        assert seen.decide().actions == cluster.decide().actions
 
     @invariant()
     def status_is_small(self) -> None:

@@ -34,7 +34,9 @@ from trainyard_operator.sweep.status import SweepStatus, parse_sweep_status
 from trainyard_operator.trials import SweepKey, Trials
 
 MINOR_FIELDS = frozenset({"counts", "trials", "best", "summary", "display"})
-"""What follows from the trials: a sweep whose trials end every second writes it now and then."""
+"""What follows from the trials: a sweep whose trials end every second writes it now and then.
+
+It acts all the same: no plan reads these fields, and a trial's name makes it one of its kind."""
 
 
 @dataclass
