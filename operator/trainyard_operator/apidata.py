@@ -7,6 +7,9 @@ from pydantic import ConfigDict, Field, model_validator
 from trainyard_operator.apimodel import LONGEST_NAME, NAME_PATTERN, ApiModel, Name, Uri, cel
 from trainyard_operator.contract import S3Dialect
 
+URI_PATTERN = "^(s3|file)://."
+ENDPOINT_PATTERN = "^https?://."
+
 
 class SecretRef(ApiModel):
     """A Secret in the job's namespace."""
@@ -21,11 +24,11 @@ class Storage(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=cel(
             (
-                "self.uri.matches('^(s3|file)://.')",
+                f"self.uri.matches('{URI_PATTERN}')",
                 "uri must start with s3:// or file://, such as s3://bucket/prefix.",
             ),
             (
-                "!has(self.endpoint) || self.endpoint.matches('^https?://.')",
+                f"!has(self.endpoint) || self.endpoint.matches('{ENDPOINT_PATTERN}')",
                 "endpoint must be an http or https address, such as https://s3.example.",
             ),
         )
@@ -58,7 +61,7 @@ class Dataset(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=cel(
             (
-                "!has(self.uri) || self.uri.matches('^(s3|file)://.')",
+                f"!has(self.uri) || self.uri.matches('{URI_PATTERN}')",
                 "uri must start with s3:// or file://, such as s3://bucket/luna16.",
             ),
             ("self.mountPath.startsWith('/')", "mountPath must be absolute, such as /data."),

@@ -1,12 +1,15 @@
 """The operator's configuration: flags, then environment variables, then defaults."""
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from trainyard_operator.api import SecretRef, Storage
+from trainyard_operator.apidata import ENDPOINT_PATTERN, URI_PATTERN
+from trainyard_operator.apimodel import Text
 from trainyard_operator.contract import S3Dialect
 from trainyard_operator.desired import Defaults
 from trainyard_operator.logform import LogFormat
@@ -27,13 +30,13 @@ class Settings(BaseModel):
     """Namespaces whose jobs are run, separated by commas; empty means all."""
     trainer_image: Annotated[str, Field(min_length=1)] = Defaults().trainer_image
     """Image of jobs that name none."""
-    storage_uri: str = ""
+    storage_uri: Text = ""
     """Storage of jobs that name none, such as s3://bucket/prefix; empty means they must."""
-    storage_endpoint: str = ""
+    storage_endpoint: Text = ""
     """Address of an S3-compatible server for it; empty means Amazon S3."""
-    storage_region: str = ""
+    storage_region: Annotated[str, Field(max_length=64)] = ""
     """Region of its bucket; empty means the provider's default."""
-    storage_secret: str = ""
+    storage_secret: Annotated[str, Field(max_length=253)] = ""
     """Secret with its credentials, in each job's namespace; empty means the pod's identity."""
     storage_compat: S3Dialect | None = None
     """Dialect of its server, as in a job's storage.compat; unset means to find out."""
@@ -59,6 +62,16 @@ class Settings(BaseModel):
     """Least level of log lines."""
     log_format: LogFormat = "text"
     """Form of log lines: text, or json, an object a line with namespace, job and attempt."""
+
+    @field_validator("storage_uri")
+    @classmethod
+    def _is_uri(cls, uri: str) -> str:
+        return _matching(URI_PATTERN, uri, "s3://bucket/prefix or file:///directory")
+
+    @field_validator("storage_endpoint")
+    @classmethod
+    def _is_address(cls, endpoint: str) -> str:
+        return _matching(ENDPOINT_PATTERN, endpoint, "an http or https address")
 
     @property
     def scopes(self) -> tuple[str | None, ...]:
@@ -99,11 +112,18 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Setti
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0])
+        name, message = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
         raise SettingsError(
             f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}) is '{first['input']}': "
-            f"{first['msg'][:1].lower()}{first['msg'][1:]}."
+            f"{message[:1].lower()}{message[1:]}."
         ) from None
+
+
+def _matching(pattern: str, value: str, wanted: str) -> str:
+    """What the CRD's rules would refuse in each job. Raises ValueError; empty is unset."""
+    if value and not re.match(pattern, value):
+        raise ValueError(f"write {wanted}")
+    return value
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -61,6 +61,21 @@ def test_variables_that_kubernetes_sets_for_a_service_do_no_harm():
             "--storage-compat (TRAINYARD_OPERATOR_STORAGE_COMPAT) is 'minio': input should be "
             "'aws', 'strict' or 'legacy'.",
         ),
+        (
+            {f"{P}STORAGE_URI": "gs://bucket"},
+            "--storage-uri (TRAINYARD_OPERATOR_STORAGE_URI) is 'gs://bucket': write "
+            "s3://bucket/prefix or file:///directory.",
+        ),
+        (
+            {f"{P}STORAGE_ENDPOINT": "s3.example:9000"},
+            "--storage-endpoint (TRAINYARD_OPERATOR_STORAGE_ENDPOINT) is 's3.example:9000': write "
+            "an http or https address.",
+        ),
+        (
+            {f"{P}STORAGE_REGION": "r" * 65},
+            f"--storage-region (TRAINYARD_OPERATOR_STORAGE_REGION) is '{'r' * 65}': string should "
+            "have at most 64 characters.",
+        ),
     ],
 )
 def test_bad_value_is_named_with_its_flag_and_variable(environ, message):
