@@ -138,6 +138,12 @@ def test_check_leaves_nothing_behind(storage):
     assert list(storage.list()) == []
 
 
+def test_a_missing_bucket_is_blamed_on_what_was_written(access):
+    storage = open_storage("s3://lung-trian", endpoint=access.endpoint, field="spec.dataset.uri")
+    with pytest.raises(BucketMissing, match=r"^spec\.dataset\.uri: "):
+        next(iter(storage.list()), None)
+
+
 def test_a_missing_bucket_is_named(access):
     storage = open_storage("s3://lung-trian/x", endpoint=access.endpoint)
     for action in (storage.check, lambda: storage.read("a"), lambda: storage.write("a", b"")):

@@ -377,4 +377,5 @@ class _Vote:
 
 
 def _open(uri: str, endpoint: str | None, region: str | None, dialect: str) -> Storage:
-    return open_storage(uri, endpoint=endpoint, region=region, compat=dialect)
+    field = "Checkpointer.open(uri)"
+    return open_storage(uri, endpoint=endpoint, region=region, compat=dialect, field=field)

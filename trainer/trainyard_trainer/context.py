@@ -10,6 +10,7 @@ from pathlib import Path
 from trainyard_operator.contract import REPORT_FILE, Env, RunRequest, run_prefix
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.storage import Patience, Storage, open_storage
+from trainyard_trainer.storage_errors import URI_FIELD
 
 FLUSH_SECONDS = 30
 """Between uploads of logs and curves, where spec.logs.flushSeconds says nothing."""
@@ -27,14 +28,20 @@ class StorageLocation:
     patience: Patience | None = None
     """None: as `Patience` has it."""
 
-    def open(self, uri: str | None = None, *, compat: str | None = None) -> Storage:
-        """Storage at `uri`, by default the run's; compat: in place of its own."""
+    def open(
+        self, uri: str | None = None, *, compat: str | None = None, field: str = URI_FIELD
+    ) -> Storage:
+        """Storage at `uri`, by default the run's; compat: in place of its own.
+
+        field: where the URI is written.
+        """
         return open_storage(
             uri or self.uri,
             endpoint=self.endpoint,
             region=self.region,
             compat=compat or self.compat,
             patience=self.patience,
+            field=field,
         )
 
 

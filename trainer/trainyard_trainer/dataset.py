@@ -22,10 +22,11 @@ from trainyard_trainer.dataset_archive import is_archive, unpack
 from trainyard_trainer.dataset_fetch import Fetcher, path_of
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.storage import Entry, Storage
-from trainyard_trainer.storage_errors import BucketMissing, StorageUriInvalid
+from trainyard_trainer.storage_errors import StorageUriInvalid
 
 MARKER = ".trainyard-dataset.json"
 LOCK = ".trainyard-dataset.lock"
+URI_FIELD = "spec.dataset.uri"
 
 Say = Callable[[str], None]
 
@@ -104,8 +105,7 @@ class Wanted:
 def look_up(source: Storage, uri: str) -> Wanted:
     """List a data set. source: at `uri`, or where that is an archive, at its parent."""
     name = uri.rstrip("/").rpartition("/")[2] if is_archive(uri) else ""
-    with _bucket_of_dataset():
-        entries = [entry for entry in source.list(name) if not _is_folder(entry)]
+    entries = [entry for entry in source.list(name) if not _is_folder(entry)]
     if name:
         entries = [entry for entry in entries if entry.key == name]
     if not entries:
@@ -192,27 +192,13 @@ def _writable(target: Path) -> Iterator[None]:
         ) from error
 
 
-@contextlib.contextmanager
-def _bucket_of_dataset() -> Iterator[None]:
-    """Say `spec.dataset.uri` where the storage would name its own field."""
-    try:
-        yield
-    except BucketMissing as error:
-        raise ConfigurationError(
-            f"spec.dataset.uri: {error.endpoint} has no bucket '{error.bucket}'; create it, or "
-            "correct the URI."
-        ) from error
-
-
 def _open(uri: str, location: StorageLocation) -> Storage:
     """Where a data set lies; of an archive, the folder that it lies in."""
+    folder = uri.rstrip("/").rpartition("/")[0] if is_archive(uri) else uri
     try:
-        return location.open(uri.rstrip("/").rpartition("/")[0] if is_archive(uri) else uri)
+        return location.open(folder, field=URI_FIELD)
     except StorageUriInvalid:
-        raise ConfigurationError(
-            f"spec.dataset.uri: cannot read '{uri}'; write s3://<bucket>/<prefix> or "
-            "file:///<directory>."
-        ) from None
+        raise StorageUriInvalid(uri, URI_FIELD) from None  # All of it, not the folder alone.
 
 
 def _local_path(uri: str) -> str:

@@ -33,6 +33,7 @@ from trainyard_trainer.storage import (
     probe,
 )
 from trainyard_trainer.storage_errors import (
+    URI_FIELD,
     ObjectExists,
     ObjectMissing,
     ProfileMissing,
@@ -66,6 +67,8 @@ class S3Options:
     region: str | None
     compat: str
     patience: Patience
+    field: str = URI_FIELD
+    """Where the URI is written."""
 
 
 class Connection:
@@ -296,9 +299,9 @@ class S3Storage:
         try:
             yield
         except CLIENT_ERRORS as error:
-            patience = self._connection.options.patience
+            patience, field = self._connection.options.patience, self._connection.options.field
             uri = self.uri_of(key) if key else self.uri
-            problem = translate(error, self._endpoint, uri, operation, patience)
+            problem = translate(error, self._endpoint, uri, operation, patience, field)
             if not isinstance(problem, ObjectMissing):
                 self._health.note(operation, problem)
             raise problem from error

@@ -53,23 +53,23 @@ def code_of(error: Any) -> str:
 
 
 def translate(
-    error: Exception, endpoint: str, uri: str, operation: str, patience: Patience
+    error: Exception, endpoint: str, uri: str, operation: str, patience: Patience, field: str
 ) -> StorageError:
-    """uri: of the object, or of the prefix. operation: a verb."""
+    """uri: of the object, or of the prefix. operation: a verb. field: where the URI is written."""
     if isinstance(error, boto.ClientError):
-        return _of_answer(error, endpoint, uri, operation)
+        return _of_answer(error, endpoint, uri, operation, field)
     if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
         reason = "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         return AccessRefused(endpoint, operation, reason)
     return StorageUnreachable(endpoint, operation, _reason(error, patience))
 
 
-def _of_answer(error: Any, endpoint: str, uri: str, operation: str) -> StorageError:
+def _of_answer(error: Any, endpoint: str, uri: str, operation: str, field: str) -> StorageError:
     code = code_of(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0
     bucket = uri.removeprefix("s3://").partition("/")[0]
     if code == "NoSuchBucket":
-        return BucketMissing(endpoint, bucket)
+        return BucketMissing(endpoint, bucket, field)
     if code in _WRONG_REGION:
         return RegionWrong(endpoint, bucket, error.response["Error"].get("Region"))
     if code in _MISSING:

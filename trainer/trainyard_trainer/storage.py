@@ -13,7 +13,7 @@ from typing import Protocol, get_args
 from urllib.parse import unquote, urlsplit
 
 from trainyard_operator.contract import S3Dialect
-from trainyard_trainer.storage_errors import StorageCompatInvalid, StorageUriInvalid
+from trainyard_trainer.storage_errors import URI_FIELD, StorageCompatInvalid, StorageUriInvalid
 
 READ_CHUNK_BYTES = 8 * 2**20
 
@@ -147,18 +147,20 @@ def open_storage(
     region: str | None = None,
     compat: str | None = None,
     patience: Patience | None = None,
+    field: str = URI_FIELD,
 ) -> Storage:
     """Open `s3://bucket[/prefix]` or `file:///directory`; nothing is contacted yet.
 
     endpoint: the S3 server's URL, None for AWS. compat: None is aws; `dialect.find_dialect` finds
-    out. Raises StorageUriInvalid, StorageCompatInvalid.
+    out. field: where the URI is written, for errors.
+    Raises StorageUriInvalid, StorageCompatInvalid.
     """
     compat = compat or "aws"
     parts = urlsplit(uri)
     if compat not in get_args(S3Dialect):
         raise StorageCompatInvalid(compat, get_args(S3Dialect))
     if parts.query or parts.fragment:
-        raise StorageUriInvalid(uri)
+        raise StorageUriInvalid(uri, field)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
         from trainyard_trainer.files import FileStorage
 
@@ -166,9 +168,9 @@ def open_storage(
     if parts.scheme == "s3" and parts.netloc:
         from trainyard_trainer.s3 import S3Options, open_s3
 
-        options = S3Options(endpoint, region, compat, patience or Patience())
+        options = S3Options(endpoint, region, compat, patience or Patience(), field)
         return open_s3(parts.netloc, parts.path.strip("/"), options)
-    raise StorageUriInvalid(uri)
+    raise StorageUriInvalid(uri, field)
 
 
 def check_key(key: str) -> str:

@@ -26,6 +26,9 @@ from collections.abc import Sequence
 from trainyard_operator.contract import Cause, ExitCode
 from trainyard_trainer.errors import TrainyardError
 
+URI_FIELD = "spec.storage.uri"
+"""Where a URI is written, unless the one who opens the storage says another place."""
+
 
 class StorageError(TrainyardError):
     """Storage did not do what was asked."""
@@ -100,11 +103,10 @@ class StorageUriInvalid(StorageError):
     exit_code = ExitCode.CONFIGURATION
     cause = Cause.CONFIGURATION
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
+    def __init__(self, uri: str, field: str = URI_FIELD) -> None:
+        self.uri, self.field = uri, field
         super().__init__(
-            f"spec.storage.uri: cannot read '{uri}'; write s3://<bucket>/<prefix> or "
-            "file:///<directory>."
+            f"{field}: cannot read '{uri}'; write s3://<bucket>/<prefix> or file:///<directory>."
         )
 
 
@@ -128,10 +130,10 @@ class BucketMissing(StorageError):
     exit_code = ExitCode.CONFIGURATION
     cause = Cause.CONFIGURATION
 
-    def __init__(self, endpoint: str, bucket: str) -> None:
-        self.endpoint, self.bucket = endpoint, bucket
+    def __init__(self, endpoint: str, bucket: str, field: str = URI_FIELD) -> None:
+        self.endpoint, self.bucket, self.field = endpoint, bucket, field
         super().__init__(
-            f"spec.storage.uri: {endpoint} has no bucket '{bucket}'; create it, or correct the "
+            f"{field}: {endpoint} has no bucket '{bucket}'; create it, or correct the "
             "URI or endpoint."
         )
 

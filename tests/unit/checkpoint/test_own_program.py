@@ -14,7 +14,7 @@ from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.manifest import list_manifests
 from trainyard_trainer.node_memory import NodeMemory
 from trainyard_trainer.storage import open_storage
-from trainyard_trainer.storage_errors import NoValidCheckpoint, StateNotPlain
+from trainyard_trainer.storage_errors import NoValidCheckpoint, StateNotPlain, StorageUriInvalid
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/checkpoints.md"
 JOIN = "import torch.distributed as dist\ndist.init_process_group('gloo')\n"
@@ -52,6 +52,15 @@ def test_it_runs_under_torchrun(program, tmp_path):
     (manifest, *_) = list_manifests(open_storage((tmp_path / "run").as_uri())).valid
     assert (manifest.step, manifest.world_size) == (100, 2)
     assert [part.name for part in manifest.parts] == ["model.pt", "part-0.pt", "part-1.pt"]
+
+
+def test_uri_that_cannot_be_read_is_blamed_on_the_call():
+    with pytest.raises(StorageUriInvalid) as caught:
+        Checkpointer.open("gs://bucket/run")
+    assert str(caught.value) == (
+        "Checkpointer.open(uri): cannot read 'gs://bucket/run'; write s3://<bucket>/<prefix> or "
+        "file:///<directory>."
+    )
 
 
 def test_each_opening_is_an_attempt_of_its_own(tmp_path):

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from trainyard_operator.contract import ExitCode
 from trainyard_trainer.context import StorageLocation
 from trainyard_trainer.dataset import Copied, bring_dataset, copy_dataset, look_up
 from trainyard_trainer.dataset_fetch import DatasetIncomplete
-from trainyard_trainer.errors import ConfigurationError
+from trainyard_trainer.errors import ConfigurationError, TrainyardError
 from trainyard_trainer.files import FileStorage
 from trainyard_trainer.storage import Entry
 
@@ -106,6 +107,12 @@ def test_empty_prefix_says_what_to_do(tmp_path: Path, target: str | None) -> Non
             "file:///<directory>.",
         ),
         (
+            "gs://bucket/x.tar",
+            "/data",
+            "spec.dataset.uri: cannot read 'gs://bucket/x.tar'; write s3://<bucket>/<prefix> or "
+            "file:///<directory>.",
+        ),
+        (
             "s3://bucket/x",
             None,
             "spec.dataset.mountPath: is required for 's3://bucket/x'; set a folder to copy it to.",
@@ -113,9 +120,9 @@ def test_empty_prefix_says_what_to_do(tmp_path: Path, target: str | None) -> Non
     ],
 )
 def test_mistakes_name_their_field(uri: str, path: str | None, message: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(TrainyardError) as caught:
         bring_dataset(uri, path, HERE, print)
-    assert str(caught.value) == message
+    assert (str(caught.value), caught.value.exit_code) == (message, ExitCode.CONFIGURATION)
 
 
 def test_place_that_cannot_be_written_is_a_mistake(source: Path, tmp_path: Path) -> None:

@@ -15,6 +15,12 @@ MESSAGES = [
         "the URI or endpoint.",
     ),
     (
+        errors.BucketMissing("https://s3.example", "lung-trian", "spec.dataset.uri"),
+        78,
+        "spec.dataset.uri: https://s3.example has no bucket 'lung-trian'; create it, or correct "
+        "the URI or endpoint.",
+    ),
+    (
         errors.AccessRefused("https://s3.example", "list", "wrong secret key"),
         78,
         "spec.storage.credentialsSecretRef: https://s3.example refused to list (wrong secret "
