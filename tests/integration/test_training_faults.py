@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,25 @@ def test_training_goes_on_and_nothing_acknowledged_is_lost(
     assert result_of(rank)["step"] == STEPS
     assert {step for step in witness.acknowledged if step <= BEGIN}
     assert_all_there(rank, witness.acknowledged)
+
+
+def test_run_that_ends_while_storage_is_away_waits_for_it(
+    tmp_path: Path, place: StorageLocation, proxy: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its one attempt stores the last step."""
+    monkeypatch.setattr("trainyard_trainer.checkpoint.RETRY_PAUSES", ())
+    monkeypatch.setattr("trainyard_trainer.engine.FINAL_PAUSES", (0.2,) * 100)
+    rank = tiny_rank(tmp_path, storage=place, config={"training": {"epochs": 2}})
+
+    def take_away(recipe: Any) -> bool:
+        if recipe.position.step == 10:
+            rule = proxy.add(cut(), method="P*")
+            threading.Timer(3, proxy.remove, [rule]).start()
+        return False
+
+    train(rank, take_away)
+    assert result_of(rank)["step"] == 12
+    assert manifests_of(rank)[0].step == 12
 
 
 def test_two_ranks_train_on_while_storage_is_away(

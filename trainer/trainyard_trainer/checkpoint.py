@@ -97,7 +97,7 @@ class Checkpointer:
         self.logs_warnings = False
         """Whether each warning is logged as it arises; the engine tells of them itself."""
         self.required_seconds = REQUIRED_SECONDS
-        self.retry_pauses = RETRY_PAUSES
+        self.retry_pauses: tuple[float, ...] = RETRY_PAUSES
         self.timing = Timing()
         self.last_saved: Saved | None = None
         """The newest checkpoint in storage of this run, the one it went on from included."""

@@ -26,6 +26,9 @@ from trainyard_trainer.run_state import RunState
 from trainyard_trainer.services import Services
 from trainyard_trainer.stage_run import StageBuilder, StageRun, prepare_modules
 
+FINAL_PAUSES = (1.0, 4.0, 10.0, *[15.0] * 40)
+"""Before the last save is tried again; `Checkpointer.required_seconds` bounds them all."""
+
 
 class Engine:
     """One rank's run."""
@@ -116,6 +119,8 @@ class Engine:
             evaluated = self._run_epoch(run)
         position.stage_index, position.epoch = position.stage_index + 1, 0
         is_last = position.stage_index == len(self._stages)
+        if is_last:  # Nothing else is left to do, and to give up would cost trained steps.
+            self._checkpointer.retry_pauses = FINAL_PAUSES
         self._save(run, evaluated, Need.REQUIRED, blocking=is_last)
         return run
 
