@@ -1,6 +1,7 @@
 """Small objects on their way to storage: in their order, each until it is stored."""
 
 import contextlib
+import logging
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from trainyard_trainer.storage import Storage
 WAITING_BYTES = 64 * 2**20
 """What may wait for a storage that is away, beside the newest piece; beyond it the oldest are
 given up."""
+log = logging.getLogger("trainyard")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +49,16 @@ class Outbox:
                 self.lost += 1
 
     def send(self) -> None:
-        """Write all that waits. Raises TrainyardError; the rest then waits on."""
+        """Write all that waits. Raises TrainyardError; the rest then waits on.
+
+        What has no name that storage takes is given up with a warning.
+        """
         while self._waiting:
             piece = self._waiting[0]
-            self._storage.write(piece.key, piece.data)
+            try:
+                self._storage.write(piece.key, piece.data)
+            except ValueError as error:  # A name that no storage has: it will not do better later.
+                log.warning("'%s' cannot be stored: %s", piece.key, error)
             if piece.replaces:
                 with contextlib.suppress(TrainyardError):  # What stays does no harm.
                     self._storage.delete(piece.replaces)

@@ -4,6 +4,7 @@ The training thread only puts values in a queue. A thread of its own turns them 
 `flush_seconds` into objects, whose names it uses once: to append to one means to send it whole.
 """
 
+import csv
 import logging
 import struct
 import threading
@@ -14,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from trainyard_operator.contract import METRICS_FILE
 from trainyard_operator.layout import event_file, picture_file
 from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.events import EventSegment, Histogram, encode_png
@@ -72,6 +74,7 @@ class Tracker:
         self._purge_step: int | None = None
         self._has_begun = False
         self._segments = 0
+        self._said: set[str] = set()
         self._flush_seconds = flush_seconds
         self._ended, self._wanted = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._flush_often, name="tracking", daemon=True)
@@ -183,19 +186,40 @@ class Tracker:
         newest = self._unstored[-1] if self._unstored else None
         try:
             self._take_over()
-            self._drain()
-            self._outbox.put(self._table.cut())
-            self._outbox.put(self._table.take_whole(at_the_end=is_last))
-            self._outbox.put(self.before_flush())
+            self._gather(is_last)
             self._outbox.send()
             while newest is not None and self._unstored:
                 if self._unstored.popleft() is newest:
                     break
         except TrainyardError as error:
             log.warning("Curves are not stored yet: %s", error)
+        except Exception as error:  # The thread must outlive it, or the queue grows for ever.
+            self._say_once("Curves are not stored", error)
         if self._outbox.lost:
             log.warning("%d objects of curves and reports were given up.", self._outbox.lost)
             self._outbox.lost = 0
+
+    def _gather(self, is_last: bool) -> None:
+        """All that is new, into the outbox; what fails does not hold up the rest."""
+        parts: tuple[Callable[[], Piece | None], ...] = (
+            self._drain,
+            self._table.cut,
+            lambda: self._table.take_whole(at_the_end=is_last),
+            self.before_flush,
+        )
+        for part in parts:
+            try:
+                self._outbox.put(part())
+            except TrainyardError:
+                raise
+            except Exception as error:
+                self._say_once("A part of the curves and reports is not stored", error)
+
+    def _say_once(self, what: str, error: Exception) -> None:
+        text = f"{what} ({type(error).__name__}: {error})."
+        if text not in self._said:
+            self._said.add(text)
+            log.warning("%s", text)
 
     def _draw(self, entry: _Shown) -> _Shown:
         """A picture as an image. Raises ValueError: what draws it is not ours."""
@@ -212,10 +236,7 @@ class Tracker:
         """Nothing is written before it is known what earlier attempts wrote."""
         if self._has_begun:
             return
-        rows = Rows()
-        if self._resumed_step is not None and (earlier := read_metrics(self._storage)):
-            rows = earlier.up_to(self._resumed_step)
-        self._outbox.put(self._table.take_over(rows))
+        self._outbox.put(self._first_piece())
         # What came with the checkpoint may have been stored after all.
         lacking = [row for row in self._carried if not self._table.has(row.step, row.values)]
         self._queue.extendleft(reversed(lacking))
@@ -225,7 +246,23 @@ class Tracker:
             self._purge_step = min(again, default=first)
         self._has_begun = True
 
-    def _drain(self) -> None:
+    def _first_piece(self) -> Piece:
+        """What earlier attempts wrote; nothing where that is damaged."""
+        step, rows = self._resumed_step, Rows()
+        try:
+            if step is not None and (earlier := read_metrics(self._storage)):
+                rows = earlier.up_to(step)
+            return self._table.take_over(rows)
+        except (ValueError, csv.Error) as error:
+            log.warning(
+                "%s begins anew, since a piece of an earlier attempt is damaged (%s); its pieces "
+                "stay where they are.",
+                METRICS_FILE,
+                error,
+            )
+            return self._table.take_over(Rows())
+
+    def _drain(self) -> Piece | None:
         """What is queued goes to the table and into one segment of events."""
         # The first segment of a later attempt begins by forgetting what is repeated.
         purge_step = self._purge_step if self._segments == 0 else None
@@ -242,9 +279,10 @@ class Tracker:
             except (TypeError, ValueError, struct.error) as error:
                 log.warning("What was recorded at step %d cannot be shown: %s", entry.step, error)
         if self._tensorboard and not is_empty:
-            key = event_file(self._attempt, self._segments)
-            self._outbox.put(Piece(key=key, data=bytes(segment.data)))
             self._segments += 1
+            key = event_file(self._attempt, self._segments - 1)
+            return Piece(key=key, data=bytes(segment.data))
+        return None
 
 
 def _write(entry: _Row | _Shown, segment: EventSegment) -> None:

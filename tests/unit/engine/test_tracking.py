@@ -261,3 +261,71 @@ def test_picture_that_cannot_be_shown_costs_nothing_else(
 def test_log_line_is_that_of_the_guide() -> None:
     line = metric_line("train", {"loss": 0.70194, "accuracy": 0.5623, "macro_f1": 0.5})
     assert line == "train Loss: 0.7019 Acc: 0.5623 macro_f1: 0.5000"
+
+
+@pytest.mark.parametrize("damage", [b"", b"step,epoch\n\xff", b"step,epoch\nx,0", b"step,a\n1,2,3"])
+def test_damaged_table_of_an_earlier_attempt_is_said_once_and_begins_anew(
+    damage: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("trainyard"), "propagate", True)
+    storage = FileStorage(tmp_path / "store")
+    storage.write("metrics/a1/0-0.csv", damage)
+    with tracking(storage, attempt=2, resumed_step=1, flush=0.01) as tracker:
+        for step in range(2, 4):
+            tracker.add(step, 0, "train", {"loss": 1.0})
+            wait_for(lambda: not tracker._queue)
+    assert [row["step"] for row in table(storage)] == ["2", "3"]
+    (said,) = caplog.messages
+    assert said.startswith(
+        "metrics.csv begins anew, since a piece of an earlier attempt is damaged ("
+    )
+    assert storage.read("metrics/a1/0-0.csv") == damage
+
+
+def test_report_that_fails_is_said_once_and_costs_no_curve(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("trainyard"), "propagate", True)
+    storage = FileStorage(tmp_path / "store")
+
+    def fail() -> None:
+        raise KeyError("host")
+
+    tracker = Tracker(storage, 1, flush_seconds=0.01)
+    tracker.before_flush = fail
+    tracker.begin(None)
+    for step in range(1, 4):
+        tracker.add(step, 0, "train", {"loss": 1.0})
+        wait_for(lambda: not tracker._queue)
+    tracker.close()
+    assert [row["step"] for row in table(storage)] == ["1", "2", "3"]
+    assert caplog.messages == ["A part of the curves and reports is not stored (KeyError: 'host')."]
+
+
+def test_file_without_a_usable_name_costs_no_curve(tmp_path: Path) -> None:
+    storage = FileStorage(tmp_path / "store")
+    with tracking(storage) as tracker:
+        tracker.file("../outside", b"")
+        tracker.add(1, 0, "train", {"loss": 1.0})
+    assert [row["step"] for row in table(storage)] == ["1"]
+
+
+def test_record_that_storage_cannot_answer_ends_no_thread(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("trainyard"), "propagate", True)
+
+    class Odd(Unreachable):
+        def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+            if self.is_broken:
+                raise KeyError("no sense")
+            super().write(key, data, if_absent=if_absent)
+
+    storage = Odd(tmp_path / "store")
+    with tracking(storage, flush=0.01) as tracker:
+        for step in range(1, 3):
+            tracker.add(step, 0, "train", {"loss": 1.0})
+            wait_for(lambda: not tracker._queue)
+        storage.is_broken = False
+    assert [row["step"] for row in table(storage)] == ["1", "2"]
+    assert caplog.messages == ["Curves are not stored (KeyError: 'no sense')."]
