@@ -51,7 +51,7 @@ def bring_dataset(
     """Where the data set lies, copied there if need be; None where the job names none.
 
     location: whose endpoint and region an s3:// URI shares. cache: volume that keeps data sets; at
-    `path` there are links into it then. Raises ConfigurationError.
+    `path` there are links into it then. Raises ConfigurationError, or what storage raises.
     """
     if uri is None:
         if path is not None and not Path(path).exists():
