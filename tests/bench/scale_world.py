@@ -1,6 +1,7 @@
 """A cluster of fake nodes: real API server, scheduler and controllers; KWOK plays the kubelets.
 
-A pod runs as soon as it is scheduled, and ends well at once unless it has the label `stands`.
+A pod runs as soon as it is scheduled, and ends well at once unless it has the label `stands`; with
+the label `reports` its last word is that of a trainer after one step.
 """
 
 import json
@@ -8,6 +9,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,20 @@ from cluster.process import free_ports, spawn, wait_until
 from integration.api_server import CORE, ApiServer
 from integration.conftest import install_crd
 
+from trainyard_operator.contract import Report, Summary
+
 NODES = 20
+LAST_WORD = Summary(
+    exit_code=0,
+    message="Done.",
+    report=asdict(
+        Report(
+            attempt=1,
+            time="2026-01-01T00:00:00Z",
+            progress={"step": 1, "steps": 1, "percent": 100, "metrics": {"loss": "0.5"}},
+        )
+    ),
+).to_json()
 OWNERS = ["TrainingJob", "PyTorchJob"]
 PATIENCE_SECONDS = 60
 # Binding pods is not what is measured; by default it would be, at 50 a second.
@@ -47,12 +62,9 @@ def own_address() -> str:
 ADDRESS = own_address()
 """Of all pods: what serves progress here serves it for all of them."""
 RUNNING = CONTAINERS % ("Running", ADDRESS, "true", "running: {startedAt: {{ $now | Quote }}}")
-ENDED = CONTAINERS % (
-    "Succeeded",
-    ADDRESS,
-    "false",
-    "terminated: {exitCode: 0, reason: Completed, finishedAt: {{ $now | Quote }}}",
-)
+END = "terminated: {exitCode: 0, reason: Completed, finishedAt: {{ $now | Quote }}%s}"
+ENDED = CONTAINERS % ("Succeeded", ADDRESS, "false", END % "")
+REPORTED = CONTAINERS % ("Succeeded", ADDRESS, "false", END % f", message: '{LAST_WORD}'")
 
 
 @contextmanager
@@ -98,10 +110,14 @@ def build_stages() -> list[dict[str, Any]]:
     runs = {"key": ".status.phase", "operator": "In", "values": ["Running"]}
     is_ours = {"key": ".metadata.ownerReferences.[].kind", "operator": "In", "values": OWNERS}
     ends = {"key": '.metadata.labels["stands"]', "operator": "DoesNotExist"}
+    says = {"key": '.metadata.labels["reports"]', "operator": "Exists"}
+    is_mute = {**says, "operator": "DoesNotExist"}
+    comes = [stays, runs, is_ours, ends]
     leaves = {"key": ".metadata.deletionTimestamp", "operator": "Exists"}
     return [
         build_stage("pod-ready", [stays, is_new], {"statusTemplate": RUNNING}),
-        build_stage("pod-complete", [stays, runs, is_ours, ends], {"statusTemplate": ENDED}),
+        build_stage("pod-complete", [*comes, is_mute], {"statusTemplate": ENDED}),
+        build_stage("pod-report", [*comes, says], {"statusTemplate": REPORTED}),
         build_stage("pod-delete", [leaves], {"finalizers": {"empty": True}, "delete": True}),
     ]
 
