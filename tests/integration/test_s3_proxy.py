@@ -53,9 +53,9 @@ def client(proxy: S3Proxy) -> Any:
     return client_of(proxy.access)
 
 
-def client_of(access: S3Access) -> Any:
-    """Without retries: a fault shows."""
-    return access.client(config=Config(retries={"total_max_attempts": 1}, read_timeout=1))
+def client_of(access: S3Access, patience: float = 20) -> Any:
+    """Without retries: a fault shows. patience: seconds of silence."""
+    return access.client(config=Config(retries={"total_max_attempts": 1}, read_timeout=patience))
 
 
 def stored(server: Any) -> bytes | None:
@@ -115,9 +115,9 @@ def test_a_rule_of_a_block_ends_with_it(client: Any, proxy: S3Proxy) -> None:
     client.put_object(**NAME, Body=b"one")
 
 
-def test_silence_runs_into_the_clients_timeout(client: Any, proxy: S3Proxy, server: Any) -> None:
+def test_silence_runs_into_the_clients_timeout(proxy: S3Proxy, server: Any) -> None:
     with proxy.during(hang()), pytest.raises(ReadTimeoutError):
-        client.put_object(**NAME, Body=b"one")
+        client_of(proxy.access, patience=1).put_object(**NAME, Body=b"one")
     assert stored(server) is None
 
 

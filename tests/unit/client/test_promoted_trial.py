@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 TRAINING = {"epochs": 12, "batch_size": 16, "schedule": {"name": "constant"}}
 TEMPLATE: dict[str, Any] = {
     "recipe": "classification",
-    "config": {"training": TRAINING, "data": {"image_size": 16}},
+    "config": {"training": TRAINING, "data": {"image_size": 24}},
     "checkpoint": {"everyEpochs": 1},
     "logs": {"flushSeconds": 1},
 }
@@ -46,7 +46,11 @@ def curve(pattern: str) -> list[tuple[str, str, str]]:
     return [(r["step"], r["val_accuracy"], r["val_loss"]) for r in found if r["val_accuracy"]]
 
 
-def test_a_promoted_trials_curve_is_that_of_an_uninterrupted_one(trainyard) -> None:
+def test_a_promoted_trials_curve_is_that_of_an_uninterrupted_one(
+    trainyard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A trial must not end before it was seen at its rung.
+    monkeypatch.setattr("trainyard.local.sweep.CURVE_SECONDS", 0.2)
     write_digits(Path("digits"))
     search = {
         "template": {"spec": TEMPLATE},
