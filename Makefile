@@ -57,21 +57,21 @@ manifests: setup ## Generate CRDs, the chart's parts, manifests/ and the referen
 
 ##@ Test
 
-test: lint unit slow integration e2e ## Lint, unit, slow, integration and e2e, in this order (25 min)
+test: lint unit slow integration e2e ## Lint, unit, slow, integration and e2e, in this order (30 min)
 
 unit: setup ## Unit tests (under 60 s)
 	$(PYTEST) -m "not slow" $(PARALLEL) tests/unit
 
-slow: setup ## Unit tests that train with several processes (8 min)
+slow: setup ## Unit tests that train with several processes (9 min)
 	$(PYTEST) -m slow $(PARALLEL) tests/unit
 
-integration: setup ## Against a real kube-apiserver, etcd and S3 (6 min)
+integration: setup ## Against a real kube-apiserver, etcd and S3 (7 min)
 	$(PYTEST) $(PARALLEL) tests/integration
 
 chaos: setup ## Kill training runs anywhere, twelve times each, and compare to the bit (15 min)
 	$(BIN)/python tests/chaos/kill.py
 
-chaos-cluster: setup cluster-up ## Each fault five times on the two-node cluster, then an elastic job (1 h)
+chaos-cluster: setup cluster-up ## Each fault five times on two nodes, an elastic job, a Helm release (1 h)
 	$(BIN)/python tests/chaos/on_nodes.py
 	$(PYTEST) -m slow tests/e2e
 
