@@ -7,6 +7,7 @@ that the other tests use, which is put back at the end.
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,7 @@ def test_release_from_install_to_uninstall_while_a_job_trains(
     assert pods_of(namespace, "long") == before
 
     helm.must("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--wait", "--timeout=150s")
-    left = namespace.kubectl("get", KINDS, "-A", "-l", LABEL, "-o", "name")
-    assert left == ""
+    until_nothing_is_left(namespace)
     assert pods_of(namespace, "long") == before
     assert namespace.job("long")["metadata"]["name"] == "long"
 
@@ -105,6 +105,14 @@ def test_release_from_install_to_uninstall_while_a_job_trains(
     assert pods_of(namespace, "long") == before
     namespace.trainyard("fetch", "long", "latest", "-d", str(tmp_path / "fetched"))
     assert list((tmp_path / "fetched").rglob("model.pt"))
+
+
+def until_nothing_is_left(namespace: Namespace) -> None:
+    """Helm does not wait for pods that are being deleted."""
+    deadline = time.monotonic() + 60
+    while left := namespace.kubectl("get", KINDS, "-A", "-l", LABEL, "-o", "name"):
+        assert time.monotonic() < deadline, left
+        time.sleep(1)
 
 
 def run_the_sample(namespace: Namespace, said: str) -> None:
