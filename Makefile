@@ -63,13 +63,14 @@ unit: setup ## Unit tests (under 60 s)
 	$(PYTEST) -m "not slow" $(PARALLEL) tests/unit
 
 slow: setup ## Unit tests that train with several processes (9 min)
-	$(PYTEST) -m slow $(PARALLEL) tests/unit
+	$(PYTEST) -m "slow and not long" $(PARALLEL) tests/unit
 
 integration: setup ## Against a real kube-apiserver, etcd and S3 (7 min)
 	$(PYTEST) $(PARALLEL) tests/integration
 
-chaos: setup ## Kill training runs anywhere, twelve times each, and compare to the bit (15 min)
+chaos: setup ## Kill training runs anywhere, compare to the bit; other tests of minutes (20 min)
 	$(BIN)/python tests/chaos/kill.py
+	$(PYTEST) -m long tests/unit
 
 chaos-cluster: setup cluster-up ## Each fault five times on two nodes, an elastic job, a Helm release (1 h)
 	$(BIN)/python tests/chaos/on_nodes.py

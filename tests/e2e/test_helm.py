@@ -99,8 +99,9 @@ def test_release_from_install_to_uninstall_while_a_job_trains(
     assert pods_of(namespace, "long") == before
     assert namespace.job("long")["metadata"]["name"] == "long"
 
+    step = namespace.status("long")["progress"]["step"]
     release(helm, tmp_path)
-    status = namespace.wait_for_phase("long", "Succeeded", 240)
+    status = namespace.wait_until("long", lambda s: s["progress"]["step"] > step, "told", 120)
     assert (status["attempt"], status["restarts"]) == (1, {"user": 0, "infrastructure": 0})
     assert pods_of(namespace, "long") == before
     namespace.trainyard("fetch", "long", "latest", "-d", str(tmp_path / "fetched"))

@@ -11,12 +11,12 @@ from trainyard_trainer.digits import write_digits
 from trainyard_trainer.metrics_table import read_metrics
 from trainyard_trainer.storage import open_storage
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 TRAINING = {"epochs": 12, "batch_size": 16, "schedule": {"name": "constant"}}
 TEMPLATE: dict[str, Any] = {
     "recipe": "classification",
-    "config": {"training": TRAINING, "data": {"image_size": 24}},
+    "config": {"training": TRAINING, "data": {"image_size": 32}},
     "checkpoint": {"everyEpochs": 1},
     "logs": {"flushSeconds": 1},
 }
