@@ -130,8 +130,9 @@ class Companion:
                     break  # A kubelet ends us after the program's container, and not before.
                 self._wrapper.send_signal(signal.SIGTERM)
                 self._has_to_stop = False
-            self._take_in()
-            if end := self._read_end():
+            end = self._read_end()
+            self._take_in()  # After that: what it told just before it ended counts.
+            if end:
                 return self._conclude(end)
             if self._wrapper is not None and self._wrapper.poll() is not None:
                 break
