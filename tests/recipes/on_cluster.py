@@ -94,7 +94,7 @@ def run_example(namespace: Namespace, recipe: str, folder: Path) -> Row:
     namespace.kubectl("delete", *pod, "--force", "--grace-period=0")
     status = namespace.wait_for_phase(name, "Succeeded", PATIENCE_SECONDS)
     seconds = time.monotonic() - began
-    ended = fetch(namespace, name, folder, data)
+    ended = fetch(namespace, name, folder)
     return Row(
         recipe=recipe,
         seconds=seconds,
@@ -126,12 +126,12 @@ def is_under_way(status: dict[str, Any]) -> bool:
     return percent >= KILL_AT_PERCENT and has_saved
 
 
-def fetch(namespace: Namespace, name: str, folder: Path, data: Path) -> Ended:
+def fetch(namespace: Namespace, name: str, folder: Path) -> Ended:
     """The job's result and reports."""
     for what in ("metrics", "report"):
         namespace.trainyard("fetch", name, "--what", what, "-d", str(folder / "found"))
     result = json.loads((folder / "found" / "result.json").read_text())
-    return Ended(result["metrics"], folder / "found" / "reports", data)
+    return Ended(result["metrics"], folder / "found" / "reports")
 
 
 def table(rows: list[Row]) -> list[str]:
