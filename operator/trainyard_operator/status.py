@@ -1,7 +1,7 @@
 """The typed status of a TrainingJob, and how its conditions change."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
@@ -60,6 +60,24 @@ class Condition(StatusModel):
     """Generation of the spec that it was judged from."""
     last_transition_time: Moment
     """When `status` last changed."""
+
+
+Conditions = Annotated[
+    list[Condition],
+    Field(
+        max_length=16,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+    ),
+]
+StatusT = TypeVar("StatusT", bound=StatusModel)
+
+
+def find_condition(conditions: list[Condition], type_: str) -> Condition | None:
+    """The condition of that type, if it was ever set."""
+    return next((c for c in conditions if c.type == type_), None)
 
 
 class Restarts(StatusModel):
@@ -322,32 +340,28 @@ class JobStatus(StatusModel):
     """What `kubectl get tj` prints, ready to read."""
     history: Annotated[list[HistoryEntry], Field(max_length=HISTORY_LENGTH)] = []
     """The newest entries of the job's story."""
-    conditions: Annotated[
-        list[Condition],
-        Field(
-            max_length=16,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-            },
-        ),
-    ] = []
+    conditions: Conditions = []
     """Accepted, Suspended, Running, StorageDegraded, Succeeded and Failed."""
 
     def condition(self, type_: str) -> Condition | None:
         """The condition of that type, if it was ever set."""
-        return next((c for c in self.conditions if c.type == type_), None)
+        return find_condition(self.conditions, type_)
 
 
 def parse_status(raw: dict[str, Any] | None) -> JobStatus:
+    """A job's status as stored."""
+    return _consistent(parse_as(JobStatus, raw))
+
+
+def parse_as(kind: type[StatusT], raw: dict[str, Any] | None) -> StatusT:
     """A status as stored. What somebody broke by hand counts as absent, field by field."""
     fields = dict(raw or {})
     try:
-        return _consistent(JobStatus.model_validate(fields))
+        return kind.model_validate(fields)
     except ValidationError as error:
         for problem in error.errors():
             fields.pop(str(problem["loc"][0]), None)
-    return _consistent(JobStatus.model_validate(fields))
+    return kind.model_validate(fields)
 
 
 def _consistent(status: JobStatus) -> JobStatus:
@@ -359,7 +373,7 @@ def _consistent(status: JobStatus) -> JobStatus:
 
 def with_condition(conditions: list[Condition], change: Condition) -> list[Condition]:
     """The full list with one condition changed; its transition time moves only with its status."""
-    before = next((c for c in conditions if c.type == change.type), None)
+    before = find_condition(conditions, change.type)
     if before and before.status == change.status:
         change = change.model_copy(update={"last_transition_time": before.last_transition_time})
     if before is None:

@@ -2,10 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from trainyard_operator.api import Anything
-from trainyard_operator.status import Condition, Moment, Sentence, StatusModel
+from trainyard_operator.status import (
+    Condition,
+    Conditions,
+    Moment,
+    Sentence,
+    StatusModel,
+    find_condition,
+    parse_as,
+)
 
 SweepPhase = Literal["Pending", "Running", "Suspended", "Succeeded", "Failed"]
 SWEEP_ENDS: frozenset[SweepPhase] = frozenset({"Succeeded", "Failed"})
@@ -123,29 +131,14 @@ class SweepStatus(StatusModel):
     """Where the report lies."""
     display: SweepDisplay = SweepDisplay()
     """What `kubectl get tsw` prints, ready to read."""
-    conditions: Annotated[
-        list[Condition],
-        Field(
-            max_length=16,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-            },
-        ),
-    ] = []
+    conditions: Conditions = []
     """Accepted, Suspended, Running, Succeeded and Failed."""
 
     def condition(self, type_: str) -> Condition | None:
         """The condition of that type, if it was ever set."""
-        return next((c for c in self.conditions if c.type == type_), None)
+        return find_condition(self.conditions, type_)
 
 
 def parse_sweep_status(raw: dict[str, Any] | None) -> SweepStatus:
-    """A status as stored. What somebody broke by hand counts as absent, field by field."""
-    fields = dict(raw or {})
-    try:
-        return SweepStatus.model_validate(fields)
-    except ValidationError as error:
-        for problem in error.errors():
-            fields.pop(str(problem["loc"][0]), None)
-    return SweepStatus.model_validate(fields)
+    """A sweep's status as stored."""
+    return parse_as(SweepStatus, raw)
