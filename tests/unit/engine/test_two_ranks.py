@@ -18,7 +18,7 @@ from trainyard_operator.contract import ExitCode
 from trainyard_trainer.restore import load_checkpoint
 
 pytestmark = pytest.mark.slow
-SAVING = {"everySteps": 2, "keepLast": 99}
+SAVING = {"everySteps": 2, "keepLast": 99, "async": False}
 
 
 @pytest.mark.parametrize(

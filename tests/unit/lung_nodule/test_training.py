@@ -55,7 +55,7 @@ def phase(place: str, root: Path, nodes: int, **changes: Any) -> dict[str, Any]:
         "recipe": "lung-nodule",
         "module": MODULE,
         "config": config,
-        "checkpoint": {"everySteps": 1, "keepLast": 99},
+        "checkpoint": {"everySteps": 1, "keepLast": 99, "async": False},
         **changes,
     }
 

@@ -23,7 +23,7 @@ from trainyard_trainer.recipe import Batch, Loss, Modules, Site
 from trainyard_trainer.recipes.mar_gan.config import Config
 from trainyard_trainer.recipes.mar_gan.recipe import MarGan
 
-SAVING = {"everySteps": 2, "keepLast": 99}
+SAVING = {"everySteps": 2, "keepLast": 99, "async": False}
 
 
 def config_of(data: Path, **training: Any) -> dict[str, Any]:

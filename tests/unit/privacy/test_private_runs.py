@@ -33,7 +33,7 @@ def phase(data: Path, place: str, nodes: int, *words: str, **more: Any) -> dict[
         "config": CONFIG,
         "overrides": list(words),
         "dataset_path": str(data),
-        "checkpoint": {"everySteps": 2, "keepLast": 99},
+        "checkpoint": {"everySteps": 2, "keepLast": 99, "async": False},
     } | more
 
 

@@ -27,14 +27,17 @@ SINGLY = "training.evaluation_batch_size=1"
 
 @pytest.fixture(scope="module")
 def runs(case: Case, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One rank; two; the former judged again by two; two that are killed, and go on."""
+    """One rank; two; the former judged again by two; two that are killed, and go on.
+
+    A save waits for its upload, so that the kill always finds a checkpoint to go on from.
+    """
     place = tmp_path_factory.mktemp("runs")
     common: dict[str, Any] = {
         "recipe": f"{case.recipe}-mortal",
         "module": "unit.recipes.mortal",
         "config": case.config,
         "dataset_path": str(data),
-        "checkpoint": {"everySteps": 2, "keepLast": 99},
+        "checkpoint": {"everySteps": 2, "keepLast": 99, "async": False},
     }
     plans = [
         {"place": "one", "nodes": 1},

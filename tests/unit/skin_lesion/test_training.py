@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {
     "training": {"epochs": 3, "batch_size": 16},
     "data": {"image_size": 24},
 }
-SAVING = {"everySteps": 2, "keepLast": 99}
+SAVING = {"everySteps": 2, "keepLast": 99, "async": False}
 
 
 def phase(data: Path, place: str, nodes: int, *words: str, **more: Any) -> dict[str, Any]:
