@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trainyard.errors import CheckpointMissing
 from trainyard.locate import StoredRun
 from trainyard.quantities import age_text, number_text, size_text
-from trainyard_operator.contract import CHECKPOINTS_PREFIX
+from trainyard_operator.layout import CHECKPOINTS_PREFIX
 
 if TYPE_CHECKING:
     from trainyard_trainer.manifest import Best, Listing, Manifest

@@ -12,8 +12,7 @@ from trainyard.checkpoints import Catalogue, Progress, Row, read_catalogue
 from trainyard.errors import CheckpointMissing
 from trainyard.locate import StoredRun
 from trainyard.quantities import age_text, number_text, size_text
-from trainyard_operator.contract import RUN_FILE
-from trainyard_operator.layout import DIRECTORY_PREFIX
+from trainyard_operator.layout import DIRECTORY_PREFIX, RUN_FILE
 from trainyard_trainer.directory_fetch import CopyCorrupt, download_copy, verify_copy
 from trainyard_trainer.directory_manifest import (
     Copies,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trainyard.errors import NotAllowed, NotFound
 from trainyard.jobs import Job, find_job, own_cluster, resolve
 from trainyard.options import Settings, StorageFlags
-from trainyard_operator.contract import LOGS_PREFIX, run_prefix
+from trainyard_operator.layout import LOGS_PREFIX, run_prefix
 
 if TYPE_CHECKING:
     from trainyard_trainer.storage import Storage

@@ -18,16 +18,9 @@ from trainyard.errors import ClientError, NotFound, Unreachable, WaitTimeout, as
 from trainyard.jobs import Job
 from trainyard.locate import StoredRun, of_job
 from trainyard.state import OUTPUT_FILE
-from trainyard_operator.contract import (
-    LINE_LABEL,
-    LOGS_PREFIX,
-    Label,
-    attempt_begun,
-    log_prefix,
-    node_label,
-    rank_of_log,
-)
+from trainyard_operator.contract import LINE_LABEL, Label, attempt_begun, node_label
 from trainyard_operator.desired import node_index_of
+from trainyard_operator.layout import LOGS_PREFIX, log_prefix, rank_of_log
 
 if TYPE_CHECKING:
     from trainyard.cluster import Cluster

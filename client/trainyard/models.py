@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trainyard.errors import CheckpointMissing, NotFound
 from trainyard.options import Settings, StorageFlags
-from trainyard_operator.contract import MANIFEST_FILE, MODEL_FILE
+from trainyard_operator.layout import MANIFEST_FILE, MODEL_FILE
 
 if TYPE_CHECKING:
     from trainyard.locate import StoredRun

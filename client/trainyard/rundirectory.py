@@ -20,7 +20,7 @@ _VERSION = "{version}"
 def lay_out(run: StoredRun, directory: Path) -> list[Path]:
     """Write everything that is there; returns the files. Raises NotFound before the run's end."""
     from trainyard.checkpoints import read_catalogue
-    from trainyard_operator.contract import RESULT_FILE
+    from trainyard_operator.layout import RESULT_FILE
 
     if not run.storage.exists(RESULT_FILE):
         raise NotFound(f"'{run.name}' has no result yet", f"trainyard get {run.name}")
@@ -76,7 +76,7 @@ def _versioned(path: str, directory: Path, written: list[Path]) -> str:
 
 def _write(catalogue: "Catalogue", source: "Source", path: Path, parts: Path) -> list[Path]:
     """One entry of the plan; what is not stored is left out. parts: for what is downloaded."""
-    from trainyard_operator.contract import MODEL_FILE
+    from trainyard_operator.layout import MODEL_FILE
 
     storage = catalogue.run.storage
     if source.kind == "folder":
@@ -99,7 +99,7 @@ def _write(catalogue: "Catalogue", source: "Source", path: Path, parts: Path) ->
 
 def _log(run: StoredRun) -> bytes:
     """What rank 0 printed, attempt after attempt."""
-    from trainyard_operator.contract import LOGS_PREFIX
+    from trainyard_operator.layout import LOGS_PREFIX
 
     keys = [e.key for e in run.storage.list(f"{LOGS_PREFIX}/") if e.key.split("/")[2] == "rank-0"]
     ordered = sorted(keys, key=lambda key: (int(key.split("/")[1].removeprefix("a")), key))

@@ -7,7 +7,7 @@ that one, such as a certificate or a proxy, holds for TensorBoard, too.
 
 from typing import Any
 
-from trainyard_operator import contract
+from trainyard_operator import contract, layout
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.container import POD_SECURITY, SECURITY
 from trainyard_operator.contract import Label
@@ -107,7 +107,7 @@ def _container(job: TrainingJob, defaults: Defaults) -> dict[str, Any]:
     return {
         "name": COMPONENT,
         "image": job.spec.image or defaults.trainer_image,
-        "command": [*COMMAND, f"{uri}/{contract.TENSORBOARD_PREFIX}", str(PORT)],
+        "command": [*COMMAND, f"{uri}/{layout.TENSORBOARD_PREFIX}", str(PORT)],
         "env": [env_value("HOME", "/tmp"), *(storage_env(storage) if storage else ())],  # noqa: S108
         "ports": [{"name": "http", "containerPort": PORT}],
         "readinessProbe": {"httpGet": {"path": "/", "port": "http"}},

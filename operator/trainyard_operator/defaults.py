@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trainyard_operator import contract
+from trainyard_operator import layout
 from trainyard_operator.api import Storage, TrainingJob
 
 
@@ -27,5 +27,5 @@ def run_uri(job: TrainingJob, defaults: Defaults) -> str | None:
     """Where everything of this job lies; None without storage."""
     storage = storage_of(job, defaults)
     meta = job.metadata
-    prefix = contract.run_prefix(meta.namespace, meta.name, meta.uid)
+    prefix = layout.run_prefix(meta.namespace, meta.name, meta.uid)
     return f"{storage.uri.rstrip('/')}/{prefix}" if storage else None

@@ -29,18 +29,12 @@ from trainyard_operator import (
 )
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.board import board_name, is_served
-from trainyard_operator.contract import (
-    FATAL_CAUSES,
-    LOGS_PREFIX,
-    TENSORBOARD_PREFIX,
-    USER_CAUSES,
-    Cause,
-    now_text,
-)
+from trainyard_operator.contract import FATAL_CAUSES, USER_CAUSES, Cause, now_text
 from trainyard_operator.deadlines import RETRY, earliest, forced_at
 from trainyard_operator.decision import Action, Decision, DeleteJob
 from trainyard_operator.desired import Defaults, run_uri, spec_hash, storage_of
 from trainyard_operator.goodput import with_goodput
+from trainyard_operator.layout import LOGS_PREFIX, TENSORBOARD_PREFIX
 from trainyard_operator.notices import take_notice
 from trainyard_operator.observed import Observed, parse_time
 from trainyard_operator.progress import build_display, count_nodes, lost_steps

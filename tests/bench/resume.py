@@ -14,7 +14,7 @@ from bench.s3_client import BUCKET, SIZE_BYTES
 from bench.upload import rows, run_in_turns, running_server, running_workers
 from cluster.s3 import S3Access
 
-from trainyard_operator.contract import MODEL_FILE, checkpoint_prefix
+from trainyard_operator.layout import MODEL_FILE, checkpoint_prefix
 from trainyard_trainer.checkpoint import Checkpointer, Identity
 from trainyard_trainer.storage import open_storage
 

@@ -8,7 +8,7 @@ import pytest
 from chaos.depot import Buckets, open_depots
 
 from trainyard import cli
-from trainyard_operator.contract import run_prefix
+from trainyard_operator.layout import run_prefix
 from trainyard_trainer.directory import scan, unit_of
 from trainyard_trainer.directory_store import DirectoryStore, Reported
 from trainyard_trainer.saved import Identity

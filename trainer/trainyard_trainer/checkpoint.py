@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard_operator.contract import MODEL_FILE, part_file
+from trainyard_operator.layout import MODEL_FILE, part_file
 from trainyard_trainer.console import log
 from trainyard_trainer.dialect import find_dialect
 from trainyard_trainer.errors import ConfigurationError, PeerLost, TrainyardError

@@ -23,7 +23,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from trainyard_operator.contract import Env, Summary, log_prefix
+from trainyard_operator.contract import Env, Summary
+from trainyard_operator.layout import log_prefix
 from trainyard_trainer import preparation, program
 from trainyard_trainer.companion_directory import ProgramDirectory
 from trainyard_trainer.context import RunContext, report_file

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainyard_operator.contract import REPORT_FILE, Env, RunRequest, run_prefix
+from trainyard_operator.contract import REPORT_FILE, Env, RunRequest
+from trainyard_operator.layout import run_prefix
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.storage import Patience, Storage, open_storage
 from trainyard_trainer.storage_errors import URI_FIELD

@@ -16,8 +16,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from trainyard_operator.contract import MANIFEST_FILE, QUARANTINE_PREFIX
-from trainyard_operator.layout import DIRECTORY_PREFIX, directory_copy
+from trainyard_operator.layout import (
+    DIRECTORY_PREFIX,
+    MANIFEST_FILE,
+    QUARANTINE_PREFIX,
+    directory_copy,
+)
 from trainyard_trainer.manifest import Best, Rejected
 from trainyard_trainer.storage import Storage, check_key
 from trainyard_trainer.storage_errors import ManifestInvalid, ObjectMissing

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard_operator.contract import QUARANTINE_PREFIX
+from trainyard_operator.layout import QUARANTINE_PREFIX
 from trainyard_trainer.directory_fetch import CONNECTIONS, CopyCorrupt, read_checked
 from trainyard_trainer.directory_manifest import Copies, DirectoryManifest, StoredFile, list_copies
 from trainyard_trainer.errors import ConfigurationError

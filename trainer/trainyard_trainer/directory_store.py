@@ -9,8 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainyard_operator.contract import MANIFEST_FILE, QUARANTINE_PREFIX, Env, now_text
-from trainyard_operator.layout import DIRECTORY_PREFIX, directory_copy
+from trainyard_operator.contract import Env, now_text
+from trainyard_operator.layout import (
+    DIRECTORY_PREFIX,
+    MANIFEST_FILE,
+    QUARANTINE_PREFIX,
+    directory_copy,
+)
 from trainyard_trainer.directory import Listing, Seen, part_of, scan, unit_of
 from trainyard_trainer.directory_manifest import (
     DirectoryManifest,

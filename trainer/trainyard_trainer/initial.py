@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trainyard_operator.contract import MODEL_FILE
+from trainyard_operator.layout import MODEL_FILE
 from trainyard_trainer.distributed import World
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.initial_source import source_of

@@ -1,6 +1,6 @@
 """The run that spec.checkpoint.resumeFrom names. No torch here."""
 
-from trainyard_operator.contract import run_prefix
+from trainyard_operator.layout import run_prefix
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.runs import newest_run
 from trainyard_trainer.storage import Storage

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from trainyard_operator.contract import MODEL_FILE
+from trainyard_operator.layout import MODEL_FILE
 from trainyard_trainer.manifest import Manifest, Part, PartCheck
 from trainyard_trainer.storage_errors import CheckpointCorrupt
 

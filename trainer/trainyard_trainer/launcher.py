@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainyard_operator.contract import (
-    RESULT_FILE,
     STANDBY_SECONDS,
     TERMINATION_BYTES,
     TERMINATION_LOG,
@@ -20,7 +19,7 @@ from trainyard_operator.contract import (
     Summary,
     attempt_line,
 )
-from trainyard_operator.layout import attempt_end_file
+from trainyard_operator.layout import RESULT_FILE, attempt_end_file
 from trainyard_trainer import preparation
 from trainyard_trainer.context import RunContext, report_file
 from trainyard_trainer.errors import ConfigurationError, TrainyardError

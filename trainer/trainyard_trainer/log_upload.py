@@ -6,7 +6,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from trainyard_operator.contract import log_prefix, node_label, node_log_prefix, rank_label
+from trainyard_operator.contract import node_label, rank_label
+from trainyard_operator.layout import log_prefix, node_log_prefix
 from trainyard_trainer.context import RunContext
 from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.logs import Console, LogStream, Segment

@@ -2,7 +2,7 @@
 
 A checkpoint is a directory of immutable parts and a `manifest.json`, which is written last: it
 exists exactly when its manifest does. `storage` is always that of one run, the child at
-`contract.run_prefix` of spec.storage.uri.
+`layout.run_prefix` of spec.storage.uri.
 
     model.pt         torch.load(..., weights_only=True) gives state["model"]: what the recipe's
                      load_state_dict takes, or a dict of such by module name
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from trainyard_operator.contract import (
+from trainyard_operator.layout import (
     CHECKPOINTS_PREFIX,
     MANIFEST_FILE,
     MODEL_FILE,

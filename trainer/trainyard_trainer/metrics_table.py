@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from trainyard_operator.contract import METRICS_FILE, now_text
-from trainyard_operator.layout import METRICS_PREFIX, metrics_piece
+from trainyard_operator.contract import now_text
+from trainyard_operator.layout import METRICS_FILE, METRICS_PREFIX, metrics_piece
 from trainyard_trainer.outbox import Piece
 from trainyard_trainer.storage import Storage
 from trainyard_trainer.storage_errors import ObjectMissing

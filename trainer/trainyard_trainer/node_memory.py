@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from trainyard_operator.contract import CHECKPOINTS_PREFIX
+from trainyard_operator.layout import CHECKPOINTS_PREFIX
 from trainyard_trainer.cgroup import memory_left_bytes
 from trainyard_trainer.files import FileStorage
 from trainyard_trainer.manifest import Listing, Manifest, list_manifests

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from trainyard_operator.contract import RUN_FILE, now_text
+from trainyard_operator.contract import now_text
+from trainyard_operator.layout import RUN_FILE
 from trainyard_trainer.context import RunContext
 from trainyard_trainer.dataset import bring_dataset
 from trainyard_trainer.dialect import DIALECTS, find_dialect

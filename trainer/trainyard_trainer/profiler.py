@@ -12,7 +12,7 @@ from types import FrameType
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from trainyard_operator.contract import profile_file
+from trainyard_operator.layout import profile_file
 from trainyard_trainer.config import ProfileConfig
 from trainyard_trainer.console import log, say_on_every_rank
 from trainyard_trainer.errors import TrainyardError

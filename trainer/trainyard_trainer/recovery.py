@@ -12,12 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard_operator.contract import (
+from trainyard_operator.contract import ExitCode
+from trainyard_operator.layout import (
     CHECKPOINTS_PREFIX,
     LATEST_FILE,
     MANIFEST_FILE,
     QUARANTINE_PREFIX,
-    ExitCode,
     run_prefix,
 )
 from trainyard_trainer.gang import Gang

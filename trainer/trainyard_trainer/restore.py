@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard_operator.contract import MODEL_FILE
+from trainyard_operator.layout import MODEL_FILE
 from trainyard_trainer.gang import Gang
 from trainyard_trainer.landing import Landing, land
 from trainyard_trainer.manifest import (

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from trainyard_operator.contract import CHECKPOINTS_PREFIX, MANIFEST_FILE, QUARANTINE_PREFIX
+from trainyard_operator.layout import CHECKPOINTS_PREFIX, MANIFEST_FILE, QUARANTINE_PREFIX
 from trainyard_trainer.manifest import Best, Manifest, select_best
 from trainyard_trainer.storage import Storage
 from trainyard_trainer.storage_errors import ObjectExists

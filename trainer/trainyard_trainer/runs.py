@@ -1,6 +1,6 @@
 """The runs that lie in a storage. No torch here: the client looks for them, too."""
 
-from trainyard_operator.contract import RUN_FILE, run_prefix
+from trainyard_operator.layout import RUN_FILE, run_prefix
 from trainyard_trainer.storage import Storage
 
 

@@ -18,7 +18,8 @@ from contextlib import suppress
 from dataclasses import replace
 from html import escape
 
-from trainyard_operator.contract import RESULT_FILE, Env, run_prefix
+from trainyard_operator.contract import Env
+from trainyard_operator.layout import RESULT_FILE, run_prefix
 from trainyard_operator.sweep.report import lead, sections, to_csv, to_markdown
 from trainyard_operator.sweep.table import (
     CSV_FILE,

@@ -15,8 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from trainyard_operator.contract import METRICS_FILE
-from trainyard_operator.layout import event_file, picture_file
+from trainyard_operator.layout import METRICS_FILE, event_file, picture_file
 from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.events import EventSegment, Histogram, encode_png
 from trainyard_trainer.metrics_table import MetricsTable, Rows, read_metrics

@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard_operator.contract import (
+from trainyard_operator.contract import now_text
+from trainyard_operator.layout import (
     CHECKPOINTS_PREFIX,
     LATEST_FILE,
     MANIFEST_FILE,
     QUARANTINE_PREFIX,
     checkpoint_prefix,
-    now_text,
 )
 from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.gang import Gang

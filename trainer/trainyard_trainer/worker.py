@@ -19,8 +19,7 @@ import numpy as np
 import torch
 import yaml
 
-from trainyard_operator.contract import RESULT_FILE
-from trainyard_operator.layout import PAGE_FILE, stall_file
+from trainyard_operator.layout import PAGE_FILE, RESULT_FILE, stall_file
 from trainyard_trainer.card import CARD_FILE, Card
 from trainyard_trainer.cgroup import processors
 from trainyard_trainer.checkpoint import Best, Checkpointer, Identity, NodeMemory, Retention

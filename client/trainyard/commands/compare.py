@@ -29,7 +29,7 @@ def command(
     trainyard compare fold-0 fold-1 fold-2 --metric test_accuracy
     """
     from trainyard.locate import locate
-    from trainyard_operator.contract import RESULT_FILE
+    from trainyard_operator.layout import RESULT_FILE
 
     flags, results = take_storage_flags(typed), {}
     for name in expanded(settings, names):

@@ -135,7 +135,7 @@ def fetch_logs(run: "StoredRun", directory: Path) -> Path:
     """Every rank's log as a text file: `logs/a<attempt>/rank-<r>.log`."""
     import gzip
 
-    from trainyard_operator.contract import LOGS_PREFIX
+    from trainyard_operator.layout import LOGS_PREFIX
 
     target, seen = directory / "logs", set()
     for entry in run.storage.list(f"{LOGS_PREFIX}/"):
@@ -152,7 +152,7 @@ def fetch_logs(run: "StoredRun", directory: Path) -> Path:
 
 def fetch_metrics(run: "StoredRun", directory: Path) -> Path:
     """metrics.csv as far as it is known now, and result.json where the run has ended well."""
-    from trainyard_operator.contract import METRICS_FILE, RESULT_FILE
+    from trainyard_operator.layout import METRICS_FILE, RESULT_FILE
     from trainyard_trainer.metrics_table import read_metrics
 
     rows = read_metrics(run.storage)

@@ -60,7 +60,7 @@ def follow_to_end(settings: Settings, job: "Job", *, compact: bool = False) -> N
     from trainyard.display import Display
     from trainyard.follow import wait_for
     from trainyard.story import end_lines, next_command
-    from trainyard_operator.contract import LOGS_PREFIX
+    from trainyard_operator.layout import LOGS_PREFIX
 
     try:
         with Display(settings, sys.stdout) as display:

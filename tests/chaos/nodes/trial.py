@@ -18,7 +18,7 @@ from cluster.namespace import prepare_namespace
 from demo.jobs import BUCKET, cluster_template, digits_job
 from integration.api_server import ApiServer, Namespace
 
-from trainyard_operator.contract import run_prefix
+from trainyard_operator.layout import run_prefix
 from trainyard_trainer.manifest import list_manifests
 from trainyard_trainer.storage import Storage, open_storage
 

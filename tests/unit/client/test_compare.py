@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from trainyard_operator.contract import run_prefix
+from trainyard_operator.layout import run_prefix
 from trainyard_trainer.storage import open_storage
 
 ACCURACIES = (0.9, 0.95, 0.8)

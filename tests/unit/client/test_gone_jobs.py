@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from trainyard.errors import NotFound
-from trainyard_operator.contract import log_prefix, run_prefix
+from trainyard_operator.layout import log_prefix, run_prefix
 from trainyard_trainer.storage import open_storage
 
 STORAGE = {"uri": "s3://lab/runs", "endpoint": "http://s3.example:9000"}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from recipe_cases import BY_NAME
 
-from trainyard_operator.contract import checkpoint_prefix, run_prefix
+from trainyard_operator.layout import checkpoint_prefix, run_prefix
 from trainyard_trainer.card import CARD_FILE, Card
 from trainyard_trainer.config import build_config
 from trainyard_trainer.manifest import Manifest, Part

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainyard.sdk import JobHandle
-from trainyard_operator.contract import run_prefix
+from trainyard_operator.layout import run_prefix
 from trainyard_trainer.directory import scan, unit_of
 from trainyard_trainer.directory_manifest import DirectoryManifest
 from trainyard_trainer.directory_restore import restore

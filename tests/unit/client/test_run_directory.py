@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainyard_operator.contract import checkpoint_prefix, log_prefix, run_prefix
+from trainyard_operator.layout import checkpoint_prefix, log_prefix, run_prefix
 from trainyard_trainer.manifest import Manifest, Part
 from trainyard_trainer.outputs import Kept
 from trainyard_trainer.recipes.classification.outputs import run_name

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainyard.logs import FileTail, LogLine, LogReader, StoredTail, select
-from trainyard_operator.contract import checkpoint_prefix, log_prefix, run_prefix
-from trainyard_operator.layout import metrics_piece
+from trainyard_operator.layout import checkpoint_prefix, log_prefix, metrics_piece, run_prefix
 from trainyard_trainer.manifest import Manifest, Part
 from trainyard_trainer.storage import Storage, open_storage
 

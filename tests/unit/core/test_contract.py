@@ -66,9 +66,9 @@ def test_a_run_request_travels_as_text_that_does_not_vary():
 
 
 def test_everything_of_a_run_has_one_place():
-    assert contract.run_prefix("research", "nodules", "uid") == "research/nodules/uid"
-    assert contract.checkpoint_prefix(6000, 2) == "checkpoints/step-000000006000-a2"
-    assert contract.log_prefix(2, 5) == "logs/a2/rank-5"
+    assert layout.run_prefix("research", "nodules", "uid") == "research/nodules/uid"
+    assert layout.checkpoint_prefix(6000, 2) == "checkpoints/step-000000006000-a2"
+    assert layout.log_prefix(2, 5) == "logs/a2/rank-5"
     first, later = layout.event_file(2, 13), layout.event_file(11, 0)
     assert first == "tensorboard/events.out.tfevents.000002.000013.trainyard"
     assert first < later

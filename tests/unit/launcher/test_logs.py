@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.launcher.nodes import make_run
 
-from trainyard_operator.contract import node_log_prefix
+from trainyard_operator.layout import node_log_prefix
 from trainyard_trainer import log_upload
 from trainyard_trainer.files import FileStorage
 from trainyard_trainer.log_upload import RETRY_SECONDS, NodeLogs, SegmentUploader

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainyard_operator.contract import MANIFEST_FILE
+from trainyard_operator.layout import MANIFEST_FILE
 from trainyard_trainer.directory import Watch, scan, unit_of
 from trainyard_trainer.directory_keeper import DirectoryKeeper
 from trainyard_trainer.directory_manifest import list_copies

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from trainyard_operator.contract import RUN_FILE, run_prefix
+from trainyard_operator.layout import RUN_FILE, run_prefix
 from trainyard_trainer.runs import newest_run
 from trainyard_trainer.storage import open_storage
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainyard_operator.contract import RESULT_FILE, run_prefix
-from trainyard_operator.layout import metrics_piece
+from trainyard_operator.layout import RESULT_FILE, metrics_piece, run_prefix
 from trainyard_operator.sweep.table import TABLE_ENV, ReportedTrial, SweepTable
 from trainyard_trainer import sweep_report
 from trainyard_trainer.storage import Storage, open_storage
