@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,15 @@ from trainyard_operator.errors import (
     Refused,
 )
 from trainyard_operator.eventposter import Owner
-from trainyard_operator.kube import JOBS, PODS, PYTORCHJOBS, Kube, collection_of
+from trainyard_operator.kube import (
+    JOBS,
+    PODS,
+    PYTORCHJOBS,
+    SERVICES,
+    Collection,
+    Kube,
+    collection_of,
+)
 from trainyard_operator.launchers import Launchers
 
 WHAT_IS_MISSING = {
@@ -131,7 +140,8 @@ async def create_owned(
 ) -> dict[str, Any] | None:
     """The object as stored, if it is read or was there; None where its namespace is gone.
 
-    Raises AlreadyExists while the name is taken by an object that is about to go.
+    Raises AlreadyExists while the name is taken by an object that is about to go, which a pod or
+    service of a namesake that is no more is told to.
     """
     collection, metadata = collection_of(manifest), manifest["metadata"]
     try:
@@ -144,9 +154,27 @@ async def create_owned(
         found = await kube.get(collection, metadata["namespace"], metadata["name"])
         if _is_owned_by(owner, found["metadata"]):
             return found
-        if _is_leaving(owner, found["metadata"]):
+        if "deletionTimestamp" in found["metadata"]:
             raise
-        raise _occupied(owner, manifest) from None
+        if not _is_of_namesake(owner, found["metadata"]):
+            raise _occupied(owner, manifest) from None
+        if collection in (PODS, SERVICES):
+            await _make_way(kube, owner, collection, found["metadata"])
+        raise
+
+
+async def _make_way(kube: Kube, owner: Owner, collection: Collection, left: dict[str, Any]) -> None:
+    """Delete what a namesake left behind, if this owner still is the one of its name.
+
+    After an outage of the API server the cluster's garbage collector may never do it: while it
+    looks for resources anew it hears of no deletion.
+    """
+    namespace, name = owner.metadata.namespace, owner.metadata.name
+    now = await kube.get(JOBS, namespace, name)
+    if now["metadata"]["uid"] != owner.metadata.uid:
+        return  # It is this job that is no more, and the object may be its successor's.
+    with suppress(NotFound, Conflict):
+        await kube.delete(collection, namespace, left["name"], left["uid"])
 
 
 def _occupied(owner: Owner, manifest: dict[str, Any]) -> Occupied:
@@ -172,9 +200,7 @@ def _is_owned_by(owner: Owner, metadata: dict[str, Any]) -> bool:
     return any(each["uid"] == owner.metadata.uid for each in owners)
 
 
-def _is_leaving(owner: Owner, metadata: dict[str, Any]) -> bool:
-    """Whether it is being deleted, or was the child of a namesake, which is no more."""
-    namesake = (owner.kind, owner.metadata.name)
+def _is_of_namesake(owner: Owner, metadata: dict[str, Any]) -> bool:
+    """Whether its owner has this one's name; there is only one of a name at a time."""
     owners = metadata.get("ownerReferences") or ()
-    is_orphan = any((each["kind"], each["name"]) == namesake for each in owners)
-    return is_orphan or "deletionTimestamp" in metadata
+    return any((each["kind"], each["name"]) == (owner.kind, owner.metadata.name) for each in owners)

@@ -34,7 +34,9 @@ INIT_CONTAINER = """\
 
 
 @contextmanager
-def running_kubeflow(api: ApiServer, folder: Path, flags: Sequence[str] = ()) -> Iterator[Daemon]:
+def running_kubeflow(
+    api: ApiServer, folder: Path, flags: Sequence[str] = (), *, init_container: str = INIT_CONTAINER
+) -> Iterator[Daemon]:
     """Ready; its resource and its namespace stay behind."""
     install(api)
     webhook, probe, metrics = free_ports(3)
@@ -42,7 +44,7 @@ def running_kubeflow(api: ApiServer, folder: Path, flags: Sequence[str] = ()) ->
     api.send("DELETE", f"{WEBHOOKS}/{name}")
     api.must("POST", WEBHOOKS, build_webhook(name, webhook))
     template = folder / "init-container.yaml"
-    template.write_text(INIT_CONTAINER)
+    template.write_text(init_container)
     command = [
         program("training-operator.v1"),
         "--enable-scheme=pytorchjob",

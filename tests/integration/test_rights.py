@@ -64,6 +64,14 @@ def suspend(namespace: Namespace) -> None:
     namespace.edit("nodules", {"runPolicy": {"suspend": True}})
 
 
+def make_again(namespace: Namespace) -> None:
+    """As soon as it has its service, by the same spec."""
+    job = namespace.job("nodules")
+    namespace.wait(namespace.services, "a service", 30)
+    namespace.delete("nodules")
+    namespace.create({key: job[key] for key in ("apiVersion", "kind", "spec")} | NAMED)
+
+
 def suspend_sweep(namespace: Namespace) -> None:
     namespace.wait(lambda: namespace.exists("nodules-0"), "a trial", 30)
     namespace.of("trainingsweeps").edit("nodules", {"runPolicy": {"suspend": True}})
@@ -78,6 +86,7 @@ def end_trial(namespace: Namespace) -> None:
     namespace.end_pod("nodules-0-master-0", 0, json.dumps(said))
 
 
+NAMED = {"metadata": {"name": "nodules"}}
 ONE_TRIAL = {"parameters": {"training.seed": {"values": [1]}}}
 SWEEP = "TrainingSweep"
 SERVE = {
@@ -107,6 +116,7 @@ NEEDS = {
         "a failed gang makes way", {"runPolicy": {"restartBackoff": {"initialSeconds": 0}}}, fail
     ),
     ("services", "create"): Need("a gang finds its first pod", {}),
+    ("services", "delete"): Need("a job's name can be used again at once", {}, make_again),
     ("deployments", "create"): Need("TensorBoard is served", SERVE),
     ("podgroups", "create"): Need("a gang scheduler is told", {"scheduling": {"gang": "volcano"}}),
     ("podgroups", "get"): Need(

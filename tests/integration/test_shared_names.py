@@ -86,19 +86,25 @@ def test_no_pod_starts_without_the_service(
     assert namespace.pods() == {}
 
 
-def test_new_job_waits_in_silence_for_what_a_namesake_left(
+def test_new_job_clears_what_a_namesake_left(
     namespace: Namespace, operator: Operator, make_job: MakeJob
 ) -> None:
+    """There is no garbage collector here, as there is none for a while after an outage."""
     namespace.create(make_job(nodes=1))
     old = namespace.wait_for_pods("nodules-master-0")["nodules-master-0"]["metadata"]["uid"]
     namespace.delete("nodules")
     namespace.create(make_job(nodes=1))
-    namespace.wait_for_phase("nodules", "Starting")
-    # There is no garbage collector here.
-    namespace.api.must("DELETE", f"{namespace.core}/services/nodules")
-    namespace.delete_pod("nodules-master-0")
-    pods = namespace.wait_for_pods("nodules-master-0")
-    assert pods["nodules-master-0"]["metadata"]["uid"] != old
+
+    def is_new() -> bool:
+        pod = namespace.pods().get("nodules-master-0", {"metadata": {"uid": old}})["metadata"]
+        if "deletionTimestamp" in pod:
+            namespace.delete_pod("nodules-master-0")  # As its kubelet would.
+        return bool(pod["uid"] != old)
+
+    namespace.wait(is_new, "a pod of the new job", 20)
+    uid = namespace.job("nodules")["metadata"]["uid"]
+    owner = namespace.services()["nodules"]["metadata"]["ownerReferences"][0]
+    assert owner["uid"] == uid
     assert warnings(namespace) == []
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from core_objects import make_job
 from unit.operator_edges.fake_api import Answer, FakeApi, refusal, serve
 
@@ -94,10 +95,48 @@ def test_name_taken_by_a_stranger_is_told_to_the_person() -> None:
     )
 
 
-def test_what_a_namesake_left_is_waited_for_in_silence() -> None:
+def test_what_is_about_to_go_is_waited_for_in_silence() -> None:
     leaving = {"deletionTimestamp": "2026-01-01T12:00:00Z"}
-    assert carry_out(taken(owned("uid-0")), pod("a")) == Outcome(is_complete=False)
-    assert carry_out(taken((200, {"metadata": leaving})), pod("a")) == Outcome(is_complete=False)
+    for found in (owned("uid-0", **leaving), (200, {"metadata": leaving})):
+        api = taken(found)
+        assert carry_out(api, pod("a")) == Outcome(is_complete=False)
+        assert api.paths("DELETE") == []
+
+
+def left_by_namesake(job_uid: str) -> FakeApi:
+    """Every name is taken by what another job of this name left; which job has it now."""
+    left = owned("uid-0", uid="left-1")
+    left[1]["metadata"]["name"] = "a"
+
+    def answer(method: str, path: str, *_: Any) -> Answer:
+        if method == "POST":
+            return TAKEN
+        if "trainingjobs" in path:
+            return 200, {"metadata": {"uid": job_uid}}
+        return left
+
+    return FakeApi(answer)
+
+
+@pytest.mark.parametrize("kind", ["Pod", "Service"])
+def test_what_a_namesake_left_is_deleted_and_then_made_anew(kind: str) -> None:
+    api = left_by_namesake(JOB.metadata.uid)
+    assert carry_out(api, create(kind, "a")) == Outcome(is_complete=False)
+    ((path, body),) = [(path, body) for method, path, body in api.requests if method == "DELETE"]
+    assert path == f"/api/v1/namespaces/research/{kind.lower()}s/a"
+    assert body["preconditions"] == {"uid": "left-1"}
+
+
+def test_job_that_is_no_more_deletes_nothing_of_its_successor() -> None:
+    api = left_by_namesake("uid-2")
+    assert carry_out(api, pod("a")) == Outcome(is_complete=False)
+    assert api.paths("DELETE") == []
+
+
+def test_garbage_collector_clears_what_else_a_namesake_left() -> None:
+    api = left_by_namesake(JOB.metadata.uid)
+    assert carry_out(api, POD_GROUP) == Outcome(is_complete=False)
+    assert api.paths("DELETE") == []
 
 
 def test_refusal_is_the_servers_sentence_and_no_reason_to_hurry() -> None:
