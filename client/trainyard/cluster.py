@@ -74,7 +74,15 @@ class Cluster:
 
     def get_sweep(self, name: str) -> dict[str, Any]:
         """One TrainingSweep. Raises NotFound."""
-        found: dict[str, Any] = self._json("GET", self._path(name, SWEEP_PLURAL))
+        try:
+            found: dict[str, Any] = self._json("GET", self._path(name, SWEEP_PLURAL))
+        except NotFound as error:
+            if "TrainingJob" in error.message:
+                raise
+            raise NotFound(
+                f"there is no sweep '{name}' in namespace '{self.namespace}'",
+                "trainyard get sweeps -A",
+            ) from None
         return found
 
     def list_sweeps(self, *, everywhere: bool = False) -> list[dict[str, Any]]:
@@ -85,21 +93,45 @@ class Cluster:
 
     def apply_job(self, manifest: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Create the job, or bring it in line with `manifest` (server-side apply)."""
+        return self._apply(JOB_PLURAL, manifest, dry_run)
+
+    def apply_sweep(self, manifest: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """The same of a sweep."""
+        return self._apply(SWEEP_PLURAL, manifest, dry_run)
+
+    def _apply(self, plural: str, manifest: dict[str, Any], dry_run: bool) -> dict[str, Any]:
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         if dry_run:
             query["dryRun"] = "All"
-        path = self._path(manifest["metadata"]["name"])
-        return self._json("PATCH", path, query, manifest, "application/apply-patch+yaml")
+        path = self._path(manifest["metadata"]["name"], plural)
+        found: dict[str, Any] = self._json(
+            "PATCH", path, query, manifest, "application/apply-patch+yaml"
+        )
+        return found
 
     def patch_job(self, name: str, patch: dict[str, Any]) -> dict[str, Any]:
         """Merge `patch` into the job."""
-        path = self._path(name)
+        return self._patch(self._path(name), patch)
+
+    def patch_sweep(self, name: str, patch: dict[str, Any]) -> dict[str, Any]:
+        """Merge `patch` into the sweep."""
+        return self._patch(self._path(name, SWEEP_PLURAL), patch)
+
+    def _patch(self, path: str, patch: dict[str, Any]) -> dict[str, Any]:
         query = {"fieldManager": FIELD_MANAGER}
-        return self._json("PATCH", path, query, patch, "application/merge-patch+json")
+        found: dict[str, Any] = self._json(
+            "PATCH", path, query, patch, "application/merge-patch+json"
+        )
+        return found
 
     def delete_job(self, name: str) -> None:
         """Delete the job; its pods follow."""
         self._json("DELETE", self._path(name), {"propagationPolicy": "Background"})
+
+    def delete_sweep(self, name: str) -> None:
+        """Delete the sweep; its trials follow."""
+        path = self._path(name, SWEEP_PLURAL)
+        self._json("DELETE", path, {"propagationPolicy": "Background"})
 
     def watch_job(self, name: str, version: str, seconds: int = 30) -> Iterator[dict[str, Any]]:
         """Watch events of one job from a resource version on, for some seconds."""

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from trainyard.errors import NotFound, UsageError
-from trainyard.options import Settings
+from trainyard.options import Settings, sweep_name
 from trainyard.state import LocalJob, last_job, local_jobs, newest_local_job
 from trainyard_operator.status import FINISHED, JobStatus, parse_status
 
@@ -29,6 +29,11 @@ class Job:
     def name(self) -> str:
         """metadata.name."""
         return str(self.object["metadata"]["name"])
+
+    @property
+    def ref(self) -> str:
+        """What a command takes."""
+        return self.name
 
     @property
     def namespace(self) -> str:
@@ -66,6 +71,22 @@ class Job:
         is_open = not self.is_finished and self.phase != "Suspended"
         return self.local is not None and is_open and self.local.runner_pid is None
 
+    def suspend(self, wanted: bool) -> None:
+        """Of a cluster's job: set spec.runPolicy.suspend."""
+        if self.cluster:
+            self.cluster.patch_job(self.name, {"spec": {"runPolicy": {"suspend": wanted}}})
+
+    def delete(self) -> None:
+        """Delete it; on this machine, forget it. What it stored stays."""
+        if self.cluster:
+            self.cluster.delete_job(self.name)
+        elif self.local:
+            forget(self.local)
+
+    def stored_as(self) -> tuple[str, dict[str, Any]]:
+        """By what name, and where, its results are found once it is gone; see `locate`."""
+        return self.name, self.spec.get("storage") or {}
+
     def refreshed(self) -> "Job":
         """The same job, read again. Raises NotFound once it is gone."""
         if self.cluster:
@@ -77,8 +98,24 @@ class Job:
         return Job(found, self.cluster, self.local)
 
 
+def forget(local: LocalJob) -> None:
+    """Of a job that no runner holds."""
+    from trainyard.local.node_memory import remove_node_memory
+
+    remove_node_memory(str(local.object["metadata"]["uid"]))
+    local.remove()
+
+
 def resolve(settings: Settings, name: str) -> tuple[Settings, str, bool]:
-    """Replace @last: (settings, name, whether only this machine is meant)."""
+    """Replace @last: (settings, name, whether only this machine is meant).
+
+    Raises UsageError for a sweep, which is many jobs.
+    """
+    if sweep := sweep_name(name):
+        raise UsageError(
+            f"sweep '{sweep}' is many jobs, and this command takes one: name one of its trials",
+            f"trainyard get sweep/{sweep}",
+        )
     if name != LAST:
         return settings, name.removeprefix("trainingjob/").removeprefix("tj/"), False
     last = last_job()

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from trainyard.errors import NotAllowed, NotFound
 from trainyard.jobs import Job, find_job, own_cluster, resolve
-from trainyard.options import Settings, StorageFlags
+from trainyard.options import Settings, StorageFlags, sweep_name
 from trainyard_operator.layout import LOGS_PREFIX, run_prefix
 
 if TYPE_CHECKING:
+    from trainyard.cluster import Cluster
     from trainyard_trainer.storage import Storage
 
 LOCAL_FOLDER = "runs"
@@ -34,10 +35,12 @@ class StoredRun:
 def locate(
     settings: Settings, name: str, flags: StorageFlags, verb: str = "checkpoints"
 ) -> StoredRun:
-    """The newest run of that name. Raises NotFound, Unreachable, NotAllowed.
+    """The newest run of that name; of sweep/NAME its best trial's.
 
-    verb: the command to be named where the job is gone.
+    verb: the command to be named where the job is gone. Raises NotFound, Unreachable, NotAllowed.
     """
+    if sweep := sweep_name(name):
+        settings, name = _best_trial(settings, sweep)
     settings, name, _ = resolve(settings, name)
     if flags.storage:
         where = {"uri": as_uri(flags.storage), "endpoint": flags.endpoint, "region": flags.region}
@@ -55,12 +58,22 @@ def locate(
         ) from error
 
 
+def _best_trial(settings: Settings, sweep: str) -> tuple[Settings, str]:
+    """Its job, and where to look for it: a run of this machine may have the same name."""
+    from trainyard.sweeps import find_sweep
+
+    found = find_sweep(settings, sweep)
+    if found.cluster:
+        settings = dataclasses.replace(settings, namespace=found.namespace)
+    return settings, found.best_job()
+
+
 def of_job(job: Job, flags: StorageFlags | None = None) -> StoredRun:
     """What a job that is still there stored. Raises NotFound where it has no storage."""
     where = (job.spec.get("storage") or {}) | _given(flags or StorageFlags())
     if not where.get("uri"):
         where |= _from_status(job)
-    _use_secret(job, where)
+    use_secret(job.cluster, where)
     storage = open_location(where).child(run_prefix(job.namespace, job.name, job.uid))
     return StoredRun(name=job.name, uid=job.uid, storage=storage, job=job)
 
@@ -158,14 +171,14 @@ def _from_status(job: Job) -> dict[str, Any]:
     )
 
 
-def _use_secret(job: Job, where: dict[str, Any]) -> None:
+def use_secret(cluster: "Cluster | None", where: dict[str, Any]) -> None:
     """Without credentials of one's own, those of the job, if one may read them."""
     name = (where.get("credentialsSecretRef") or {}).get("name")
     has_own = any(key in os.environ for key in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"))
-    if job.cluster is None or not name or has_own:
+    if cluster is None or not name or has_own:
         return
     try:
-        values = job.cluster.secret(name)
+        values = cluster.secret(name)
     except (NotAllowed, NotFound):
         return  # Perhaps a file or this machine's identity will do.
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):

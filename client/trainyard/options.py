@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OUTPUTS = ("json", "yaml", "wide", "name")
+SWEEP_PREFIXES = ("sweep/", "tsw/", "trainingsweep/")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -41,6 +42,10 @@ class Settings:
         """Whether a cluster was asked for in so many words."""
         return bool(self.context or self.namespace)
 
+    def within(self, namespace: str | None) -> "Settings":
+        """The same, where no namespace was asked for in another's."""
+        return dataclasses.replace(self, namespace=self.namespace or namespace)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StorageFlags:
@@ -50,6 +55,12 @@ class StorageFlags:
     endpoint: str | None = None
     region: str | None = None
     file: str | None = None
+
+
+def sweep_name(name: str) -> str | None:
+    """The sweep's own name, where a sweep is meant: sweep/NAME."""
+    found = [name.removeprefix(prefix) for prefix in SWEEP_PREFIXES if name.startswith(prefix)]
+    return found[0] if found else None
 
 
 class Duration(click.ParamType):

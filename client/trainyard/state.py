@@ -110,7 +110,12 @@ def new_local_sweep(name: str, uid: str) -> LocalJob:
 
 def newest_local_sweep(name: str) -> LocalJob | None:
     """The last sweep of that name."""
-    return next(_kept("sweeps", name), None)
+    return next(local_sweeps(name), None)
+
+
+def local_sweeps(name: str | None = None) -> Iterator[LocalJob]:
+    """Sweeps of `trainyard run` on this machine, the newest first."""
+    return _kept("sweeps", name or "*")
 
 
 def local_jobs(name: str | None = None) -> Iterator[LocalJob]:

@@ -1,6 +1,7 @@
 """A job in words: its line of progress, its story, its end, and what to type next."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from trainyard.jobs import Job
 from trainyard.quantities import (
@@ -15,6 +16,9 @@ from trainyard.quantities import (
 from trainyard_operator.contract import Annotation
 from trainyard_operator.progress import is_storage_degraded
 from trainyard_operator.status import HistoryEntry, JobStatus, SavedCheckpoint
+
+if TYPE_CHECKING:
+    from trainyard.sweeps import Sweep
 
 BAR_WIDTH = 17
 _SHOWN_METRICS = 4
@@ -136,7 +140,7 @@ def outcome(status: JobStatus) -> str:
     return f"{phase}{took}{attempts}"
 
 
-def run_target(job: Job) -> str:
+def run_target(job: "Job | Sweep") -> str:
     """What was typed after `trainyard run`."""
     annotations = job.object["metadata"].get("annotations") or {}
     return str(annotations.get(Annotation.RUN_TARGET) or job.spec.get("recipe") or "FILE")

@@ -1,4 +1,4 @@
-"""A sweep of the cluster, which commands know as `sweep/NAME`."""
+"""A sweep of the cluster, or of `trainyard run` on this machine; commands know it as sweep/NAME."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from trainyard.errors import JobFailed, JobStopped, NotFound, WaitTimeout
-from trainyard.options import Settings
+from trainyard.errors import JobFailed, JobStopped, NotFound, Rejected, WaitTimeout
+from trainyard.jobs import Job, find_job, forget, own_cluster
+from trainyard.options import Settings, sweep_name
+from trainyard.state import LocalJob, local_jobs, local_sweeps, newest_local_sweep
+from trainyard.story import run_target
 from trainyard_operator.sweep.desired import setting_text
+from trainyard_operator.sweep.names import SWEEP_UID_LABEL, sweep_prefix, trial_name
 from trainyard_operator.sweep.status import SWEEP_ENDS, SweepStatus, parse_sweep_status
+from trainyard_operator.sweep.table import REPORT_PREFIX, TRIALS_PREFIX
 
 if TYPE_CHECKING:
     from trainyard.cluster import Cluster
@@ -24,7 +29,8 @@ class Sweep:
     """A TrainingSweep as it was read a moment ago."""
 
     object: dict[str, Any]
-    cluster: "Cluster"
+    cluster: "Cluster | None" = None
+    local: LocalJob | None = None
 
     @property
     def name(self) -> str:
@@ -36,6 +42,33 @@ class Sweep:
         """What a command takes."""
         return f"sweep/{self.name}"
 
+    @property
+    def namespace(self) -> str:
+        """metadata.namespace."""
+        return str(self.object["metadata"].get("namespace") or "default")
+
+    @property
+    def uid(self) -> str:
+        """metadata.uid."""
+        return str(self.object["metadata"].get("uid") or "")
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The spec as stored."""
+        return self.object.get("spec") or {}
+
+    @property
+    def storage(self) -> dict[str, Any]:
+        """Of its template; empty where the operator's default is used."""
+        return dict(self.spec["template"]["spec"].get("storage") or {})
+
+    @property
+    def uri(self) -> str | None:
+        """Everything of it lies below; None where nobody knows yet."""
+        if base := self.storage.get("uri"):
+            return f"{base.rstrip('/')}/{sweep_prefix(self.namespace, self.name, self.uid)}"
+        return (self.status.report_uri or "").removesuffix(f"/{REPORT_PREFIX}") or None
+
     @cached_property
     def status(self) -> SweepStatus:
         """The typed status."""
@@ -46,10 +79,22 @@ class Sweep:
         """Pending before anybody looked at it."""
         return self.status.phase or "Pending"
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it succeeded or failed."""
+        return self.status.phase in SWEEP_ENDS
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether its runner on this machine has gone although it is not at its end."""
+        is_open = not self.is_finished and self.phase != "Suspended"
+        return self.local is not None and is_open and self.local.runner_pid is None
+
     def row(self) -> list[str]:
         """LIST_COLUMNS."""
-        shown, method = self.status.display, self.object["spec"]["method"]
-        return [self.name, self.phase, method, shown.trials, shown.best, shown.summary]
+        shown, method = self.status.display, self.spec["method"]
+        phase = "Abandoned" if self.is_abandoned else self.phase
+        return [self.name, phase, method, shown.trials, shown.best, shown.summary]
 
     def trial_rows(self) -> list[list[str]]:
         """TRIAL_COLUMNS, of the trials that the status shows."""
@@ -64,13 +109,15 @@ class Sweep:
             for trial in self.status.trials
         ]
 
+    def refusal(self) -> str:
+        """Why no trial begins until the spec is edited; empty if they may."""
+        accepted = self.status.condition("Accepted")
+        return accepted.message if accepted and accepted.status == "False" else ""
+
     def message(self) -> str:
         """Why it is in its phase."""
-        refused = self.status.condition("Accepted")
-        if refused and refused.status == "False":
-            return refused.message
         found = self.status.condition(self.phase)
-        return found.message if found else ""
+        return self.refusal() or (found.message if found else "")
 
     def best_job(self) -> str:
         """The trial that did best. Raises NotFound."""
@@ -85,47 +132,112 @@ class Sweep:
             raise NotFound(f"no trial of {self.name} has succeeded", f"trainyard get {self.ref}")
         return done
 
+    def suspend(self, wanted: bool) -> None:
+        """Of a cluster's sweep: set spec.runPolicy.suspend."""
+        if self.cluster:
+            self.cluster.patch_sweep(self.name, {"spec": {"runPolicy": {"suspend": wanted}}})
+
+    def delete(self) -> None:
+        """Delete it with its trials; on this machine, forget them. What they stored stays."""
+        if self.cluster:
+            self.cluster.delete_sweep(self.name)
+        for local in self._local_trials():
+            forget(local)
+        if self.local:
+            self.local.remove()
+
+    def stored_as(self) -> tuple[str, dict[str, Any]]:
+        """By what name, and where, the best trial's results are found once it is gone."""
+        best = self.status.best.job if self.status.best else trial_name(self.name, 0)
+        return best, {**self.storage, "uri": f"{self.uri}/{TRIALS_PREFIX}"} if self.uri else {}
+
+    def _local_trials(self) -> list[LocalJob]:
+        found = list(local_jobs()) if self.local else []
+        labels = [local.object["metadata"].get("labels") or {} for local in found]
+        pairs = zip(found, labels, strict=True)
+        return [local for local, own in pairs if own.get(SWEEP_UID_LABEL) == self.uid]
+
+    def refreshed(self) -> "Sweep":
+        """The same sweep, read again. Raises NotFound once it is gone."""
+        if self.cluster:
+            found = self.cluster.get_sweep(self.name)
+        else:
+            found = self.local.object if self.local else {}
+        if not found or found["metadata"].get("uid") != self.object["metadata"].get("uid"):
+            raise NotFound(f"sweep '{self.name}' was deleted", "trainyard get sweeps")
+        return Sweep(found, self.cluster, self.local)
+
 
 def find_sweep(settings: Settings, name: str) -> Sweep:
-    """Raises NotFound, Unreachable."""
-    from trainyard.jobs import own_cluster
+    """A sweep of this machine, else of the cluster; see `find_job`.
 
+    Raises NotFound, Unreachable.
+    """
+    if not settings.names_cluster and (local := newest_local_sweep(name)):
+        return Sweep(local.object, local=local)
+    from trainyard.cluster import is_configured
+
+    if not is_configured(settings.context):
+        raise NotFound(
+            f"there is no sweep '{name}' on this machine, and no cluster is configured",
+            "trainyard get sweeps",
+        )
     cluster = own_cluster(settings)
     return Sweep(cluster.get_sweep(name), cluster)
 
 
-def list_sweeps(settings: Settings, *, everywhere: bool) -> list[Sweep]:
-    """Of the namespace, or of all."""
-    from trainyard.jobs import own_cluster
+def find_job_or_sweep(settings: Settings, name: str) -> Job | Sweep:
+    """What a person means by a name. Raises NotFound, Unreachable."""
+    sweep = sweep_name(name)
+    return find_sweep(settings, sweep) if sweep else find_job(settings, name)
 
+
+def list_sweeps(settings: Settings, *, everywhere: bool) -> list[Sweep]:
+    """Of this machine, unless a cluster is named, and of the cluster's namespace, or of all."""
+    from trainyard.cluster import is_configured
+
+    only_cluster = settings.names_cluster or everywhere
+    found: dict[str, Sweep] = {}
+    for local in () if only_cluster else local_sweeps():
+        sweep = Sweep(local.object, local=local)
+        found.setdefault(sweep.name, sweep)
+    if not only_cluster and not is_configured():
+        return list(found.values())
     cluster = own_cluster(settings)
-    return [Sweep(item, cluster) for item in cluster.list_sweeps(everywhere=everywhere)]
+    there = cluster.list_sweeps(everywhere=everywhere)
+    return [*found.values(), *(Sweep(item, cluster) for item in there)]
 
 
 def follow(sweep: Sweep, show: Callable[[Sweep], None], timeout: float | None) -> Sweep:
-    """To its end. Raises JobFailed, JobStopped, WaitTimeout."""
+    """To its end. Raises JobFailed, JobStopped, Rejected, WaitTimeout."""
     last = sweep
     for last in _versions(sweep, timeout):
         show(last)
-        if last.phase in {*SWEEP_ENDS, "Suspended"}:
+        if last.is_finished or last.is_abandoned or last.phase == "Suspended":
             break
+        if last.phase == "Pending" and last.refusal():
+            raise Rejected(last.refusal(), f"kubectl edit tsw {last.name}")
     if last.phase == "Failed":
         raise JobFailed(f"{last.name} failed: {last.message()}", f"trainyard get {last.ref}")
-    if last.phase == "Suspended":
-        raise JobStopped(f"{last.name} is suspended", f"kubectl edit tsw {last.name}")
+    if not last.is_finished:
+        why = "is suspended" if last.phase == "Suspended" else "has lost its runner"
+        raise JobStopped(f"{last.name} {why}", resume_command(last))
     return last
 
 
+def resume_command(sweep: Sweep) -> str:
+    """What lets it go on."""
+    is_local = sweep.local is not None
+    return f"trainyard run {run_target(sweep)}" if is_local else f"trainyard resume {sweep.ref}"
+
+
 def _versions(sweep: Sweep, timeout: float | None) -> Iterator[Sweep]:
-    began, uid = time.monotonic(), sweep.object["metadata"]["uid"]
+    began = time.monotonic()
     yield sweep
     while timeout is None or time.monotonic() - began < timeout:
         time.sleep(POLL_SECONDS)
         try:
-            found = sweep.cluster.get_sweep(sweep.name)
+            yield sweep.refreshed()
         except NotFound:
-            found = {"metadata": {}}
-        if found["metadata"].get("uid") != uid:
-            raise JobStopped(f"{sweep.name} was deleted", "trainyard get sweeps")
-        yield Sweep(found, sweep.cluster)
+            raise JobStopped(f"{sweep.name} was deleted", "trainyard get sweeps") from None
     raise WaitTimeout(f"{sweep.name} is still {sweep.phase}", f"trainyard watch {sweep.ref}")

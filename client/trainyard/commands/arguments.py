@@ -9,15 +9,15 @@ import click
 from trainyard.options import StorageFlags
 
 Decorator = Callable[[Any], Any]
-SWEEP_PREFIXES = ("sweep/", "tsw/", "trainingsweep/")
 
 
 def complete_job(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Names of this machine's runs: a cluster would take too long to ask."""
     from trainyard.state import state_directory
 
-    folders = (state_directory() / "jobs").glob(f"{incomplete}*")
-    return ["@last", *sorted(folder.name for folder in folders)]
+    jobs = {folder.name for folder in (state_directory() / "jobs").glob("*")}
+    sweeps = {f"sweep/{folder.name}" for folder in (state_directory() / "sweeps").glob("*")}
+    return ["@last", *sorted(name for name in jobs | sweeps if name.startswith(incomplete))]
 
 
 def complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
@@ -28,7 +28,7 @@ def complete_target(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 def job_argument(**kwargs: Any) -> Decorator:
-    """JOB: a name or @last."""
+    """JOB: a name, @last, or sweep/NAME where the command knows sweeps."""
     return click.argument("name", metavar="JOB", shell_complete=complete_job, **kwargs)
 
 
@@ -50,6 +50,17 @@ def config_file_option() -> Decorator:
         metavar="FILE",
         type=click.Path(path_type=Path),
         help="The recipe's configuration, such as one copied from a guide; key=value beats it.",
+    )
+
+
+def guide_option() -> Decorator:
+    """A guide's sweep file beside a job's."""
+    return click.option(
+        "--sweep",
+        "guide",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="A sweep's method, metric and parameters, to run the job with.",
     )
 
 
@@ -92,9 +103,3 @@ def model_options() -> Decorator:
         help="Which one of a run.",
     )
     return lambda function: argument(option(function))
-
-
-def sweep_name(name: str) -> str | None:
-    """The sweep's own name, where a sweep is meant: sweep/NAME."""
-    found = [name.removeprefix(prefix) for prefix in SWEEP_PREFIXES if name.startswith(prefix)]
-    return found[0] if found else None

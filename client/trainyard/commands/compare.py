@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from trainyard.commands.arguments import storage_options, sweep_name, take_storage_flags
+from trainyard.commands.arguments import storage_options, take_storage_flags
 from trainyard.errors import NotFound
-from trainyard.options import Settings, Verb
+from trainyard.options import Settings, Verb, sweep_name
 from trainyard.output import render_document, render_table, say
 
 

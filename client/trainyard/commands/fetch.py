@@ -10,11 +10,10 @@ import click
 from trainyard.commands.arguments import (
     job_argument,
     storage_options,
-    sweep_name,
     take_storage_flags,
 )
-from trainyard.errors import NotFound
-from trainyard.options import Settings, Verb
+from trainyard.errors import NotFound, UsageError
+from trainyard.options import Settings, StorageFlags, Verb, sweep_name
 from trainyard.output import may_animate, render_document, say
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 @click.command("fetch", cls=Verb)
 @job_argument()
 @click.argument("which", metavar="[best|latest|STEP|COPY]", required=False)
+@click.option("--best", "wants_best", is_flag=True, help="The same as best, which is the default.")
 @click.option("-d", "--directory", type=click.Path(path_type=Path), help="Default: the job's name.")
 @click.option(
     "--what",
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="all: also optimizers and the like, to go on training. directory: a copy of a program's "
     "checkpoint directory, which weights and all bring, too, where there is nothing else. report: "
-    "report.html, and the pictures and reports of evaluations. run: as the guide of the recipe "
-    "lays it out.",
+    "report.html, and the pictures and reports of evaluations; of sweep/NAME the sweep's own. run: "
+    "as the guide of the recipe lays it out.",
 )
 @storage_options()
 @click.pass_obj
@@ -41,6 +41,7 @@ def command(
     settings: Settings,
     name: str,
     which: str | None,
+    wants_best: bool,
     directory: Path | None,
     what: str,
     **typed: Any,
@@ -51,24 +52,40 @@ def command(
     of sweep/NAME that of the best trial. An interrupted download goes on where it stopped.
     With --storage it needs neither job nor cluster.
     """
+    if wants_best and which not in {None, "best"}:
+        raise UsageError(f"--best and {which} ask for two checkpoints; write one of them")
+    flags, which = take_storage_flags(typed), "best" if wants_best else which
+    if what == "report" and (sweep := sweep_name(name)):
+        path = fetch_sweep_report(settings, sweep, flags, directory)
+    else:
+        path = _fetch_of_run(settings, name, flags, which, directory, what)
+    say(render_document(settings, {"path": str(path)}) if settings.is_structured else str(path))
+
+
+def _fetch_of_run(
+    settings: Settings,
+    name: str,
+    flags: StorageFlags,
+    which: str | None,
+    directory: Path | None,
+    what: str,
+) -> Path:
     from trainyard.locate import locate
 
-    run = locate(settings, job_of(settings, name), take_storage_flags(typed), "fetch")
+    run = locate(settings, name, flags, "fetch")
     target = directory or Path(run.name)
     if what == "logs":
-        path = fetch_logs(run, target)
-    elif what == "metrics":
-        path = fetch_metrics(run, target)
-    elif what == "report":
-        path = fetch_report(run, target)
-    elif what == "run":
+        return fetch_logs(run, target)
+    if what == "metrics":
+        return fetch_metrics(run, target)
+    if what == "report":
+        return fetch_report(run, target)
+    if what == "run":
         from trainyard.rundirectory import lay_out
 
         lay_out(run, target)
-        path = target
-    else:
-        path = fetch_checkpoint(settings, run, which, target, what)
-    say(render_document(settings, {"path": str(path)}) if settings.is_structured else str(path))
+        return target
+    return fetch_checkpoint(settings, run, which, target, what)
 
 
 def fetch_checkpoint(
@@ -122,15 +139,6 @@ class Meter:
             sys.stderr.flush()
 
 
-def job_of(settings: Settings, name: str) -> str:
-    """The name, or the best trial's in place of a sweep. Raises NotFound."""
-    if sweep := sweep_name(name):
-        from trainyard.sweeps import find_sweep
-
-        return find_sweep(settings, sweep).best_job()
-    return name
-
-
 def fetch_logs(run: "StoredRun", directory: Path) -> Path:
     """Every rank's log as a text file: `logs/a<attempt>/rank-<r>.log`."""
     import gzip
@@ -182,3 +190,24 @@ def fetch_report(run: "StoredRun", directory: Path) -> Path:
     if not keys and not has_page:
         raise NotFound(f"'{run.name}' has stored no report yet", f"trainyard get {run.name}")
     return directory / PAGE_FILE if has_page else directory
+
+
+def fetch_sweep_report(
+    settings: Settings, name: str, flags: StorageFlags, directory: Path | None
+) -> Path:
+    """The sweep's table, and its report to read."""
+    from trainyard.locate import open_location, use_secret
+    from trainyard.sweeps import find_sweep
+    from trainyard_operator.sweep.table import CSV_FILE, MARKDOWN_FILE, PAGE_FILE, REPORT_PREFIX
+
+    sweep, target = find_sweep(settings, name), directory or Path(name)
+    where = sweep.storage | {"uri": f"{sweep.uri}/{REPORT_PREFIX}"}
+    where |= {"endpoint": flags.endpoint} if flags.endpoint else {}
+    use_secret(sweep.cluster, where)
+    storage = open_location(where) if sweep.uri else None
+    if storage is None or not storage.exists(PAGE_FILE):
+        raise NotFound(f"'{name}' has stored no report yet", f"trainyard get {sweep.ref}")
+    target.mkdir(parents=True, exist_ok=True)
+    for key in (CSV_FILE, MARKDOWN_FILE, PAGE_FILE):
+        (target / key).write_bytes(storage.read(key))
+    return target / PAGE_FILE

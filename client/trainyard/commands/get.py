@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainyard.commands.arguments import job_argument, sweep_name
+from trainyard.commands.arguments import job_argument
 from trainyard.errors import NotFound, UsageError
-from trainyard.options import Settings, Verb
+from trainyard.options import Settings, Verb, sweep_name
 from trainyard.output import note, phase_text, render_document, render_table, say
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _list_sweeps(settings: Settings, everywhere: bool) -> None:
     elif sweeps:
         say(render_table(list(LIST_COLUMNS), [sweep.row() for sweep in sweeps]))
     else:
-        note(settings, "no sweeps yet; start one with: kubectl apply -f SWEEP.yaml")
+        note(settings, "no sweeps yet; start one with: trainyard submit SWEEP.yaml, or run")
 
 
 def _created(job: "Job") -> str:

@@ -12,18 +12,17 @@ from trainyard.output import note, say
 @job_argument()
 @click.pass_obj
 def command(settings: Settings, name: str) -> None:
-    """Let a suspended job go on from its checkpoint."""
-    from trainyard.jobs import find_job
+    """Let a suspended job go on from its checkpoint, or sweep/NAME with its trials."""
     from trainyard.story import run_target
+    from trainyard.sweeps import find_job_or_sweep
 
-    job = find_job(settings, name)
+    job = find_job_or_sweep(settings, name)
     if job.local:
         raise ClientError(
             f"{job.name} is a run of this machine", f"trainyard run {run_target(job)}"
         )
     if job.is_finished:
         raise ClientError(f"{job.name} has {job.phase.lower()} already", f"trainyard get {name}")
-    assert job.cluster is not None  # noqa: S101  a job is local or of a cluster
-    job.cluster.patch_job(job.name, {"spec": {"runPolicy": {"suspend": False}}})
-    note(settings, f"follow it with: trainyard watch {job.name}")
-    say(job.name)
+    job.suspend(False)
+    note(settings, f"follow it with: trainyard watch {job.ref}")
+    say(job.ref)

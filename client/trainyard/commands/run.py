@@ -10,6 +10,7 @@ import click
 from trainyard.commands.arguments import (
     assignments_argument,
     config_file_option,
+    guide_option,
     target_argument,
 )
 from trainyard.errors import Exit, Interrupted, Rejected
@@ -31,12 +32,7 @@ if TYPE_CHECKING:
 @click.option("--dataset", metavar="PATH|URI", help="Data to train on, instead of the file's.")
 @click.option("--storage", metavar="PATH|URI", help="Where results go, instead of the file's.")
 @click.option("--endpoint", metavar="URL", help="Address of the S3 server of --storage.")
-@click.option(
-    "--sweep",
-    "guide",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A sweep's method, metric and parameters, to run the job with.",
-)
+@guide_option()
 @click.option("--fresh", is_flag=True, help="Begin anew where an unfinished run would go on.")
 @click.option("--dry-run", is_flag=True, help="Print what would be started.")
 @click.pass_obj
@@ -64,7 +60,10 @@ def command(
     if guide or is_sweep_file(typed["target"]):
         from trainyard.commands.run_sweep import run_sweep
 
-        return run_sweep(settings, _request(typed), guide, fresh=fresh, dry_run=dry_run)
+        target = _typed_again(typed | {"sweep": guide})
+        return run_sweep(
+            settings, _request(typed), guide, target=target, fresh=fresh, dry_run=dry_run
+        )
     job_file = load_job(_request(typed))
     target = _typed_again(typed)
     if job_file.job.spec.config_from:
@@ -106,8 +105,8 @@ def _typed_again(typed: dict[str, Any]) -> str:
     """What to type after `trainyard run` to go on with the same job."""
     import shlex
 
-    names = ("name", "nodes", "dataset", "storage", "endpoint", "config_file")
-    given = [(name.removesuffix("_file"), str(typed[name])) for name in names if typed[name]]
+    names = ("name", "nodes", "dataset", "storage", "endpoint", "config_file", "sweep")
+    given = [(name.removesuffix("_file"), str(typed[name])) for name in names if typed.get(name)]
     options = [word for name, value in given for word in (f"--{name}", value)]
     flags = ["--"] if any(word.startswith("-") for word in typed["assignments"]) else []
     return shlex.join([typed["target"], *options, *flags, *typed["assignments"]])

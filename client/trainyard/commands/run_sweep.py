@@ -19,9 +19,18 @@ if TYPE_CHECKING:
 
 
 def run_sweep(
-    settings: Settings, request: "Request", guide: Path | None, *, fresh: bool, dry_run: bool
+    settings: Settings,
+    request: "Request",
+    guide: Path | None,
+    *,
+    target: str,
+    fresh: bool,
+    dry_run: bool,
 ) -> int:
-    """Run a sweep here, or go on with it. Raises ClientError."""
+    """Run a sweep here, or go on with it. Raises ClientError.
+
+    target: what to type after `trainyard run` to go on.
+    """
     from trainyard.local.runner import StopRequest, stopping_on_signals
     from trainyard.local.sweep import LocalSweep
     from trainyard.sweepfile import load_sweep, require_local
@@ -32,7 +41,7 @@ def run_sweep(
     if dry_run:
         _show_plan(settings, found.sweep)
         return Exit.DONE
-    local = _local_sweep(settings, found, fresh)
+    local = _local_sweep(settings, found, target, fresh)
     stored = {key: local.object[key] for key in ("apiVersion", "kind", "metadata", "spec")}
     sweep = TrainingSweep.model_validate(stored)
     with stopping_on_signals(StopRequest()) as stop:
@@ -41,11 +50,11 @@ def run_sweep(
     return _conclude(settings, sweep, status, table)
 
 
-def _local_sweep(settings: Settings, found: "SweepFile", fresh: bool) -> "LocalJob":
+def _local_sweep(settings: Settings, found: "SweepFile", target: str, fresh: bool) -> "LocalJob":
     """The unfinished sweep of that name to go on with, or a new one."""
     from trainyard.quantities import utc_now
     from trainyard.state import new_local_sweep, newest_local_sweep
-    from trainyard_operator.contract import now_text
+    from trainyard_operator.contract import Annotation, now_text
     from trainyard_operator.sweep.status import SWEEP_ENDS
 
     name = found.sweep.metadata.name
@@ -53,7 +62,8 @@ def _local_sweep(settings: Settings, found: "SweepFile", fresh: bool) -> "LocalJ
     if before and not fresh and before.object["status"].get("phase") not in SWEEP_ENDS:
         stored = before.object
         note(settings, f"going on with sweep {name}; --fresh begins anew")
-        before.save({**stored, "spec": found.manifest["spec"]})
+        metadata = {**stored["metadata"], "annotations": {Annotation.RUN_TARGET: target}}
+        before.save({**stored, "metadata": metadata, "spec": found.manifest["spec"]})
         return before
     uid = str(uuid4())
     own = {
@@ -61,6 +71,7 @@ def _local_sweep(settings: Settings, found: "SweepFile", fresh: bool) -> "LocalJ
         "uid": uid,
         "generation": 1,
         "creationTimestamp": now_text(utc_now()),
+        "annotations": {Annotation.RUN_TARGET: target},
     }
     local = new_local_sweep(name, uid)
     metadata = {**found.manifest["metadata"], **own}
@@ -72,6 +83,7 @@ def _conclude(
     settings: Settings, sweep: "TrainingSweep", status: "SweepStatus", table: "SweepTable"
 ) -> int:
     """The last lines, and the exit code."""
+    from trainyard_operator.contract import Annotation
     from trainyard_operator.defaults import Defaults
     from trainyard_operator.sweep.desired import report_uri
     from trainyard_operator.sweep.report import lead, trial_rows
@@ -80,7 +92,8 @@ def _conclude(
     if status.phase == "Pending":
         refused = status.condition("Accepted")
         message = refused.message if refused else "it was not accepted"
-        raise Rejected(message, f"trainyard run {name} --fresh")
+        target = sweep.metadata.annotations[Annotation.RUN_TARGET]
+        raise Rejected(message, f"trainyard run {target} --fresh")
     if settings.is_structured:
         say(render_document(settings, status.to_dict()))
     elif table.trials:

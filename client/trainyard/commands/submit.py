@@ -1,6 +1,7 @@
 """`trainyard submit`."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,6 +9,7 @@ import click
 from trainyard.commands.arguments import (
     assignments_argument,
     config_file_option,
+    guide_option,
     target_argument,
 )
 from trainyard.errors import NotFound, Rejected
@@ -25,24 +27,38 @@ if TYPE_CHECKING:
 @config_file_option()
 @click.option("--name", help="Name of the job, instead of the file's.")
 @click.option("--nodes", type=int, help="Number of nodes.")
+@guide_option()
 @click.option("--detach", is_flag=True, help="Do not watch; print the name.")
 @click.option("--dry-run", is_flag=True, help="Let the API server check it, and create nothing.")
-@click.option("--replace", is_flag=True, help="Delete a finished job of the same name first.")
+@click.option("--replace", is_flag=True, help="Delete what has ended under the same name first.")
 @click.pass_obj
-def command(settings: Settings, detach: bool, dry_run: bool, replace: bool, **typed: Any) -> None:
-    """Send a job to the cluster, then watch it; without a terminal, print its name.
+def command(
+    settings: Settings,
+    guide: Path | None,
+    detach: bool,
+    dry_run: bool,
+    replace: bool,
+    **typed: Any,
+) -> None:
+    """Send a job or a sweep to the cluster, then watch it; without a terminal, print its name.
 
     A job of that name that is still going is brought in line with the file. key=value sets the
-    recipe's configuration, spec.key=value the job itself.
+    recipe's configuration, spec.key=value the job or sweep itself.
     """
     from trainyard.jobfile import Request, load_job
     from trainyard.jobs import own_cluster
     from trainyard.state import remember_last
+    from trainyard.sweepfile import is_sweep_file
 
+    if guide or is_sweep_file(typed["target"]):
+        from trainyard.commands.submit_sweep import submit_sweep
+
+        request = Request(**typed)
+        submit_sweep(settings, request, guide, detach=detach, dry_run=dry_run, replace=replace)
+        return
     job_file = load_job(Request(**typed))
     manifest = job_file.manifest
-    namespace = settings.namespace or manifest["metadata"].get("namespace")
-    cluster = own_cluster(_in_namespace(settings, namespace))
+    cluster = own_cluster(settings.within(manifest["metadata"].get("namespace")))
     manifest["metadata"]["namespace"] = cluster.namespace
     old = _make_room(settings, cluster, manifest["metadata"]["name"], replace and not dry_run)
     job = send(cluster, manifest, dry_run=dry_run)
@@ -118,9 +134,3 @@ def _is_mendable(job: "Job") -> bool:
     from trainyard_operator.plan import MENDABLE
 
     return job.status.failure is not None and job.status.failure.cause in MENDABLE
-
-
-def _in_namespace(settings: Settings, namespace: str | None) -> Settings:
-    import dataclasses
-
-    return dataclasses.replace(settings, namespace=namespace)

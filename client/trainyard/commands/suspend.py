@@ -15,17 +15,20 @@ from trainyard.output import note, say
 @job_argument()
 @click.pass_obj
 def command(settings: Settings, name: str) -> None:
-    """Stop a job after a checkpoint; `trainyard resume` lets it go on."""
-    from trainyard.jobs import find_job
-    from trainyard.story import run_target
+    """Stop a job after a checkpoint; `trainyard resume` lets it go on.
 
-    job = find_job(settings, name)
+    Of sweep/NAME every trial that runs is stopped so, and none begins.
+    """
+    from trainyard.story import run_target
+    from trainyard.sweeps import find_job_or_sweep
+
+    job = find_job_or_sweep(settings, name)
     if job.is_finished:
         raise ClientError(f"{job.name} has {job.phase.lower()} already", f"trainyard get {name}")
     if job.cluster:
-        job.cluster.patch_job(job.name, {"spec": {"runPolicy": {"suspend": True}}})
-        note(settings, f"go on with: trainyard resume {job.name}")
+        job.suspend(True)
+        note(settings, f"go on with: trainyard resume {job.ref}")
     elif job.local and (pid := job.local.runner_pid):
         os.kill(pid, signal.SIGTERM)
         note(settings, f"go on with: trainyard run {run_target(job)}")
-    say(job.name)
+    say(job.ref)

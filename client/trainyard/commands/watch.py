@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainyard.commands.arguments import job_argument, sweep_name
+from trainyard.commands.arguments import job_argument
 from trainyard.errors import Interrupted
-from trainyard.options import Settings, Verb
+from trainyard.options import Settings, Verb, sweep_name
 from trainyard.output import note, say
 
 if TYPE_CHECKING:
     from trainyard.jobs import Job
+    from trainyard.sweeps import Sweep
 
 
 @click.command("watch", cls=Verb)
@@ -25,32 +26,36 @@ def command(settings: Settings, name: str | None, compact: bool) -> None:
     from trainyard.jobs import find_job, require_job
 
     if name and (sweep := sweep_name(name)):
-        _follow_sweep(settings, sweep)
+        from trainyard.sweeps import find_sweep
+
+        follow_sweep(settings, find_sweep(settings, sweep))
         return
     job = find_job(settings, require_job(name))
     note(settings, f"watching {job.name}; Ctrl-C leaves, the job goes on")
     follow_to_end(settings, job, compact=compact)
 
 
-def _follow_sweep(settings: Settings, name: str) -> None:
-    from trainyard.sweeps import Sweep, find_sweep, follow
+def follow_sweep(settings: Settings, sweep: "Sweep") -> None:
+    """Show the sweep until its end, a line for each change. Raises JobFailed, JobStopped."""
+    from trainyard.sweeps import follow
 
     shown: list[str] = []
 
-    def show(sweep: Sweep) -> None:
-        row = sweep.row()
+    def show(sweep: "Sweep") -> None:
+        row = [*sweep.row(), sweep.refusal()]
         if row != shown and not settings.is_structured:
             say("  ".join(cell for cell in row if cell))
         shown[:] = row
 
-    sweep = find_sweep(settings, name)
     try:
         ended = follow(sweep, show, settings.timeout)
     except KeyboardInterrupt:
-        raise Interrupted(f"left {name}, which goes on", f"trainyard watch sweep/{name}") from None
+        raise Interrupted(
+            f"left {sweep.name}, which goes on", f"trainyard watch {sweep.ref}"
+        ) from None
     if not settings.is_structured:
         say(ended.message())
-        note(settings, f"next: trainyard fetch sweep/{name}")
+        note(settings, f"next: trainyard fetch {ended.ref}")
 
 
 def follow_to_end(settings: Settings, job: "Job", *, compact: bool = False) -> None:
