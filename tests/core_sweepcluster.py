@@ -46,6 +46,7 @@ class SweepCluster:
     is_deleted: bool = False
     uids: int = 0
     create_error: str = ""
+    rival: str = ""
 
     @property
     def status(self) -> SweepStatus:
@@ -66,6 +67,7 @@ class SweepCluster:
                 records=self.seen,
                 now=self.now,
                 create_error=self.create_error,
+                rival=self.rival,
                 report=self.reporting,
             )
         )

@@ -131,10 +131,11 @@ class Sweeper(Looker[SweepKey]):
             return
 
     def _rival(self, raw: dict[str, Any]) -> str:
-        """An older sweep whose storage lies within this one's, or the other way round."""
-        own, age = _prefix(raw, self.defaults), _age(raw)
+        """The sweep in whose storage this one's lies: an older one, for its uid is in the path."""
+        own = _prefix(raw, self.defaults)
         for other in self.jobs.jobs.values():
-            if own and _age(other) < age and _overlap(own, _prefix(other, self.defaults)):
+            prefix = _prefix(other, self.defaults)
+            if prefix and prefix != own and own.startswith(prefix):
                 return f"{other['metadata']['namespace']}/{other['metadata']['name']}"
         return ""
 
@@ -161,11 +162,6 @@ def _notes(action: HoldTrial | ReleaseTrial) -> dict[str, str | None]:
     return {HELD_ANNOTATION: action.held_by, HELD_REASON_ANNOTATION: action.because}
 
 
-def _age(raw: dict[str, Any]) -> tuple[str, str]:
-    metadata = raw["metadata"]
-    return metadata.get("creationTimestamp") or "", metadata["uid"]
-
-
 def _prefix(raw: dict[str, Any], defaults: Defaults) -> str:
     """Where everything of a sweep lies, as a folder; empty without storage."""
     template = (raw["spec"].get("template") or {}).get("spec") or {}
@@ -174,7 +170,3 @@ def _prefix(raw: dict[str, Any], defaults: Defaults) -> str:
     meta = raw["metadata"]
     prefix = sweep_prefix(meta["namespace"], meta["name"], meta["uid"])
     return f"{base.rstrip('/')}/{prefix}/" if base else ""
-
-
-def _overlap(one: str, other: str) -> bool:
-    return bool(other) and (one.startswith(other) or other.startswith(one))

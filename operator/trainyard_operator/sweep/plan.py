@@ -41,7 +41,7 @@ def plan_sweep(scene: SweepScene) -> SweepDecision:
     if scene.status.phase in SWEEP_ENDS:
         return _after_end(scene)
     if refusal := faults.refusal(scene):
-        return _decide(scene.update(phase=scene.status.phase or "Pending"), Told.refused(refusal))
+        return _refuse(scene, refusal)
     if scene.status.start_time is None:
         scene = _begun(scene)
     if fault := faults.fatal_fault(scene):
@@ -49,6 +49,12 @@ def plan_sweep(scene: SweepScene) -> SweepDecision:
     if scene.sweep.spec.run_policy.suspend:
         return _suspend(scene)
     return _advance(scene)
+
+
+def _refuse(scene: SweepScene, why: str) -> SweepDecision:
+    """Until its spec is edited, or its rival is gone."""
+    decision = _decide(scene.update(phase=scene.status.phase or "Pending"), Told.refused(why))
+    return replace(decision, wake_at=scene.now + RETRY) if scene.rival else decision
 
 
 def _begun(scene: SweepScene) -> SweepScene:

@@ -29,7 +29,7 @@ class SweepScene:
     create_error: str = ""
     """Why the API server last refused a trial."""
     rival: str = ""
-    """An older sweep whose storage this one's lies in, or the other way round."""
+    """The sweep in whose storage this one's lies."""
 
     @cached_property
     def trials(self) -> tuple[Trial, ...]:

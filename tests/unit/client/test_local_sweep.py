@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -164,3 +165,26 @@ def test_what_cannot_be_run_is_refused_with_a_remedy(trainyard, changes, sentenc
     ran = run_guide(trainyard, **changes)
     assert ran.code == 5
     assert sentence in ran.err
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"parallelism": 0}, "spec.parallelism must be at least 1, not 0"),
+        (
+            {"parameters": {"lr": {"distribution": "log_uniform", "min": 0, "max": 1}}},
+            "spec.parameters.lr: log_uniform has no logarithm of 0: min must be above 0, such as "
+            "1e-5, or take uniform",
+        ),
+        (
+            {"parameters": {"lr": {"distribution": "uniform", "min": 1, "max": 1}}},
+            "spec.parameters.lr: the range is empty: min must be smaller than max; give a single "
+            "value as values: [x]",
+        ),
+    ],
+)
+def test_field_that_cannot_be_is_refused_before_anything_runs(trainyard, fields, sentence) -> None:
+    ran = trainyard("run", write_sweep(**GRID | fields))
+    assert ran.code == 5
+    assert re.sub(r"^error: sweep.yaml:\d+:\d+: ", "", ran.err) == f"{sentence}\n"
+    assert not Path("runs").exists()

@@ -249,11 +249,32 @@ def test_change_that_would_mix_results_is_refused_until_it_is_taken_back(
     accepted = cluster.status.condition("Accepted")
     assert accepted is not None
     assert accepted.status == "False"
-    assert accepted.message.startswith("spec: was changed in a way that would mix results")
+    assert accepted.message == (
+        "spec: was changed in a way that would mix results of two kinds; change it back, or create "
+        "another TrainingSweep. Free to change are parallelism, maxTrials, failurePolicy, "
+        "runPolicy, and the template's resources, scheduling, runPolicy, logs, tensorBoard and "
+        "template."
+    )
     assert cluster.made == ["digits-0"]
     cluster.edit(**before)
     cluster.settle()
     assert cluster.made == ["digits-0", "digits-1"]
+
+
+def test_sweep_within_anothers_storage_begins_once_that_is_gone() -> None:
+    cluster = SweepCluster(make_sweep(), rival="research/first")
+    cluster.settle()
+    accepted = cluster.status.condition("Accepted")
+    assert accepted is not None
+    assert (accepted.status, accepted.message) == (
+        "False",
+        "spec.template.spec.storage.uri: lies within the storage of TrainingSweep "
+        "'research/first'; give each sweep a prefix outside of the other's.",
+    )
+    assert (cluster.made, cluster.decide().wake_at is None) == ([], False)
+    cluster.rival = ""
+    cluster.settle()
+    assert cluster.made == ["digits-0"]
 
 
 def test_more_memory_for_later_trials_is_no_change_of_results() -> None:
