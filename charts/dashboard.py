@@ -40,6 +40,13 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         ),
     ),
     (
+        "Sweeps",
+        (
+            Panel("Sweeps by phase", "sum by (phase) (trainyard_sweeps)", "{{phase}}"),
+            Panel("Trials by outcome", "sum by (outcome) (trainyard_trials)", "{{outcome}}"),
+        ),
+    ),
+    (
         "Each job",
         (
             Panel(

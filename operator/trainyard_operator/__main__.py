@@ -32,6 +32,7 @@ from trainyard_operator.reflector import Key, Reflector
 from trainyard_operator.settings import Settings, SettingsError, read_settings
 from trainyard_operator.status import FINISHED
 from trainyard_operator.sweeper import Sweeper
+from trainyard_operator.sweepmetrics import SweepMetrics
 from trainyard_operator.trials import SweepKey, Trials
 from trainyard_operator.workqueue import WorkQueue
 
@@ -54,8 +55,8 @@ class Operator:
             kube = dataclasses.replace(kube, seconds_to_act=self.leader.seconds_to_act)
         self.kube = kube
         self.queue: WorkQueue[Key | SweepKey] = WorkQueue(clock=asyncio.get_running_loop().time)
-        trials = Trials(on_change=self.look_at)
-        self.jobs = JobStore(scopes=settings.scopes, on_change=trials.take)
+        self.trials = Trials(on_change=self.look_at)
+        self.jobs = JobStore(scopes=settings.scopes, on_change=self.trials.take)
         self.sweeps = JobStore(scopes=settings.scopes, collection=SWEEPS)
         self.reflector = Reflector(kube, settings.scopes, self.look_at, self.look_at_gang)
         pulses = {name: Pulse() for name in ("reports", "launchers", "lists")}
@@ -77,7 +78,9 @@ class Operator:
             self.launchers,
             defaults,
         )
-        self.sweeper = Sweeper(kube, self.sweeps, self.queue, poster, trials, self.jobs, defaults)
+        self.sweeper = Sweeper(
+            kube, self.sweeps, self.queue, poster, self.trials, self.jobs, defaults
+        )
         self.listed, self.watching = asyncio.Event(), asyncio.Event()
         self.leading, self.stopped = asyncio.Event(), asyncio.Event()
         self.lists = pulses["lists"]
@@ -88,13 +91,16 @@ class Operator:
         does."""
         port = self.settings.health_port
         server = await self.health.serve(port) if port else None
-        REGISTRY.register(series := JobMetrics(self.jobs_told))
+        series = JobMetrics(self.jobs_told), SweepMetrics(self.sweeps_told, self.trials.of)
+        for one in series:
+            REGISTRY.register(one)
         try:
             await _until_one_ends(
                 [self.keep_listed(), self.watch(), self.lead()], self.wait_for_signal()
             )
         finally:
-            REGISTRY.unregister(series)
+            for one in series:
+                REGISTRY.unregister(one)
             await self.reconciler.poster.finish()
             if self.leader:
                 await self.leader.release()
@@ -126,6 +132,10 @@ class Operator:
     def jobs_told(self) -> dict[Key, dict[str, Any]]:
         """Of which jobs this replica has metrics: two that tell of one would count it twice."""
         return self.jobs.jobs if self.leading.is_set() else {}
+
+    def sweeps_told(self) -> dict[Key, dict[str, Any]]:
+        """The same of sweeps."""
+        return self.sweeps.jobs if self.leading.is_set() else {}
 
     def look_at(self, key: Key | SweepKey) -> None:
         """Soon; a replica that does not lead will look at everything once it does."""

@@ -4,7 +4,7 @@ Nothing is kept, so the series of a job that was deleted ends with it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, get_args
@@ -47,7 +47,9 @@ class JobMetrics(PrometheusCollector):
     def collect(self) -> Iterator[Metric]:
         """For one scrape."""
         jobs = self.jobs()
-        yield _phases(jobs)
+        yield phase_counts(
+            "trainyard_jobs", "TrainingJobs by phase.", jobs.values(), get_args(Phase)
+        )
         told = {key: found for key, job in jobs.items() if (found := values_of(job))}
         newest = sorted(told, key=lambda key: _created(jobs[key]), reverse=True)[:MOST_JOBS]
         texts = {name: text for name, (_, text) in GOODPUT_SERIES.items()} | RUNNING_SERIES
@@ -90,10 +92,13 @@ def _while_running(job: dict[str, Any], status: JobStatus) -> dict[str, float | 
     return dict(zip(RUNNING_SERIES, values, strict=True))
 
 
-def _phases(jobs: Mapping[Key, dict[str, Any]]) -> Metric:
-    counts = Counter((job.get("status") or {}).get("phase") or "New" for job in jobs.values())
-    family = GaugeMetricFamily("trainyard_jobs", "TrainingJobs by phase.", labels=["phase"])
-    for phase in ("New", *get_args(Phase)):
+def phase_counts(
+    name: str, text: str, objects: Iterable[dict[str, Any]], phases: tuple[str, ...]
+) -> Metric:
+    """How many are in each phase; New: the operator has not looked at them yet."""
+    counts = Counter((one.get("status") or {}).get("phase") or "New" for one in objects)
+    family = GaugeMetricFamily(name, text, labels=["phase"])
+    for phase in ("New", *phases):
         family.add_metric([phase], counts[phase])
     return family
 

@@ -1,6 +1,6 @@
 """Prometheus metrics of the operator; every label has a bounded set of values.
 
-docs/metrics.md lists them; those of jobs are in `jobmetrics`.
+docs/metrics.md lists them; those of jobs are in `jobmetrics`, of sweeps in `sweepmetrics`.
 """
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -8,10 +8,16 @@ from prometheus_client import Counter, Gauge, Histogram
 API_REQUESTS = Counter(
     "trainyard_api_requests_total", "Requests to the API server.", ["verb", "code"]
 )
-RECONCILE_SECONDS = Histogram("trainyard_reconcile_seconds", "Time of one look at one job.")
-RECONCILE_ERRORS = Counter("trainyard_reconcile_errors_total", "Looks at a job that failed.")
-QUEUE_DEPTH = Gauge("trainyard_queue_depth", "Jobs that wait to be looked at.")
-QUEUE_SECONDS = Histogram("trainyard_queue_seconds", "Time that a job waited to be looked at.")
+RECONCILE_SECONDS = Histogram(
+    "trainyard_reconcile_seconds", "Time of one look at one job or sweep."
+)
+RECONCILE_ERRORS = Counter(
+    "trainyard_reconcile_errors_total", "Looks at a job or sweep that failed."
+)
+QUEUE_DEPTH = Gauge("trainyard_queue_depth", "Jobs and sweeps that wait to be looked at.")
+QUEUE_SECONDS = Histogram(
+    "trainyard_queue_seconds", "Time that one of them waited to be looked at."
+)
 WATCH_RESTARTS = Counter("trainyard_watch_restarts_total", "Watches begun anew.", ["resource"])
 ATTEMPTS = Counter("trainyard_attempts_failed_total", "Attempts that failed.", ["cause"])
 LEADER = Gauge("trainyard_leader", "Whether this replica acts: 1, or 0 for one that waits.")

@@ -6,9 +6,12 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
 
 from trainyard_operator import jobmetrics, metrics
 from trainyard_operator.jobmetrics import JobMetrics
+from trainyard_operator.sweep.record import TrialRecord
+from trainyard_operator.sweepmetrics import SweepMetrics
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 
@@ -25,8 +28,12 @@ def make_job(number: int = 1, **status: Any) -> dict[str, Any]:
 
 def scrape(jobs: dict[Any, Any]) -> list[str]:
     """The lines with values."""
+    return lines_of(JobMetrics(lambda: jobs))
+
+
+def lines_of(collector: Collector) -> list[str]:
     registry = CollectorRegistry()
-    registry.register(JobMetrics(lambda: jobs))
+    registry.register(collector)
     text = generate_latest(registry).decode()
     return [line for line in text.splitlines() if not line.startswith("#")]
 
@@ -98,6 +105,32 @@ def test_every_phase_is_counted_even_if_no_job_is_in_it() -> None:
     assert len(counts) == 8
 
 
+def make_trial(number: int, **fields: Any) -> TrialRecord:
+    return TrialRecord(job=f"s-{number}", uid=f"u{number}", number=number, name="x", **fields)
+
+
+def test_sweeps_are_counted_by_phase_and_trials_by_outcome() -> None:
+    trials = {
+        "a": [make_trial(0, phase="Succeeded"), make_trial(1, phase="Failed"), make_trial(2)],
+        "b": [make_trial(0, phase="Suspended", is_suspended=True, held_by="EarlyStopping")],
+        "gone": [make_trial(0)],
+    }
+    sweeps = {("ns", uid): {"metadata": {"uid": uid}, "status": {}} for uid in "ab"}
+    sweeps["ns", "a"]["status"] = {"phase": "Running"}
+    assert lines_of(SweepMetrics(lambda: sweeps, trials.__getitem__)) == [
+        'trainyard_sweeps{phase="New"} 1.0',
+        'trainyard_sweeps{phase="Pending"} 0.0',
+        'trainyard_sweeps{phase="Running"} 1.0',
+        'trainyard_sweeps{phase="Suspended"} 0.0',
+        'trainyard_sweeps{phase="Succeeded"} 0.0',
+        'trainyard_sweeps{phase="Failed"} 0.0',
+        'trainyard_trials{outcome="Running"} 1.0',
+        'trainyard_trials{outcome="Succeeded"} 1.0',
+        'trainyard_trials{outcome="Failed"} 1.0',
+        'trainyard_trials{outcome="Stopped"} 1.0',
+    ]
+
+
 def test_series_are_bounded_and_the_newest_jobs_have_them(monkeypatch: Any) -> None:
     monkeypatch.setattr(jobmetrics, "MOST_JOBS", 2)
     jobs = {("ns", f"job-{n}"): make_job(n, goodput=GOODPUT) for n in range(5)}
@@ -123,7 +156,8 @@ def families() -> list[Metric]:
     described = [family for metric in own for family in metric.describe()]
     status = {"attemptTime": BEGAN, "progress": {"step": 1}, "logs": {"uri": "s3://b/logs"}}
     example = {("ns", "job"): make_job(phase="Running", goodput=GOODPUT, **status)}
-    return [*described, *JobMetrics(lambda: example).collect()]
+    sweeps = SweepMetrics(dict, lambda _: ())
+    return [*described, *JobMetrics(lambda: example).collect(), *sweeps.collect()]
 
 
 def row_of(family: Metric) -> str:
