@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from core_sweeps import make_sweep
+
 from trainyard_operator.contract import now_text
 from trainyard_operator.decision import Create, Event
 from trainyard_operator.looker import merge_patch
@@ -169,6 +171,13 @@ class SweepCluster:
 
     def pass_time(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
+
+
+def start(method: str = "folds", **fields: Any) -> SweepCluster:
+    """After the first passes of the operator."""
+    cluster = SweepCluster(make_sweep(method, **fields))
+    cluster.settle()
+    return cluster
 
 
 def _patch(job: dict[str, Any], action: HoldTrial | ReleaseTrial) -> None:

@@ -104,6 +104,8 @@ def _is_at_work(scene: SweepScene) -> bool:
 def _go_on(scene: SweepScene) -> tuple[tuple[SweepAction, ...], SweepScene]:
     """Trials that were held with the whole sweep; the scene with them at work."""
     held = {r.job for r in scene.records if r.held_by == HELD_BY_SWEEP and not r.has_ended}
+    if not held:
+        return (), scene
     actions = [ReleaseTrial(job=r.job, uid=r.uid) for r in scene.records if r.job in held]
     records = tuple(
         replace(r, is_suspended=False, held_by="") if r.job in held else r for r in scene.records
@@ -132,6 +134,8 @@ def _judged(scene: SweepScene) -> tuple[tuple[SweepAction, ...], SweepScene]:
             free -= 1
             actions.append(ReleaseTrial(job=job, uid=uid))
             by_number[record.number] = replace(record, is_suspended=False, held_by="", message="")
+    if not actions:
+        return (), scene
     return tuple(actions), replace(scene, records=tuple(by_number.values()))
 
 
@@ -186,7 +190,7 @@ def _decide(
     """The decision, with everything in the status that follows from the rest of it."""
     scene = scene.update(observed_generation=scene.sweep.metadata.generation)
     before = scene.status
-    scene = replace(scene, status=tallied(scene))
+    scene = scene.update(**tallied(scene))
     if scene.report and scene.report.phase == "Succeeded":
         scene = scene.update(report_uri=report_uri(scene.sweep, scene.defaults))
     status, events = story.tell(scene, before, told)

@@ -11,6 +11,9 @@ from trainyard_operator.sweep.record import ReportRecord, TrialRecord
 from trainyard_operator.sweep.status import SweepStatus
 from trainyard_operator.sweep.trial import Trial
 
+_OF_RECORDS = ("trials", "active")
+"""Cached properties of a scene that follow from its records alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SweepScene:
@@ -43,5 +46,8 @@ class SweepScene:
         return tuple(record for record in self.records if record.is_active)
 
     def update(self, **changes: Any) -> "SweepScene":
-        """The same with another status."""
-        return replace(self, status=self.status.model_copy(update=changes))
+        """The same with another status; what follows from the records is not made anew."""
+        updated = replace(self, status=self.status.model_copy(update=changes))
+        known = {name: self.__dict__[name] for name in _OF_RECORDS if name in self.__dict__}
+        updated.__dict__.update(known)
+        return updated

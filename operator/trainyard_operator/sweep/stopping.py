@@ -17,7 +17,7 @@ With bayes a trial is judged by those alone that were settled before it could be
 import math
 import statistics
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
@@ -109,6 +109,10 @@ class _Line:
         return self._best[place] if place < len(self.steps) else None
 
 
+_Column = list[tuple[float, int]]
+"""Value and negative number of trials at a rung, the worst first; of equals the first is better."""
+
+
 class _Field:
     """All trials of a sweep, to judge one of them by."""
 
@@ -119,6 +123,7 @@ class _Field:
         self._sign = 1.0 if spec.objective.goal == "maximize" else -1.0
         self._trials: dict[int, Trial] = {}
         self._lines: dict[int, _Line] = {}
+        self._columns: dict[int, _Column] = {}
         for trial in trials:
             self.put(trial)
 
@@ -127,6 +132,7 @@ class _Field:
         if trial.curve:
             self._trials[trial.number] = trial
             self._lines[trial.number] = _Line(trial, self._sign)
+            self._columns.clear()
 
     def verdict(self, trial: Trial, count: int) -> Verdict | None:
         """On a trial as of the first `count` points of its curve; None: it goes on."""
@@ -145,21 +151,31 @@ class _Field:
             if trial.state != "Stopped":
                 continue
             rungs = list(_rungs(self._rule, trial.curve[-1][0]))
-            if rungs and (ranked := self._rank(number, rungs[-1], self._lines))[0]:
+            if rungs and (ranked := self._rank(number, rungs[-1], self._at(rungs[-1])))[0]:
                 value = self._lines[number].best(trial.curve[-1][0])
                 reason = f"{ranked[1]} at step {rungs[-1]}: resumed from its checkpoint."
                 verdict = Verdict(number=number, action="promote", reason=reason)
                 found.append((-rungs[-1], -value, verdict))
         return [verdict for _, _, verdict in sorted(found, key=lambda one: one[:2])]
 
-    def _others(self, number: int) -> Mapping[int, _Line]:
-        if self._spec.method != "bayes":
-            return {other: line for other, line in self._lines.items() if other != number}
-        end = known_to(self._spec, number)
-        return {other: line for other, line in self._lines.items() if other < end}
+    def _at(self, rung: int) -> _Column:
+        """Of all trials that came to a rung."""
+        if rung not in self._columns:
+            values = ((line.at_rung(rung), -number) for number, line in self._lines.items())
+            self._columns[rung] = sorted((value, n) for value, n in values if value is not None)
+        return self._columns[rung]
+
+    def _knows(self, number: int, other: int) -> bool:
+        """Whether a trial is judged by another one."""
+        is_bayes = self._spec.method == "bayes"
+        return other < known_to(self._spec, number) if is_bayes else other != number
 
     def _by_median(self, trial: Trial, step: int) -> Verdict | None:
-        others = [line for line in self._others(trial.number).values() if line.came_to(step)]
+        others = [
+            line
+            for number, line in self._lines.items()
+            if line.came_to(step) and self._knows(trial.number, number)
+        ]
         if step < self._rule.min_steps or len(others) < self._rule.min_trials:
             return None
         median = statistics.median(line.average(step) for line in others)
@@ -177,21 +193,27 @@ class _Field:
         before = trial.curve[count - 2][0] if count > 1 else 0
         crossed = [rung for rung in _rungs(self._rule, step) if rung > before]
         for rung in crossed[-1:]:
-            is_kept, how = self._rank(trial.number, rung, self._others(trial.number))
+            column = self._at(rung)
+            if self._spec.method == "bayes":
+                column = [one for one in column if self._knows(trial.number, -one[1])]
+            is_kept, how = self._rank(trial.number, rung, column)
             if not is_kept:
                 reason = f"{how} at step {rung}: stopped with its checkpoint."
                 return Verdict(number=trial.number, action="stop", reason=reason)
         return None
 
-    def _rank(self, number: int, rung: int, lines: Mapping[int, _Line]) -> tuple[bool, str]:
-        """Whether a trial is among the best of its rung, and in words."""
+    def _rank(self, number: int, rung: int, column: _Column) -> tuple[bool, str]:
+        """Whether a trial that came to a rung is among the best of it and a column, in words."""
         mine = self._lines[number].at_rung(rung)
-        values = {other: line.at_rung(rung) for other, line in lines.items() if other != number}
-        others = [(value, -other) for other, value in values.items() if value is not None]
-        of, keep = len(others) + 1, max(1, (len(others) + 1) // self._rule.reduction_factor)
-        if mine is None or of < self._rule.reduction_factor:
+        if mine is None:
+            raise ValueError(f"trial {number} did not come to step {rung}")
+        own = (mine, -number)
+        place = bisect_right(column, own)
+        of = len(column) + (place == 0 or column[place - 1] != own)
+        keep = max(1, of // self._rule.reduction_factor)
+        if of < self._rule.reduction_factor:
             return True, f"One of {of}"
-        rank = 1 + sum(other > (mine, -number) for other in others)  # Of equals the first.
+        rank = 1 + len(column) - place
         return rank <= keep, f"Rank {rank} of {of}, of which {keep} go on,"
 
 

@@ -9,8 +9,9 @@ import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
+from trainyard_operator.sweep.ranking import Goal, ranked, succeeded
 from trainyard_operator.sweep.trial import TrialState
 
 TABLE_ENV = "TRAINYARD_SWEEP_TABLE"
@@ -21,7 +22,6 @@ TRIALS_PREFIX = "trials"
 """Below a sweep's own prefix: the storage of its trials."""
 REPORT_PREFIX = "report"
 CSV_FILE, MARKDOWN_FILE, PAGE_FILE = "trials.csv", "report.md", "report.html"
-Goal = Literal["maximize", "minimize"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +95,12 @@ class SweepTable:
     @property
     def valued(self) -> list[tuple[ReportedTrial, float]]:
         """Trials that succeeded, with their objective, by number."""
-        ordered = sorted(self.trials, key=lambda trial: trial.number)
-        return [(t, t.value) for t in ordered if t.state == "Succeeded" and t.value is not None]
+        return succeeded(self.trials)
 
     @property
     def ranked(self) -> list[tuple[ReportedTrial, float]]:
-        """The same, the best first; of equals the one with the lowest number."""
-        sign = -1 if self.goal == "maximize" else 1
-        return sorted(self.valued, key=lambda pair: (sign * pair[1], pair[0].number))
+        """All that have not failed, the best first."""
+        return ranked(self.trials, self.goal)
 
 
 def with_results(table: SweepTable, found: Mapping[int, Mapping[str, float]]) -> SweepTable:

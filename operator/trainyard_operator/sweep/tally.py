@@ -1,10 +1,12 @@
 """What a sweep's trials come to: counts, the best of them, mean and deviation, and a few rows."""
 
-import statistics
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
-from trainyard_operator.sweep.api import Objective
 from trainyard_operator.sweep.desired import setting_text
+from trainyard_operator.sweep.effects import mean_and_std
+from trainyard_operator.sweep.ranking import ranked, succeeded
 from trainyard_operator.sweep.record import TrialRecord
 from trainyard_operator.sweep.scene import SweepScene
 from trainyard_operator.sweep.search import trials_in_all
@@ -13,11 +15,11 @@ from trainyard_operator.sweep.status import (
     BestTrial,
     Summary,
     SweepDisplay,
-    SweepStatus,
     TrialCounts,
     TrialPhase,
     TrialStatus,
 )
+from trainyard_operator.sweep.trial import Trial
 from trainyard_operator.wording import cut
 
 BEST_SHOWN = 16
@@ -26,43 +28,38 @@ LONGEST_SETTING = 1024
 LONGEST_MESSAGE = 512
 _PHASES: dict[str, TrialPhase] = {"Succeeded": "Succeeded", "Failed": "Failed"}
 
-Valued = list[tuple[TrialRecord, float]]
+Valued = list[tuple[Trial, float]]
 
 
-def tallied(scene: SweepScene) -> SweepStatus:
-    """The status with everything that follows from the trials."""
-    spec = scene.sweep.spec
-    records = sorted(scene.records, key=lambda record: record.number)
-    valued = [(r, v) for r in records if (v := r.value(spec)) is not None]
-    ranked = _ranked([pair for pair in valued if pair[0].state != "Failed"], spec.objective)
-    counts = TrialCounts(
-        total=trials_in_all(spec, scene.trials),
-        created=len(records),
-        **{
-            state.lower(): sum(record.state == state for record in records)
-            for state in ("Running", "Succeeded", "Failed", "Stopped")
-        },
-    )
-    best = _best(ranked[0]) if ranked else None
-    summary = _summary(valued, spec.objective)
-    changes = {
+def tallied(scene: SweepScene) -> dict[str, Any]:
+    """Fields of the status: everything in it that follows from the trials."""
+    records = {record.number: record for record in scene.records}
+    order = ranked(scene.trials, scene.sweep.spec.objective.goal)
+    counts = _counts(scene)
+    best = _best(records[order[0][0].number], order[0][1]) if order else None
+    summary = _summary(scene)
+    return {
         "counts": counts,
-        "trials": [_row(scene, record) for record in _shown(records, ranked)],
+        "trials": [_row(records, trial) for trial in _shown(scene.trials, order)],
         "best": best,
         "summary": summary,
         "display": _display(counts, best, summary),
     }
-    return scene.status.model_copy(update=changes)
 
 
-def _ranked(valued: Valued, objective: Objective) -> Valued:
-    """The best first; of equals the one with the lowest number."""
-    sign = -1.0 if objective.goal == "maximize" else 1.0
-    return sorted(valued, key=lambda pair: (sign * pair[1], pair[0].number))
+def _counts(scene: SweepScene) -> TrialCounts:
+    found = Counter(trial.state for trial in scene.trials)
+    return TrialCounts(
+        total=trials_in_all(scene.sweep.spec, scene.trials),
+        created=len(scene.trials),
+        running=found["Running"],
+        succeeded=found["Succeeded"],
+        failed=found["Failed"],
+        stopped=found["Stopped"],
+    )
 
 
-def _best(pair: tuple[TrialRecord, float]) -> BestTrial:
-    record, value = pair
+def _best(record: TrialRecord, value: float) -> BestTrial:
     is_chosen = record.best is not None and record.best[1] == value
     return BestTrial(
         number=record.number,
@@ -75,15 +72,17 @@ def _best(pair: tuple[TrialRecord, float]) -> BestTrial:
     )
 
 
-def _summary(valued: Valued, objective: Objective) -> Summary | None:
-    values = [value for record, value in valued if record.state == "Succeeded"]
+def _summary(scene: SweepScene) -> Summary | None:
+    values = [value for _, value in succeeded(scene.trials)]
     if not values:
         return None
+    metric = scene.sweep.spec.objective.metric
+    spread = mean_and_std(metric, values)
     return Summary(
-        metric=objective.metric,
-        mean=_rounded(statistics.fmean(values)),
-        std=_rounded(statistics.stdev(values)) if len(values) > 1 else None,
-        trials=len(values),
+        metric=metric,
+        mean=_rounded(spread.mean),
+        std=None if spread.std is None else _rounded(spread.std),
+        trials=spread.count,
     )
 
 
@@ -91,17 +90,16 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _shown(records: list[TrialRecord], ranked: Valued) -> list[TrialRecord]:
+def _shown(trials: tuple[Trial, ...], order: Valued) -> list[Trial]:
     """At most TRIALS_SHOWN, by number."""
-    if len(records) <= TRIALS_SHOWN:
-        return records
-    kept = {record.number for record, _ in ranked[:BEST_SHOWN]}
-    newest = [record.number for record in records if record.number not in kept]
+    kept = {trial.number for trial, _ in order[:BEST_SHOWN]}
+    newest = [trial.number for trial in trials if trial.number not in kept]
     kept |= set(newest[-(TRIALS_SHOWN - len(kept)) :])
-    return [record for record in records if record.number in kept]
+    return [trial for trial in trials if trial.number in kept]
 
 
-def _row(scene: SweepScene, record: TrialRecord) -> TrialStatus:
+def _row(records: Mapping[int, TrialRecord], trial: Trial) -> TrialStatus:
+    record = records[trial.number]
     return TrialStatus(
         number=record.number,
         name=cut(record.name, 253),
@@ -109,7 +107,7 @@ def _row(scene: SweepScene, record: TrialRecord) -> TrialStatus:
         overrides=_setting(record),
         fold=record.fold,
         phase=_phase(record),
-        value=record.value(scene.sweep.spec),
+        value=trial.value,
         message=cut(record.message, LONGEST_MESSAGE) or None,
     )
 

@@ -3,21 +3,10 @@
 from typing import Any
 
 import pytest
-from core_sweepcluster import SweepCluster
-from core_sweeps import UID, make_sweep
+from core_sweepcluster import SweepCluster, start
+from core_sweeps import make_sweep
 
 from trainyard_operator.sweep.decision import DeleteSweep
-from trainyard_operator.sweep.table import TABLE_ENV, SweepTable
-
-
-def start(method: str = "folds", **fields: Any) -> SweepCluster:
-    """After the first passes of the operator."""
-    cluster = SweepCluster(make_sweep(method, **fields))
-    cluster.settle()
-    return cluster
-
-
-SWEEP_URI = f"s3://bucket/sweeps/research/digits/{UID}"
 
 
 def told(cluster: SweepCluster, type_: str) -> tuple[str, str]:
@@ -342,60 +331,3 @@ def test_trial_that_the_api_server_refuses_is_told_once_and_tried_again() -> Non
     cluster.create_error = ""
     cluster.settle()
     assert [event.reason for event in cluster.events] == ["Running", "Waiting", "Running"]
-
-
-def table(cluster: SweepCluster) -> SweepTable:
-    """What the reporting job is given."""
-    container = cluster.jobs["digits-report"]["spec"]["template"]["spec"]["containers"][0]
-    values = {entry["name"]: entry.get("value", "") for entry in container["env"]}
-    assert values["TRAINYARD_STORAGE_URI"] == "s3://bucket/sweeps"
-    return SweepTable.from_text(values[TABLE_ENV])
-
-
-def test_report_is_written_when_the_sweep_has_ended() -> None:
-    cluster = start(parallelism=3)
-    for number in range(3):
-        cluster.succeed(f"digits-{number}", 0.5)
-    cluster.settle()
-    told = table(cluster)
-    assert (told.is_final, [trial.value for trial in told.trials]) == (True, [0.5] * 3)
-    assert cluster.status.report_uri is None
-    cluster.succeed("digits-report")
-    cluster.settle()
-    assert cluster.status.report_uri == f"{SWEEP_URI}/report"
-    command = cluster.jobs["digits-report"]["spec"]["command"]
-    assert command == ["python3", "-m", "trainyard_trainer.sweep_report", SWEEP_URI]
-
-
-def test_report_of_a_sweep_that_runs_is_at_least_ten_minutes_younger_than_the_last() -> None:
-    cluster = start(parallelism=1)
-    cluster.succeed("digits-0", 0.5)
-    cluster.settle()
-    assert "digits-report" not in cluster.jobs
-    cluster.pass_time(600)
-    cluster.settle()
-    assert len(table(cluster).trials) == 2
-    cluster.succeed("digits-report")
-    cluster.succeed("digits-1", 0.6)
-    cluster.settle()
-    assert not table(cluster).is_final
-    cluster.succeed("digits-2", 0.7)
-    cluster.settle()
-    assert table(cluster).is_final
-
-
-def test_report_reads_the_volume_that_the_trials_write() -> None:
-    volumes = [{"name": "runs", "persistentVolumeClaim": {"claimName": "runs"}}]
-    mounts = [{"name": "pytorch", "volumeMounts": [{"name": "runs", "mountPath": "/runs"}]}]
-    spec = {
-        "recipe": "classification",
-        "storage": {"uri": "file:///runs"},
-        "template": {"spec": {"volumes": volumes, "containers": mounts}},
-    }
-    cluster = start(parallelism=3, template={"spec": spec})
-    for number in range(3):
-        cluster.succeed(f"digits-{number}", 0.5)
-    cluster.settle()
-    pod = cluster.jobs["digits-report"]["spec"]["template"]["spec"]
-    assert pod["volumes"] == volumes
-    assert pod["containers"][0]["volumeMounts"] == mounts[0]["volumeMounts"]
