@@ -156,7 +156,8 @@ class SweepSpec(ApiModel):
     """Folds of the cross-validation, numbered from 0. With grid and list each setting is trained on
     every fold, and compared by its mean."""
     fold_parameter: Key = "data.fold"
-    """Dotted key of the configuration that takes the fold's number."""
+    """Dotted key of the configuration that takes the fold's number; with training.seed, grid and
+    list repeat each setting so many times."""
     trials: (
         Annotated[
             list[NamedTrial],

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from trainyard_operator.sweep.api import TrainingSweep
+from trainyard_operator.sweep.effects import SEED_KEYS
 from trainyard_operator.sweep.record import TrialRecord
 from trainyard_operator.sweep.table import ReportedTrial, SweepTable
 
@@ -33,7 +34,7 @@ def build_table(
         method=spec.method,
         metric=spec.objective.metric,
         goal=spec.objective.goal,
-        folds=spec.folds,
+        folds=None if spec.fold_parameter in SEED_KEYS else spec.folds,
         is_final=is_final,
         trials=trials,
     )

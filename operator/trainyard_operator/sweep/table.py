@@ -56,6 +56,7 @@ class SweepTable:
     metric: str
     goal: Goal
     folds: int | None = None
+    """Of the data; None where trials were repeated with other seeds."""
     is_final: bool = False
     """Whether no trial is to come or to change."""
     left_out: int = 0

@@ -1,8 +1,13 @@
 """When a sweep's report is written, from what, and that the status says the same."""
 
+import math
+from statistics import stdev
+
+import pytest
 from core_sweepcluster import SweepCluster, start
 from core_sweeps import UID
 
+from trainyard_operator.sweep.effects import differences
 from trainyard_operator.sweep.report import lead
 from trainyard_operator.sweep.table import TABLE_ENV, SweepTable
 
@@ -83,3 +88,16 @@ def test_report_reads_the_volume_that_the_trials_write() -> None:
     pod = cluster.jobs["digits-report"]["spec"]["template"]["spec"]
     assert pod["volumes"] == volumes
     assert pod["containers"][0]["volumeMounts"] == mounts[0]["volumeMounts"]
+
+
+def test_variants_that_differ_in_their_seed_share_no_data() -> None:
+    trials = [{"name": "A0"}, {"name": "A1", "overrides": {"model.depth": 2}}]
+    cluster = start("list", trials=trials, folds=2, foldParameter="training.seed", parallelism=4)
+    for number, value in enumerate([0.5, 0.7, 0.9, 0.95]):
+        cluster.succeed(f"digits-{number}", value)
+    cluster.settle()
+    assert cluster.jobs["digits-3"]["spec"]["overrides"] == ["model.depth=2", "training.seed=1"]
+    reference, [one] = differences(table(cluster))
+    half = 12.7062 * stdev([0.4, 0.25]) / math.sqrt(2)  # Student's t, one degree of freedom
+    assert (reference, one.label, one.count) == ("A0", "A1", 2)
+    assert (one.low, one.high) == pytest.approx((0.325 - half, 0.325 + half))
