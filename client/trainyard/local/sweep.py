@@ -138,7 +138,9 @@ class LocalSweep:
                     time.sleep(TICK_SECONDS)
             finally:
                 self._end_all()
-            return self._status, self._report(is_final=self._status.phase in SWEEP_ENDS)
+            table = self._report(is_final=self._status.phase in SWEEP_ENDS)
+            self._save()
+            return self._status, table
 
     def _take_up(self) -> None:
         """Trials of an earlier run; those that it left running go on."""
@@ -243,11 +245,14 @@ class LocalSweep:
         if storage is None or not table.trials:
             return table
         from trainyard.locate import open_location
-        from trainyard_operator.sweep.desired import sweep_uri
+        from trainyard_operator.sweep.desired import report_uri, sweep_uri
         from trainyard_trainer.sweep_report import write_report
 
         where = storage.to_dict() | {"uri": sweep_uri(self._sweep, self._defaults)}
-        return write_report(open_location(where), table)
+        written = write_report(open_location(where), table)
+        uri = report_uri(self._sweep, self._defaults)
+        self._status = self._status.model_copy(update={"report_uri": uri})
+        return written
 
     def _end_all(self) -> None:
         """Nothing outlives the runner: a second stop ends trials at once."""

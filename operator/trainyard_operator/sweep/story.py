@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from trainyard_operator.decision import Event
 from trainyard_operator.status import Condition, build_condition, with_condition
+from trainyard_operator.sweep.ranking import ranked
 from trainyard_operator.sweep.scene import SweepScene
 from trainyard_operator.sweep.search import trials_in_all
 from trainyard_operator.sweep.status import SWEEP_ENDS, SweepStatus
@@ -69,17 +70,15 @@ def outlook(scene: SweepScene) -> str:
 
 def outcome(scene: SweepScene) -> str:
     """What came out, in one sentence."""
-    trials = scene.trials
-    metric, of = scene.sweep.spec.objective.metric, len(trials)
-    values = [t for t in trials if t.state == "Succeeded" and t.value is not None]
-    sign = 1 if scene.sweep.spec.objective.goal == "maximize" else -1
+    trials, objective = scene.trials, scene.sweep.spec.objective
+    metric, of = objective.metric, len(trials)
+    order = ranked(trials, objective.goal)
     good = sum(trial.state == "Succeeded" for trial in trials)
-    best = max(values, key=lambda t: (sign * (t.value or 0.0), -t.number), default=None)
     parts = [f"{good} of {of} trials succeeded"]
     for state, word in (("Failed", "failed"), ("Stopped", "were stopped early")):
         if count := sum(trial.state == state for trial in trials):
             parts.append(f"{count} {word}")
-    told = f"; best {metric} {best.value:.6g} (trial {best.number})" if best else ""
+    told = f"; best {metric} {order[0][1]:.6g} (trial {order[0][0].number})" if order else ""
     return f"Done: {', '.join(parts)}{told}."
 
 

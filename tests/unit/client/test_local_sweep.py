@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -73,6 +72,9 @@ def test_a_grid_runs_each_trial_once_and_leaves_a_report(trainyard) -> None:
     ]
     assert [float(row["val_loss"]) for row in rows] == pytest.approx([0.04, 0.01, 0.0])
     assert trainyard("get", "tiny-2").code == 0
+    told = trainyard("get", "sweep/tiny").out
+    assert "Done: 3 of 3 trials succeeded; best val_loss 0 (trial 2)." in told
+    assert f"report: {report.parent.absolute().as_uri()}" in told
 
 
 @pytest.mark.slow
@@ -88,7 +90,7 @@ def test_a_stopped_sweep_goes_on_without_repeating_what_is_done(trainyard) -> No
     while len(begun()) < 2:
         assert time.monotonic() < deadline, "no second trial began"
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    assert trainyard("suspend", "sweep/tiny").code == 0
     _, said = process.communicate(timeout=40)
     assert process.returncode == 130, said
     assert "error: sweep tiny stopped; its trials keep their checkpoints" in said

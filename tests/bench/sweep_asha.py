@@ -1,0 +1,117 @@
+"""ASHA on real training: a search on the digits, beside the same trials left alone.
+
+python tests/bench/sweep_asha.py [--seeds 2] [--trials 9] [--parallelism 2]
+
+Each sweep is a `trainyard run` of its own. A trial that is stopped has taken some steps more than
+its rung: the runner reads curves once a second, and the trial saves a checkpoint first. Prints a
+table of docs/sweeps.md.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainyard_trainer.digits import write_digits
+
+EPOCHS = 27
+STEPS_OF_EPOCH = 23
+"""Of the digits' 1,438 images for training, 64 a step."""
+STOPPING = {"method": "asha", "minSteps": 3 * STEPS_OF_EPOCH, "reductionFactor": 3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one sweep found, and what it took."""
+
+    best: str
+    value: float
+    steps: int
+    stopped: int
+
+
+def main() -> None:
+    """Prints Markdown."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--trials", type=int, default=9)
+    parser.add_argument("--parallelism", type=int, default=2)
+    told = parser.parse_args()
+    print("| seed | best of all | best with asha | stopped | steps |")
+    print("| --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as folder:
+        write_digits(Path(folder) / "digits")
+        for seed in range(told.seeds):
+            fields = {"maxTrials": told.trials, "parallelism": told.parallelism, "seed": seed}
+            whole = run(Path(folder), f"whole-{seed}", fields)
+            asha = run(Path(folder), f"asha-{seed}", {**fields, "earlyStopping": STOPPING})
+            share = asha.steps / whole.steps
+            cells = (seed, told_of(whole), told_of(asha), f"{asha.stopped} of {told.trials}")
+            print(f"| {' | '.join(map(str, cells))} | {share:.0%} |", flush=True)
+
+
+def run(folder: Path, name: str, fields: dict[str, Any]) -> Outcome:
+    """One sweep on this machine."""
+    config = {
+        "training": {"epochs": EPOCHS, "batch_size": 64, "log_every_steps": 5},
+        "data": {"dataset_name": "digits", "image_size": 16},
+        "model": {"architecture": "small_cnn"},
+    }
+    job = {
+        "recipe": "classification",
+        "config": config,
+        "checkpoint": {"everyEpochs": EPOCHS},
+        "logs": {"flushSeconds": 1},
+    }
+    spec = {
+        "template": {"spec": job},
+        "method": "random",
+        "parameters": {
+            "training.learning_rate": {"distribution": "log_uniform", "min": 1e-5, "max": 1e-1},
+            "training.optimizer.weight_decay": {
+                "distribution": "log_uniform",
+                "min": 1e-6,
+                "max": 1e-1,
+            },
+        },
+        "objective": {"metric": "val_loss", "goal": "minimize"},
+        **fields,
+    }
+    head = {"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingSweep"}
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({**head, "metadata": {"name": name}, "spec": spec}))
+    words = [sys.executable, "-m", "trainyard.cli", "run", str(path)]
+    words += ["--dataset", str(folder / "digits"), "--storage", str(folder / "runs")]
+    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state")}
+    subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL)
+    [report] = folder.glob(f"runs/default/{name}/*/report/trials.csv")
+    return outcome(report, list(folder.glob(f"state/trainyard/jobs/{name}-*/*/job.json")))
+
+
+def outcome(report: Path, jobs: list[Path]) -> Outcome:
+    """From the report, and how far each trial came."""
+    rows = list(csv.DictReader(report.read_text().splitlines()))
+    best = min((row for row in rows if row["val_loss"]), key=lambda row: float(row["val_loss"]))
+    return Outcome(
+        best=best["name"],
+        value=float(best["val_loss"]),
+        steps=sum(json.loads(job.read_text())["status"]["progress"]["step"] for job in jobs),
+        stopped=sum(row["state"] == "Stopped" for row in rows),
+    )
+
+
+def told_of(one: Outcome) -> str:
+    """A cell."""
+    return f"{one.value:.4f} ({one.best})"
+
+
+if __name__ == "__main__":
+    main()
