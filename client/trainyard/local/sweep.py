@@ -7,7 +7,6 @@ Ctrl-C suspends the sweep: trials save a checkpoint, and the next run goes on wi
 is a local job of its own, which `trainyard get`, `logs` and `fetch` know.
 """
 
-import copy
 import csv
 import threading
 import time
@@ -58,6 +57,8 @@ class LocalTrial:
     because: str = ""
     curve: tuple[tuple[int, float], ...] = ()
     curve_at: float = 0.0
+    final: TrialRecord | None = None
+    """Once it has ended: read no more."""
 
     @property
     def is_alive(self) -> bool:
@@ -77,7 +78,14 @@ class LocalTrial:
 
     def record(self) -> TrialRecord | None:
         """As the planner sees it."""
-        raw = copy.deepcopy(self.local.object)
+        is_alive = self.is_alive
+        found = self.final or self._read()
+        if found and found.has_ended and not is_alive:
+            self.final = found
+        return found
+
+    def _read(self) -> TrialRecord | None:
+        raw = self.local.object
         if not raw:
             return None
         if self.held_by:
