@@ -72,7 +72,7 @@ chaos: setup ## Kill training runs anywhere, compare to the bit; other tests of 
 	$(BIN)/python tests/chaos/kill.py
 	$(PYTEST) -m long tests/unit
 
-chaos-cluster: setup cluster-up ## Each fault five times on two nodes, an elastic job, a Helm release (1 h)
+chaos-cluster: setup cluster-up ## Each fault five times on two nodes, an elastic job, a Helm release, an ablation (1 h)
 	$(BIN)/python tests/chaos/on_nodes.py
 	$(PYTEST) -m slow tests/e2e
 

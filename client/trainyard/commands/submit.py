@@ -18,6 +18,7 @@ from trainyard.output import note, render_document, say
 
 if TYPE_CHECKING:
     from trainyard.cluster import Cluster
+    from trainyard.jobfile import Request
     from trainyard.jobs import Job
 
 
@@ -45,19 +46,26 @@ def command(
     A job of that name that is still going is brought in line with the file. key=value sets the
     recipe's configuration, spec.key=value the job or sweep itself.
     """
-    from trainyard.jobfile import Request, load_job
-    from trainyard.jobs import own_cluster
-    from trainyard.state import remember_last
+    from trainyard.commands.submit_sweep import submit_sweep
+    from trainyard.jobfile import Request
     from trainyard.sweepfile import is_sweep_file
 
+    request, how = Request(**typed), {"detach": detach, "dry_run": dry_run, "replace": replace}
     if guide or is_sweep_file(typed["target"]):
-        from trainyard.commands.submit_sweep import submit_sweep
+        submit_sweep(settings, request, guide, **how)
+    else:
+        submit_job(settings, request, **how)
 
-        request = Request(**typed)
-        submit_sweep(settings, request, guide, detach=detach, dry_run=dry_run, replace=replace)
-        return
-    job_file = load_job(Request(**typed))
-    manifest = job_file.manifest
+
+def submit_job(
+    settings: Settings, request: "Request", *, detach: bool, dry_run: bool, replace: bool
+) -> None:
+    """Create the job or bring it in line with its file, then watch it. Raises ClientError."""
+    from trainyard.jobfile import load_job
+    from trainyard.jobs import own_cluster
+    from trainyard.state import remember_last
+
+    manifest = load_job(request).manifest
     cluster = own_cluster(settings.within(manifest["metadata"].get("namespace")))
     manifest["metadata"]["namespace"] = cluster.namespace
     old = _make_room(settings, cluster, manifest["metadata"]["name"], replace and not dry_run)
