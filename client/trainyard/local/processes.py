@@ -211,7 +211,7 @@ def start_process(manifest: dict[str, Any], launch: Launch, now: datetime) -> Pr
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509  no thread runs here
+                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509  it takes no lock
             )
     except (OSError, subprocess.SubprocessError) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -7,6 +7,7 @@ Ctrl-C suspends the sweep: trials save a checkpoint, and the next run goes on wi
 is a local job of its own, which `trainyard get`, `logs` and `fetch` know.
 """
 
+import concurrent.futures.thread  # noqa: F401  registers hooks of fork: not while a trial forks
 import csv
 import threading
 import time
