@@ -22,6 +22,7 @@ from trainyard_trainer.recipes.mar_gan.variants import ABLATION
 pytestmark = pytest.mark.slow
 NAME = "mar-gan-ablation"
 VARIANTS = ["full", *ABLATION]
+KEYS = {key for settings in ABLATION.values() for key in settings}
 DATA = Size(patients=(5, 2), masks=(4, 2))
 SMALL = [
     "training.epochs=2",
@@ -91,9 +92,18 @@ def test_table_is_the_one_made_by_hand(run: SweepRun, scores: dict[str, Any]) ->
             "name": name,
             "job": f"{NAME}-{number}",
             "state": "Succeeded",
-            "variant": "" if name == "full" else name,
             "message": "",
+            **{key: "" for key in KEYS},
+            **{
+                key: f"{value:g}" if isinstance(value, float) else str(value)
+                for key, value in ABLATION.get(name, {}).items()
+            },
         }
+
+
+def test_every_variant_but_the_default_loss_trains_another_model(scores: dict[str, Any]) -> None:
+    full = scores["full"]["val_psnr"]
+    assert [name for name in ABLATION if scores[name]["val_psnr"] == full] == ["A7"]
 
 
 def test_differences_are_those_to_the_full_model(run: SweepRun, scores: dict[str, Any]) -> None:

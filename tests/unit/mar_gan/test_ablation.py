@@ -32,7 +32,7 @@ def test_a_run_is_the_variant_with_the_guides_flags() -> None:
         sys.executable,
         *("-m", "trainyard.cli", "run", "job.yaml"),
         *("--name", "ablation-b3-r7", "--storage", "out/runs", "--dataset", "data"),
-        "variant=B3-r7",
+        "training.metal_aware.dilation_radius=7",
         "training.epochs=10",
         "spec.processesPerNode=4",
         "training.seed=1",
@@ -80,7 +80,7 @@ def test_finished_runs_are_not_repeated_and_end_in_table_and_plot(
     with pytest.raises(SystemExit) as ended:
         ablation.main(["job.yaml", "--output_dir", str(tmp_path), "--only", "full,A0,A6"])
     assert ended.value.code == 1
-    assert [words[-1] for words in started] == ["variant=A6"]
+    assert [words[-1] for words in started] == ["training.loss_weights.edge=0.0"]
     output = capsys.readouterr()
     assert output.out.startswith("Run 3 of 3: A6, no edge.\n| run | what |")
     assert output.err == "error: these runs failed: A6; their output is above.\n"

@@ -7,7 +7,11 @@ import yaml
 
 from trainyard.jobfile import Request
 from trainyard.sweepfile import load_sweep
+from trainyard_operator.defaults import Defaults
+from trainyard_operator.sweep.desired import build_trial
 from trainyard_operator.sweep.search import propose, trials_in_all
+from trainyard_trainer.config import build_config
+from trainyard_trainer.recipes.mar_gan.config import Config
 from trainyard_trainer.recipes.mar_gan.variants import ABLATION
 
 FOLDER = Path(__file__).parents[3] / "configs" / "sweeps"
@@ -42,7 +46,17 @@ def test_the_guides_file_says_the_same_as_the_sweep_made_of_it() -> None:
 
 def test_the_ablation_has_every_variant_of_the_guide() -> None:
     manifest = yaml.safe_load((FOLDER / "mar-gan-ablation.yaml").read_text())
-    assert [one["name"] for one in manifest["spec"]["trials"]] == ["full", *ABLATION]
+    told = {one["name"]: one.get("overrides", {}) for one in manifest["spec"]["trials"]}
+    assert told == {"full": {}, **ABLATION}
+
+
+def test_each_variant_changes_the_job_that_is_trained() -> None:
+    sweep = load_sweep(Request(target=str(FOLDER / "mar-gan-ablation.yaml"))).sweep
+    proposals = propose(sweep.spec.model_copy(update={"parallelism": 16}), ())
+    trials = [build_trial(sweep, one, Defaults())["spec"] for one in proposals]
+    full, *configs = [build_config(Config, [s["config"]], s.get("overrides", ())) for s in trials]
+    same = [one.name for one, config in zip(proposals[1:], configs, strict=True) if config == full]
+    assert same == ["A7"]  # Hinge loss is the default.
 
 
 def test_each_step_waits_for_the_one_before() -> None:

@@ -3,7 +3,7 @@
     python -m trainyard_trainer.recipes.mar_gan.ablation configs/mar-gan.yaml --dataset DIR \
         --output_dir results/ablation_studies --num_epochs 10 --gpus_per_node 2
 
-Each run is `trainyard run JOB variant=NAME`, NAME one of variants.py; one that is done is not run
+Each run is `trainyard run JOB` with the settings of variants.py; one that is done is not run
 again, so that the command may be interrupted and repeated. It leaves `ablation.csv`, `ablation.md`
 and `ablation.png`.
 """
@@ -53,12 +53,19 @@ def run_command(options: argparse.Namespace, name: str) -> list[str]:
     words = [sys.executable, "-m", "trainyard.cli", "run", options.job]
     words += ["--name", job_name(name), "--storage", str(options.output_dir / "runs")]
     words += ["--dataset", str(options.dataset)] if options.dataset else []
-    words += [f"variant={name}"]
+    words += settings_of(name)
     if options.num_epochs:
         words.append(f"training.epochs={options.num_epochs}")
     if options.gpus_per_node:
         words.append(f"spec.processesPerNode={options.gpus_per_node}")
     return [*words, *options.overrides]
+
+
+def settings_of(name: str) -> list[str]:
+    """A variant as assignments: its keys, for what a job's file sets beats a `variant`."""
+    if name not in ABLATION:
+        return [f"variant={name}"]
+    return [f"{key}={json.dumps(value)}" for key, value in ABLATION[name].items()]
 
 
 def job_name(variant: str) -> str:
