@@ -66,5 +66,10 @@ class Outbox:
                 if self._waiting and self._waiting[0] is piece:
                     self._waiting.popleft()
 
+    def clear(self) -> None:
+        """Nothing that waits is wanted any more."""
+        with self._lock:
+            self._waiting.clear()
+
     def _size(self) -> int:
         return sum(len(piece.data) for piece in self._waiting)

@@ -18,6 +18,7 @@ import numpy as np
 from trainyard_operator.layout import METRICS_FILE, event_file, picture_file
 from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.events import EventSegment, Histogram, encode_png
+from trainyard_trainer.fence import Fence, Superseded
 from trainyard_trainer.metrics_table import MetricsTable, Rows, read_metrics
 from trainyard_trainer.outbox import Outbox, Piece
 from trainyard_trainer.pictures import Picture
@@ -66,7 +67,7 @@ class Tracker:
         self._storage, self._attempt, self._tensorboard = storage, attempt, tensorboard
         self._queue: deque[_Row | _Shown] = deque()
         self._unstored: deque[_Row] = deque(maxlen=MOST_UNSTORED)
-        self._outbox = Outbox(storage)
+        self._outbox, self._fence = Outbox(storage), Fence(storage, attempt)
         self._table = MetricsTable(attempt)
         self._carried: list[_Row] = []
         self._resumed_step: int | None = None
@@ -77,6 +78,8 @@ class Tracker:
         self._flush_seconds = flush_seconds
         self._ended, self._wanted = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._flush_often, name="tracking", daemon=True)
+        self.is_superseded = False
+        """Whether a later attempt was seen; nothing is stored any more."""
         self.step = 0
         """Where pictures and the like are shown; `add` moves it."""
         self.gallery: dict[str, bytes] = {}
@@ -183,13 +186,20 @@ class Tracker:
 
     def _flush(self, is_last: bool) -> None:
         newest = self._unstored[-1] if self._unstored else None
+        if self.is_superseded:
+            return
         try:
+            self._fence.check()
             self._take_over()
             self._gather(is_last)
             self._outbox.send()
             while newest is not None and self._unstored:
                 if self._unstored.popleft() is newest:
                     break
+        except Superseded as error:
+            log.warning("%s", error)
+            self.is_superseded = True
+            self._outbox.clear()
         except TrainyardError as error:
             log.warning("Curves are not stored yet: %s", error)
         except Exception as error:  # The thread must outlive it, or the queue grows for ever.
@@ -296,6 +306,8 @@ def _write(entry: _Row | _Shown, segment: EventSegment) -> None:
 
 class NoTracker:
     """What the other ranks record: nothing."""
+
+    is_superseded = False
 
     def __init__(self) -> None:
         self.step = 0

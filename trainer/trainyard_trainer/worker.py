@@ -36,6 +36,7 @@ from trainyard_trainer.context import Rank, failure_file, report_file
 from trainyard_trainer.distributed import choose_device, is_peer_failure, join, lost_peer
 from trainyard_trainer.engine import Engine
 from trainyard_trainer.errors import Stopped
+from trainyard_trainer.fence import Fence
 from trainyard_trainer.gpu_memory import explain_exhaustion
 from trainyard_trainer.initial import initial_weights
 from trainyard_trainer.metrics_table import Rows, read_metrics
@@ -162,7 +163,7 @@ class RankRun:
             world.device,
         )
         self._watchdog.start()
-        engine = Engine(self.recipe, self._world, self._services(), self._policy, self._should_stop)
+        engine = Engine(self.recipe, self._world, self._services(), self._policy, self._must_stop)
         self._leave_card()
         seed_all(mix(self.config.training.seed, 1, self._world.rank))
         try:
@@ -182,12 +183,16 @@ class RankRun:
         self._record.end("done")
         if self._world.is_first:
             self._tracker.close()
+            Fence(self._storage, self._rank.run.attempt).check()
             result = self._record.result(outcome)
             self._store_page(result)
             self._storage.write(RESULT_FILE, result)
             success("Finished at step %d: %s", outcome.step, self._storage.uri_of(RESULT_FILE))
         self._leave()
         say_on_every_rank("Rank %d is done at step %d", world.rank, outcome.step)
+
+    def _must_stop(self) -> bool:
+        return self._should_stop() or self._tracker.is_superseded
 
     def _leave_card(self) -> None:
         """What the weights are for, once the recipe has looked at its data."""
