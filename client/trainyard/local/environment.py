@@ -1,9 +1,10 @@
 """The environment of a pod's container, translated for a process on this machine."""
 
-import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
+import random
 import socket
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from trainyard_operator.contract import PROGRESS_PORT, Env, Label, RunRequest
 from trainyard_operator.desired import TRAINER_COMMAND
 
 LOCALHOST = "127.0.0.1"
+_PORTS = range(10_000, 20_000)
+"""Systems give none of them to outgoing connections."""
 _DROPPED = ("HOME", "USER")
 """Set in a restricted pod only because it has no home."""
 
@@ -192,9 +195,19 @@ def _expanded(word: str, environ: Mapping[str, str]) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that are free now, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((LOCALHOST, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+    """Ports of this machine that are free now, all different.
+
+    They are listened at seconds later: one of those that any program gets would be gone by then.
+    """
+    drawn = random.SystemRandom().sample(_PORTS, len(_PORTS))
+    return list(itertools.islice(filter(_is_free, drawn), count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind((LOCALHOST, port))
+        except OSError:
+            return False
+    return True
