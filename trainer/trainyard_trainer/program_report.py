@@ -28,11 +28,12 @@ class ProgramReport:
     def __init__(self, path: Path, progress_file: Path, attempt: int, token: str) -> None:
         """path: takes the Report. token: what Kubeflow's clients bring along."""
         self._path, self._file, self._attempt, self._token = path, progress_file, attempt, token
-        self._lock = threading.Lock()
+        self._lock, self._looking = threading.Lock(), threading.Lock()
         self._progress: dict[str, Any] = {}
         self._file_time = 0
         self._stepped_at: float | None = None
         self._complaint: str | None = None
+        self._untold: str | None = None
         self._written = ""
         self.resumed_step: int | None = None
         self.warning: str | None = None
@@ -46,7 +47,8 @@ class ProgramReport:
         }
 
     def reported(self) -> Reported:
-        """What a copy of the directory is labelled with."""
+        """What a copy of the directory is labelled with: all that was told before it was made."""
+        self._look_at_file()
         progress = self._progress
         return Reported(progress.get("step"), progress.get("epoch"), numbers(progress))
 
@@ -56,18 +58,25 @@ class ProgramReport:
 
     def read_file(self) -> str | None:
         """Look at the progress file; returns what is wrong with it, once for each mistake."""
-        with suppress(OSError):
-            changed = self._file.stat().st_mtime_ns
-            if changed == self._file_time:
-                return None
-            self._file_time = changed
-        try:
-            if progress := read_file(self._file):
-                self._note(progress)
-        except ValueError as error:
-            is_new, self._complaint = str(error) != self._complaint, str(error)
-            return self._complaint if is_new else None
-        return None
+        self._look_at_file()
+        untold, self._untold = self._untold, None
+        return untold
+
+    def _look_at_file(self) -> None:
+        with self._looking:
+            with suppress(OSError):
+                changed = self._file.stat().st_mtime_ns
+                if changed == self._file_time:
+                    return
+                self._file_time = changed
+            try:
+                if progress := read_file(self._file):
+                    self._note(progress)
+                else:
+                    self._file_time = 0  # The rest of it may come within a tick of its clock.
+            except ValueError as error:
+                if str(error) != self._complaint:
+                    self._complaint = self._untold = str(error)
 
     def write(self, latest: dict[str, Any] | None, kept: int | None, trouble: str | None) -> None:
         """Replace the report, if it says anything new. trouble: of storage."""

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from trainyard_trainer import program
 from trainyard_trainer.program_progress import numbers, parse_kubeflow, parse_progress
+from trainyard_trainer.program_report import ProgramReport
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -97,3 +99,29 @@ def test_the_supervisor_runs_on_python_3_8_with_nothing_installed():
         "sys",
         "time",
     }
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> ProgramReport:
+    return ProgramReport(tmp_path / "report.json", tmp_path / "progress.json", 1, "token")
+
+
+def test_a_copy_is_labelled_with_what_the_file_said_just_before(report, tmp_path):
+    (tmp_path / "progress.json").write_text('{"step": 7}')
+    assert report.reported().step == 7
+
+
+def test_a_mistake_that_a_copy_meets_is_told_once_all_the_same(report, tmp_path):
+    (tmp_path / "progress.json").write_text('{"stepp": 7}')
+    assert report.reported().step is None
+    assert "unknown key 'stepp'" in report.read_file()
+    assert report.read_file() is None
+
+
+def test_the_rest_of_a_half_written_file_counts_within_the_same_tick(report, tmp_path):
+    file = tmp_path / "progress.json"
+    for text in ('{"st', '{"step": 7}'):
+        file.write_text(text)
+        os.utime(file, ns=(10**18, 10**18))
+        assert report.read_file() is None
+    assert report.reported().step == 7
