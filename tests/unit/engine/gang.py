@@ -1,20 +1,28 @@
-"""Runs gangs of forked ranks, one after the other: `python gang.py DIRECTORY PHASES.json`.
+"""Runs gangs of forked ranks, one after the other.
 
-Torch is imported once, with what the first step pulls in. Prints each phase's exit codes as JSON.
+A test's process starts one server, which imports torch once, with what the first step pulls in,
+and forks from there: `python gang.py`, with a request on each line. Alone:
+`python gang.py DIRECTORY PHASES.json` prints each phase's exit codes as JSON.
 """
 
+import atexit
+import contextlib
+import functools
 import importlib
 import json
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
 
 import torch._dynamo  # noqa: F401
+from patience import HANG_SECONDS
+from ports import free_port
 from unit.engine.tiny import tiny_rank
 
 from trainyard_trainer.context import StorageLocation
@@ -22,32 +30,83 @@ from trainyard_trainer.errors import TrainyardError
 from trainyard_trainer.storage import Patience
 from trainyard_trainer.worker import run_rank
 
+TINY = "unit.engine.tiny"
+
 
 def run_gangs(directory: Path, phases: list[dict[str, Any]]) -> tuple[list[list[int]], str]:
     """Exit codes of every rank in every phase, and all that was logged."""
-    (directory / "phases.json").write_text(json.dumps(phases))
-    found = subprocess.run(
-        [sys.executable, __file__, str(directory), str(directory / "phases.json")],
+    server = start_server()
+    assert server.stdin and server.stdout
+    with tempfile.TemporaryDirectory() as folder:
+        request = {"directory": str(directory), "phases": phases, "folder": folder}
+        print(json.dumps(request | {"environ": dict(os.environ)}), file=server.stdin, flush=True)
+        answer = server.stdout.readline()
+        log = Path(folder, "log").read_text()
+        assert answer == "0\n", log
+        codes: list[list[int]] = json.loads(Path(folder, "codes").read_text())
+    return codes, log
+
+
+@functools.cache
+def start_server() -> "subprocess.Popen[str]":
+    """Of this process, with which it ends."""
+    server = subprocess.Popen(
+        [sys.executable, __file__],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=120,
-        check=False,
     )
-    assert found.returncode == 0, found.stderr
-    codes: list[list[int]] = json.loads(found.stdout.splitlines()[-1])
-    return codes, found.stderr
+    atexit.register(server.kill)
+    return server
+
+
+def serve() -> None:
+    """Answer each request with the exit code of the process that saw to it."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        for phase in request["phases"]:
+            with contextlib.suppress(Exception):  # It is told where it is imported again.
+                importlib.import_module(phase.get("module", TINY))
+        pid = os.fork()
+        if pid == 0:
+            conduct(**request)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def conduct(
+    directory: str, phases: list[dict[str, Any]], folder: str, environ: dict[str, str]
+) -> None:
+    """A request; does not return."""
+    code = 1
+    try:
+        signal.alarm(int(HANG_SECONDS))
+        log = os.open(f"{folder}/log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        os.dup2(log, sys.stdout.fileno())
+        os.dup2(log, sys.stderr.fileno())
+        os.environ.clear()
+        os.environ.update(environ)
+        codes = [run_phase(Path(directory), phase) for phase in phases]
+        Path(folder, "codes").write_text(json.dumps(codes))
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def main(directory: Path, phases: list[dict[str, Any]]) -> None:
-    codes = [run_phase(directory, dict(phase)) for phase in phases]
-    print(json.dumps(codes))
+    """Of the script."""
+    print(json.dumps([run_phase(directory, phase) for phase in phases]))
 
 
 def run_phase(directory: Path, phase: dict[str, Any]) -> list[int]:
     nodes, port = phase.pop("nodes"), free_port()
-    importlib.import_module(phase.pop("module", "unit.engine.tiny"))
+    importlib.import_module(phase.pop("module", TINY))
     place = directory / phase.pop("place")
+    if source := phase.pop("copy_of", None):
+        shutil.copytree(directory / source, place)
     if storage := phase.pop("storage", None):
         patience = Patience(**storage.pop("patience"))
         phase["storage"] = StorageLocation(**storage, patience=patience)
@@ -61,7 +120,7 @@ def run_phase(directory: Path, phase: dict[str, Any]) -> list[int]:
 
 
 def live(rank: Any) -> None:
-    signal.alarm(60)
+    signal.alarm(int(HANG_SECONDS))
     sys.stdout = sys.stderr
     code = 1
     try:
@@ -76,12 +135,8 @@ def live(rank: Any) -> None:
         os._exit(code)
 
 
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()))
+    if sys.argv[1:]:
+        main(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()))
+    else:
+        serve()

@@ -62,7 +62,9 @@ class Config(RecipeConfig):
     keep_last: int | None = None
     """A guide's word for spec.checkpoint.keepLast."""
     pause: float = 0.0
-    """Seconds before each step, for who has to watch."""
+    """Seconds before each step, for who has to watch,"""
+    pause_until: str | None = None
+    """as long as this file is not there."""
 
     def checkpoint_policy(self) -> dict[str, Any]:
         return {} if self.keep_last is None else {"keepLast": self.keep_last}
@@ -119,7 +121,8 @@ class Tiny(Recipe[Config]):
 
     def meet_fate(self) -> int:
         step, config = self.position.step + 1, self.config
-        time.sleep(config.pause)
+        if config.pause and not (config.pause_until and Path(config.pause_until).exists()):
+            time.sleep(config.pause)
         if step == config.fail_at:
             raise ArithmeticError("the recipe's own failure")
         if step == config.kill_at and self.site.rank == self.site.world_size - 1:
