@@ -102,7 +102,12 @@ CASES = (
             "data": NODULES["data"]
             | {"train_subsets": [0, 1, 2, 3], "val_subsets": [4, 5], "test_subsets": [6]},
             "model": NODULES["model"] | {"use_batch_norm": False, "use_dropout": False},
-            "training": {"epochs": 3, "batch_size": 4, "accumulation_steps": 1},
+            "training": {
+                "epochs": 3,
+                "batch_size": 4,
+                "accumulation_steps": 1,
+                "hard_negative_mining": {"enabled": True},
+            },
             "inference": NODULES["inference"] | {"threshold": 0.001},
         },
     ),

@@ -1,4 +1,4 @@
-"""Whole runs of the engine with this recipe, on one rank and on two."""
+"""Whole runs of the engine with this recipe: what the standard runs of recipes leave out."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from nodule_scans import SMALL, write_luna
-from unit.engine.gang import run_gangs
 from unit.engine.tiny import (
     assert_equal_states,
     manifests_of,
@@ -21,9 +20,6 @@ from unit.engine.tiny import (
 from trainyard_trainer.errors import Stopped
 
 pytestmark = pytest.mark.slow
-MODULE = "trainyard_trainer.recipes.lung_nodule.recipe"
-PLAIN = {"use_batch_norm": False, "use_dropout": False}
-SPLITS = ("val", "test")
 EVERYTHING = {
     name: {"probability": 0.5}
     for name in (
@@ -47,57 +43,9 @@ def config_of(root: Path, **changes: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def phase(place: str, root: Path, nodes: int, **changes: Any) -> dict[str, Any]:
-    config = config_of(root, **changes.pop("config", {}))
-    return {
-        "place": place,
-        "nodes": nodes,
-        "recipe": "lung-nodule",
-        "module": MODULE,
-        "config": config,
-        "checkpoint": {"everySteps": 1, "keepLast": 99, "async": False},
-        **changes,
-    }
-
-
-def losses(rank: Any) -> list[float]:
-    head, *rows = storage_of(rank).read("metrics.csv").decode().splitlines()
-    column = head.split(",").index("train_loss")  # Over all ranks, once an epoch.
-    found = [row.split(",")[column] for row in rows]
-    return [float(one) for one in found if one]
-
-
 @pytest.fixture
 def scans(tmp_path: Path) -> Path:
     return write_luna(tmp_path / "scans", subsets=7)
-
-
-def test_two_ranks_have_the_losses_of_one_with_the_same_global_batch(
-    tmp_path: Path, scans: Path
-) -> None:
-    """To 1e-4: sums are taken in another order, and nothing else differs without batch norm."""
-    training = {"epochs": 6, "learning_rate": 0.03}
-    plain = {"config": {"model": PLAIN, "training": training}}
-    codes, log = run_gangs(tmp_path, [phase("a", scans, 1, **plain), phase("b", scans, 2, **plain)])
-    assert codes == [[0], [0, 0]], log
-    one, two = (losses(tiny_rank(tmp_path / place)) for place in "ab")
-    assert len(one) == len(two) == 6
-    assert one[-1] < one[0]
-    assert two == pytest.approx(one, rel=1e-4)
-
-
-def test_evaluation_on_two_ranks_is_that_on_one_scan_by_scan(tmp_path: Path, scans: Path) -> None:
-    """The finished run is taken up again by two ranks, which only judge its best checkpoint."""
-    reports = [f"reports/{name}_{split}.csv" for name in ("candidates", "froc") for split in SPLITS]
-    found = []
-    for attempt, nodes in ((1, 1), (2, 2)):
-        codes, log = run_gangs(tmp_path, [phase("a", scans, nodes, attempt=attempt)])
-        assert codes == [[0] * nodes], log
-        rank = tiny_rank(tmp_path / "a")
-        texts = {name: storage_of(rank).read(name).decode() for name in reports}
-        found.append((texts, result_of(rank)["metrics"]))
-    assert found[0] == found[1]
-    assert found[0][0]["reports/candidates_val.csv"].count("\n") > 2
 
 
 def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path, scans: Path) -> None:

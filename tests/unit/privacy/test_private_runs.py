@@ -29,7 +29,7 @@ def phase(data: Path, place: str, nodes: int, *words: str, **more: Any) -> dict[
         "place": place,
         "nodes": nodes,
         "recipe": "classification-mortal",
-        "module": "unit.privacy.mortal",
+        "module": "unit.recipes.mortal",
         "config": CONFIG,
         "overrides": list(words),
         "dataset_path": str(data),
