@@ -16,8 +16,9 @@ from typing import Any
 
 from bench.comparison import Comparison, alternate, quantile, shown
 from cluster.controlplane import ControlPlane
-from cluster.process import free_ports, spawn, wait_until
+from cluster.process import spawn, wait_until
 from integration.api_server import CORE, JOBS, ApiServer
+from ports import free_ports
 
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.desired import Defaults, build_pod

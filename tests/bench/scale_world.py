@@ -15,9 +15,10 @@ from typing import Any
 
 from cluster.build import program
 from cluster.controlplane import ControlPlane
-from cluster.process import free_ports, spawn, wait_until
+from cluster.process import spawn, wait_until
 from integration.api_server import CORE, ApiServer
 from integration.conftest import install_crd
+from ports import free_ports
 
 from trainyard_operator.contract import Report, Summary
 

@@ -15,10 +15,10 @@ from typing import Any
 from chaos.gang import Gang
 from chaos.schedule import Kill
 from chaos.wire import Wire
+from patience import HANG_SECONDS
 
 from trainyard.local.node_memory import SHARED_MEMORY
 
-END_SECONDS = 180.0
 LAUNCHER = "launcher of rank "
 RANKS = 2
 
@@ -101,7 +101,7 @@ def run(place: Place, kills: Sequence[Kill], wire: Wire | None = None) -> Outcom
                     place.forget(int(victim.removeprefix(LAUNCHER)))
             gang.bury()
         try:
-            code = runner.wait(END_SECONDS)
+            code = runner.wait(HANG_SECONDS)
         except subprocess.TimeoutExpired:
             code = -1
     gang.refresh()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from chaos.processes import is_alive, kill_all, launcher_of, wait_until_gone
 from chaos.schedule import Kill
+from patience import HANG_SECONDS
 
-PATIENCE_SECONDS = 120.0
 POLL_SECONDS = 0.001
 
 
@@ -87,7 +87,7 @@ class Gang:
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
         """Raises NothingHappens once patience is out, or the job is."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + HANG_SECONDS
         while True:
             self.refresh()
             if holds():
@@ -118,7 +118,7 @@ class Gang:
     def bury(self) -> None:
         """Wait until all ranks of the attempt are gone; the next one's are not counted with it."""
         pids = set(self.born.values())
-        if not wait_until_gone(pids, PATIENCE_SECONDS):
+        if not wait_until_gone(pids, HANG_SECONDS):
             left = [pid for pid in pids if is_alive(pid)]
             raise NothingHappens(f"processes {left} outlive their gang")
         self._hit = self.attempt

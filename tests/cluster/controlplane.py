@@ -17,9 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from patience import WAIT_SECONDS
+from ports import free_ports
+
 from cluster.build import component
 from cluster.certificates import Authority
-from cluster.process import Daemon, free_ports, spawn, wait_until
+from cluster.process import Daemon, spawn, wait_until
 
 _NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost")
 
@@ -58,7 +61,7 @@ class ControlPlane:
             self._issue_certificates()
             self._start_etcd(etcd_port, peer_port)
             self._start_api_server(etcd_port)
-            wait_until(self.is_ready, "API server ready", 90, self.daemons)
+            wait_until(self.is_ready, "API server ready", WAIT_SECONDS, self.daemons)
             if self.controllers:
                 self._start_controllers()
         except BaseException:

@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from patience import WAIT_SECONDS
+from ports import free_ports
+
 from cluster.build import program
-from cluster.process import Daemon, free_ports, is_listening, spawn, wait_until
+from cluster.process import Daemon, is_listening, spawn, wait_until
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,9 @@ class S3:
                 "ROOT_SECRET_KEY": access.secret_access_key,
             },
         )
-        wait_until(lambda: is_listening(self.address, port), "S3 listens", 20, [self.daemon])
+        wait_until(
+            lambda: is_listening(self.address, port), "S3 listens", WAIT_SECONDS, [self.daemon]
+        )
         return access
 
     def stop(self) -> None:

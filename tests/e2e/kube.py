@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from patience import HANG_SECONDS
+
 POLL_SECONDS = 0.5
 TRAINYARD = str(Path(sys.executable).with_name("trainyard"))
 
@@ -38,7 +40,7 @@ class Namespace:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if check else subprocess.STDOUT,
-            timeout=300,
+            timeout=HANG_SECONDS,
         )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: {done.returncode}\n{done.stderr}")
@@ -68,7 +70,11 @@ class Namespace:
         return next((c for c in conditions if c["type"] == type_), {})
 
     def wait_until(
-        self, name: str, question: Callable[[dict[str, Any]], bool], what: str, seconds: float
+        self,
+        name: str,
+        question: Callable[[dict[str, Any]], bool],
+        what: str,
+        seconds: float = HANG_SECONDS,
     ) -> dict[str, Any]:
         """Poll the status until it answers; fails at once when the job has failed instead."""
         deadline = time.monotonic() + seconds
@@ -81,7 +87,9 @@ class Namespace:
             time.sleep(POLL_SECONDS)
         raise AssertionError(f"{name}: not {what}\n{self.explain(name)}")
 
-    def wait_for_phase(self, name: str, phase: str, seconds: float) -> dict[str, Any]:
+    def wait_for_phase(
+        self, name: str, phase: str, seconds: float = HANG_SECONDS
+    ) -> dict[str, Any]:
         """Poll until the job is in a phase."""
         return self.wait_until(name, lambda s: s.get("phase") == phase, phase, seconds)
 

@@ -85,10 +85,10 @@ def test_misspelt_key_of_the_configuration_is_mended_by_an_edit(
     )
     namespace.apply(make_job("misspelt", config=SHORT))
     status = namespace.wait_until(
-        "misspelt", lambda s: s.get("phase") == "Succeeded" or s["attempt"] == 2, "mended", 30
+        "misspelt", lambda s: s.get("phase") == "Succeeded" or s["attempt"] == 2, "mended"
     )
     assert status["attempt"] == 2
-    namespace.wait_for_phase("misspelt", "Succeeded", 90)
+    namespace.wait_for_phase("misspelt", "Succeeded")
 
 
 def test_bucket_that_does_not_exist(expect_failure: Any, make_job: Any, cluster: Any) -> None:
@@ -159,7 +159,7 @@ def test_missing_secret_is_named_and_the_job_goes_on_once_it_is_there(
         for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     ]
     namespace.kubectl("create", "secret", "generic", "forgotten", *values)
-    status = namespace.wait_for_phase("no-secret", "Succeeded", 120)
+    status = namespace.wait_for_phase("no-secret", "Succeeded")
     assert status["attempt"] == 1
 
 
@@ -177,10 +177,10 @@ def test_image_that_cannot_be_pulled_is_mended_by_an_edit(
         condition = namespace.condition("no-image", "Running")
         return condition.get("reason") == "ImagePull"
 
-    namespace.wait_until("no-image", is_told, "told that the image cannot be pulled", 60)
+    namespace.wait_until("no-image", is_told, "told that the image cannot be pulled")
     sentence = namespace.condition("no-image", "Running")["message"]
     assert "cannot pull 'localhost/no-such-trainer:1.3'" in sentence
     assert sentence.endswith("Correct spec.image; retrying for 900 s.")
     assert "Reason" in namespace.kubectl("get", "tj", "no-image", "-o", "wide").title()
     namespace.apply(good)
-    namespace.wait_for_phase("no-image", "Succeeded", 120)
+    namespace.wait_for_phase("no-image", "Succeeded")

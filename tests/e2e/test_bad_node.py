@@ -31,7 +31,7 @@ def test_a_node_that_broke_two_attempts_is_avoided_by_the_third(
     namespace.apply(
         make_job(NAME, nodes=1, command=command, runPolicy=policy, **plain | {"template": template})
     )
-    status = namespace.wait_for_phase(NAME, "Succeeded", 120)
+    status = namespace.wait_for_phase(NAME, "Succeeded")
     assert status["attempt"] == 3, namespace.explain(NAME)
     assert status["nodeFaults"] == [{"node": bad, "attempts": 2, "lastAttempt": 2}]
     second = [entry["message"] for entry in status["history"] if entry["type"] == "Restarted"][1]

@@ -28,7 +28,7 @@ def test_the_next_job_fetches_nothing(
     fetched = []
     for name in ("first", "second"):
         namespace.apply(make_short_job(name, nodes=1, dataset=dataset))
-        namespace.wait_for_phase(name, "Succeeded", 120)
+        namespace.wait_for_phase(name, "Succeeded")
         log = namespace.kubectl("logs", f"{name}-master-0")
         [told] = [line for line in log.splitlines() if "dataset: " in line]
         assert " at /trainyard-cache/datasets/" in told

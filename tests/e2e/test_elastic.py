@@ -41,16 +41,16 @@ def test_job_does_with_one_node_and_then_with_two_again(
     job = make_job(NAME, elastic={"minNodes": 1, "maxNodes": 2}, resources=WIDE)
     job["spec"]["config"]["training"]["epochs"] = 2000
     namespace.apply(job)
-    before = namespace.wait_until(NAME, has_trained(2, 40), "training with two nodes", 90)
+    before = namespace.wait_until(NAME, has_trained(2, 40), "training with two nodes")
     node = node_to_lose(namespace)
     fullcluster.kill_node(node)
     try:
-        narrow = namespace.wait_until(NAME, has_trained(1, 40), "training with one node", 240)
+        narrow = namespace.wait_until(NAME, has_trained(1, 40), "training with one node")
     finally:
         fullcluster.start_node(node)
     assert narrow["elastic"]["nodes"] == 1
     step = narrow["progress"]["step"]
-    wide = namespace.wait_until(NAME, has_trained(2, step), "training with two nodes again", 240)
+    wide = namespace.wait_until(NAME, has_trained(2, step), "training with two nodes again")
     assert "elastic" not in wide
     assert wide["progress"]["steps"] == narrow["progress"]["steps"] == before["progress"]["steps"]
     assert wide["restarts"]["user"] == 0

@@ -81,7 +81,7 @@ def test_release_from_install_to_uninstall_while_a_job_trains(
     run_the_sample(namespace, said)
 
     namespace.apply(make_job("long", config={"training": {"epochs": EPOCHS, "batch_size": 64}}))
-    namespace.wait_until("long", is_training, "training", 90)
+    namespace.wait_until("long", is_training, "training")
     before = pods_of(namespace, "long")
     assert len(before) == 2
 
@@ -101,7 +101,7 @@ def test_release_from_install_to_uninstall_while_a_job_trains(
 
     step = namespace.status("long")["progress"]["step"]
     release(helm, tmp_path)
-    status = namespace.wait_until("long", lambda s: s["progress"]["step"] > step, "told", 120)
+    status = namespace.wait_until("long", lambda s: s["progress"]["step"] > step, "told")
     assert (status["attempt"], status["restarts"]) == (1, {"user": 0, "infrastructure": 0})
     assert pods_of(namespace, "long") == before
     namespace.trainyard("fetch", "long", "latest", "-d", str(tmp_path / "fetched"))
@@ -123,7 +123,7 @@ def run_the_sample(namespace: Namespace, said: str) -> None:
     job["metadata"]["namespace"] = namespace.name
     job["spec"]["template"] = cluster_template()
     namespace.apply(job)
-    namespace.wait_for_phase("hello", "Succeeded", 120)
+    namespace.wait_for_phase("hello", "Succeeded")
     assert "rank 0 of 2: the sum is 1" in namespace.kubectl("logs", "hello-master-0")
 
 

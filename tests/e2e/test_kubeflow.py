@@ -40,13 +40,12 @@ def test_pods_of_kubeflow_train_and_go_on_after_one_is_deleted(
             bool((s.get("checkpoints") or {}).get("latest")) and s["progress"]["percent"] < 80
         ),
         "training with a checkpoint",
-        120,
     )
     owner = "jsonpath={.metadata.ownerReferences[*].kind}"
     for pod in ("guest-master-0", "guest-worker-0"):
         assert namespace.kubectl("get", "pod", pod, "-o", owner) == "PyTorchJob"
     namespace.kubectl("delete", "pod", "guest-worker-0", "--force", "--grace-period=0")
-    status = namespace.wait_for_phase(NAME, "Succeeded", 180)
+    status = namespace.wait_for_phase(NAME, "Succeeded")
     assert status["attempt"] == 2
     assert status["failure"]["cause"] == "PodDeleted"
     assert status["progress"]["resumedStep"] >= before["checkpoints"]["latest"]["step"]

@@ -23,5 +23,5 @@ def test_sample_of_the_notes_adds_its_ranks(
     if cluster.is_own:
         job["spec"]["template"] = cluster_template()
     namespace.apply(job)
-    namespace.wait_for_phase("hello", "Succeeded", 120)
+    namespace.wait_for_phase("hello", "Succeeded")
     assert "rank 0 of 2: the sum is 1" in namespace.kubectl("logs", "hello-master-0")

@@ -57,7 +57,7 @@ def test_accelerates_own_self_test_ends_well(
     plain = {"recipe": None, "config": None, "checkpoint": None, "dataset": None, "storage": None}
     template = in_shared_folder(shared_claim)
     namespace.apply(make_job(name, command=command, **{**plain, "template": template}))
-    status = namespace.wait_for_phase(name, "Succeeded", 240)
+    status = namespace.wait_for_phase(name, "Succeeded")
     assert status["attempt"] == 1
     logs = namespace.kubectl("logs", f"{name}-master-0")
     assert "Distributed environment: DistributedType.MULTI_CPU  Backend: gloo" in logs
@@ -103,11 +103,11 @@ def test_a_killed_program_goes_on_from_its_directory(
     )
     namespace.apply(job)
     status = namespace.wait_until(
-        name, lambda s: (s.get("checkpoints") or {}).get("latest"), "stored its directory", 150
+        name, lambda s: (s.get("checkpoints") or {}).get("latest"), "stored its directory"
     )
     assert any(key.startswith("logs/a1/rank-0/") for key in keys_of(cluster, status))
     namespace.kubectl("exec", f"{name}-worker-0", "-c", "pytorch", "--", "python3", "-c", KILL)
-    status = namespace.wait_for_phase(name, "Succeeded", 150)
+    status = namespace.wait_for_phase(name, "Succeeded")
     assert (status["attempt"], status["restarts"]) == (2, {"user": 1, "infrastructure": 0})
     assert status["failure"]["cause"] == "UserExit"
     assert status["failure"]["pod"] == f"{name}-worker-0"

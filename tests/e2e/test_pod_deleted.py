@@ -15,10 +15,9 @@ def test_job_resumes_from_its_last_checkpoint_and_tells_of_both_attempts(
             bool((s.get("checkpoints") or {}).get("latest")) and s["progress"]["percent"] < 80
         ),
         "training with a checkpoint",
-        90,
     )
     namespace.kubectl("delete", "pod", "survivor-worker-0", "--force", "--grace-period=0")
-    status = namespace.wait_for_phase("survivor", "Succeeded", 150)
+    status = namespace.wait_for_phase("survivor", "Succeeded")
 
     assert status["attempt"] == 2
     assert status["restarts"] == {"user": 0, "infrastructure": 1}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from e2e.kube import Namespace
+from patience import lateness
 
 from trainyard_operator.contract import attempt_line
 
@@ -22,7 +23,7 @@ url = f"http://{os.environ['MASTER_ADDR']}:{os.environ['TRAINYARD_PROGRESS_PORT'
 pid = int(open(f"{os.environ['TRAINYARD_SCRATCH']}/rank-{rank}.pid").read())
 os.kill(pid, signal.SIGKILL)
 began = time.monotonic()
-while time.monotonic() < began + 60:
+while time.monotonic() < began + 120:
     try:
         report = json.load(urllib.request.urlopen(url, timeout=5))
     except (OSError, ValueError):
@@ -63,22 +64,27 @@ def has_trained(attempt: int) -> Any:
 
 
 @pytest.fixture(scope="module")
-def seconds(namespace: Namespace, make_job: Any) -> Iterator[list[float]]:
-    """How long each kill cost; the job goes on, and makes room for others at the end."""
+def seconds(
+    namespace: Namespace, make_job: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[float]]:
+    """How long each kill cost, but for what a busy machine costs; the job goes on, and makes room
+    for others at the end."""
     job = make_job(NAME, runPolicy={"maxRestarts": KILLS})
     job["spec"]["config"]["training"]["epochs"] = 200
     namespace.apply(job)
     costs = []
     for kill in range(KILLS):
-        namespace.wait_until(NAME, has_trained(kill + 1), f"training, kill {kill}", 90)
+        namespace.wait_until(NAME, has_trained(kill + 1), f"training, kill {kill}")
         if kill == 0:
             before = pods_of(namespace)
-        costs.append(kill_rank(namespace, kill % 2, kill + 2))
+        with lateness(tmp_path_factory.mktemp("late") / "written") as late:
+            cost = kill_rank(namespace, kill % 2, kill + 2)
+            costs.append(cost - late())
     assert pods_of(namespace) == before, "pods were replaced"
     yield costs
     namespace.kubectl("delete", "tj", NAME)
     selector = f"trainyard.dev/job={NAME}"
-    namespace.kubectl("wait", "--for=delete", "pod", "-l", selector, "--timeout=120s")
+    namespace.kubectl("wait", "--for=delete", "pod", "-l", selector, "--timeout=300s")
 
 
 def test_ranks_are_back_soon_in_the_pods_that_were_there(seconds: list[float]) -> None:
@@ -90,7 +96,7 @@ def test_ranks_are_back_soon_in_the_pods_that_were_there(seconds: list[float]) -
 def test_status_events_and_history_tell_of_it(seconds: list[float], namespace: Namespace) -> None:
     last = KILLS + 1
     status = namespace.wait_until(
-        NAME, lambda s: (s["attempt"], s["phase"]) == (last, "Running"), "running again", 20
+        NAME, lambda s: (s["attempt"], s["phase"]) == (last, "Running"), "running again"
     )
     assert (status["podsAttempt"], status["restarts"]["user"]) == (1, KILLS)
     story = [(entry["attempt"], entry["type"]) for entry in status["history"]][-2:]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from e2e.kube import Namespace
 from e2e.sweep_runs import Killer, SweepRun, run_to_its_end
+from patience import HANG_SECONDS
 
 NAME = "folds"
 FOLDS = 5
@@ -37,7 +38,7 @@ def run(namespace: Namespace, make_job: Any, cluster: Any) -> SweepRun:
     """After its end."""
     namespace.apply(make_sweep(make_job(NAME)))
     run = SweepRun(namespace, NAME, cluster.s3_endpoint)
-    run_to_its_end(run, Killer(namespace, seed=5), KILLS, seconds=300)
+    run_to_its_end(run, Killer(namespace, seed=5), KILLS, seconds=HANG_SECONDS)
     return run
 
 

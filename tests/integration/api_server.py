@@ -8,6 +8,7 @@ from typing import Any
 import requests
 import yaml
 from cluster.controlplane import ControlPlane
+from patience import WAIT_SECONDS
 
 JOBS = "/apis/trainyard.dev/v1alpha1"
 CORE = "/api/v1"
@@ -36,7 +37,7 @@ class ApiServer:
 
     def send(self, method: str, path: str, body: Any = None, **options: Any) -> requests.Response:
         return self.session.request(
-            method, f"{self.plane.server}{path}", json=body, timeout=30, **options
+            method, f"{self.plane.server}{path}", json=body, timeout=WAIT_SECONDS, **options
         )
 
     def must(self, method: str, path: str, body: Any = None, **options: Any) -> dict[str, Any]:
@@ -52,7 +53,9 @@ class ApiServer:
             session.trust_env = False
             url = f"{self.plane.server}{path}"
             verify = str(self.plane.authority.certificate("ca"))
-            return session.request(method, url, headers=headers, verify=verify, timeout=30)
+            return session.request(
+                method, url, headers=headers, verify=verify, timeout=WAIT_SECONDS
+            )
 
     def apply_text(self, text: str) -> None:
         """Server-side apply of every object of a YAML file."""
@@ -192,7 +195,7 @@ class Namespace:
         """By force, since no kubelet would end it."""
         self.api.must("DELETE", f"{self.core}/pods/{name}", {"gracePeriodSeconds": 0})
 
-    def wait(self, question: Callable[[], Any], what: str, seconds: float = 10) -> Any:
+    def wait(self, question: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> Any:
         """Poll until it answers; returns the answer."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -203,12 +206,16 @@ class Namespace:
         states = {item["metadata"]["name"]: item.get("status") for item in found}
         raise AssertionError(f"not {what}; jobs: {states}; pods: {list(self.pods())}")
 
-    def wait_for_phase(self, name: str, phase: str, seconds: float = 10) -> dict[str, Any]:
+    def wait_for_phase(
+        self, name: str, phase: str, seconds: float = WAIT_SECONDS
+    ) -> dict[str, Any]:
         """Returns the status."""
         self.wait(lambda: self.status(name).get("phase") == phase, phase, seconds)
         return self.status(name)
 
-    def wait_for_pods(self, *names: str, seconds: float = 10) -> dict[str, dict[str, Any]]:
+    def wait_for_pods(
+        self, *names: str, seconds: float = WAIT_SECONDS
+    ) -> dict[str, dict[str, Any]]:
         """Wait until exactly these pods are there."""
         self.wait(lambda: set(self.pods()) == set(names), f"pods {names}", seconds)
         return self.pods()

@@ -15,10 +15,12 @@ import pytest
 import requests
 from cluster.certificates import build_kubeconfig
 from cluster.controlplane import ControlPlane
-from cluster.process import Daemon, free_ports, spawn, tail
+from cluster.process import Daemon, spawn, tail
 from cluster.s3 import S3, S3Access
 from integration.api_server import CORE, JOBS, ApiServer, Namespace
 from integration.bucket import BUCKET
+from patience import WAIT_SECONDS
+from ports import free_ports
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CRDS = sorted((CHECKOUT / "manifests" / "crd").glob("*.yaml"))
@@ -52,7 +54,7 @@ class Operator:
     def wait_until_ready(self) -> None:
         """Raises AssertionError with the end of its log."""
         assert self.daemon is not None
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + WAIT_SECONDS
         while not self.is_ready():
             self.daemon.require_alive()
             assert time.monotonic() < deadline, tail(self.log, 40)
@@ -65,7 +67,7 @@ class Operator:
             return False
 
     def get(self, path: str) -> requests.Response:
-        return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=5)
+        return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=WAIT_SECONDS)
 
     def kill(self) -> None:
         """As a node's power failure does."""
@@ -91,7 +93,7 @@ def install_crd(api: ApiServer) -> None:
     """Returns once the API server serves it."""
     for path in CRDS:
         api.apply_text(path.read_text())
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + WAIT_SECONDS
     for kind in ("trainingjobs", "trainingsweeps"):
         while not api.send("GET", f"{JOBS}/{kind}").ok:
             assert time.monotonic() < deadline, f"{kind} are not served"

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.build import program
-from cluster.process import Daemon, free_ports, spawn, wait_until
+from cluster.process import Daemon, spawn, wait_until
 from integration.api_server import CORE, ApiServer
+from patience import WAIT_SECONDS
+from ports import free_ports
 
 PYTORCHJOBS = "/apis/kubeflow.org/v1"
 SYSTEM = "kubeflow"
@@ -58,10 +60,10 @@ def running_kubeflow(
     log = folder / "training-operator.log"
     daemon = spawn("training-operator", command, log, environment=environment)
     try:
-        wait_until(lambda: copy_certificates(api), "certificates", 30, [daemon])
+        wait_until(lambda: copy_certificates(api), "certificates", WAIT_SECONDS, [daemon])
         daemon.kill()
         daemon = spawn("training-operator", command, log, environment=environment)
-        wait_until(lambda: is_ready(probe), "Kubeflow's operator ready", 60, [daemon])
+        wait_until(lambda: is_ready(probe), "Kubeflow's operator ready", WAIT_SECONDS, [daemon])
         yield daemon
     finally:
         daemon.kill()
@@ -73,7 +75,9 @@ def install(api: ApiServer) -> None:
     api.send("POST", f"{CORE}/namespaces/{SYSTEM}/secrets", {"metadata": {"name": SECRET}})
     crds = program("training-operator.v1").parent / "crds"
     api.apply_text((crds / "kubeflow.org_pytorchjobs.yaml").read_text())
-    wait_until(lambda: api.send("GET", f"{PYTORCHJOBS}/pytorchjobs").ok, "PyTorchJobs", 20)
+    wait_until(
+        lambda: api.send("GET", f"{PYTORCHJOBS}/pytorchjobs").ok, "PyTorchJobs", WAIT_SECONDS
+    )
 
 
 def build_webhook(name: str, port: int) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from cluster.process import free_ports, spawn, tail
+from cluster.process import spawn, tail
 from cluster.prometheus import prometheus
 from integration.api_server import MERGE_PATCH, Namespace
 from integration.conftest import Operator
 from integration.helm_chart import CHART
+from patience import WAIT_SECONDS
+from ports import free_ports
 
 ALERTS = CHART / "files" / "alerts.yaml"
 DASHBOARD = CHART / "files" / "dashboard.json"
@@ -160,7 +162,7 @@ def test_every_query_of_the_dashboard_returns_data(
     # No launcher takes orders here, and no watch breaks: of these there is nothing to tell.
     silent = ("trainyard_orders_total", "trainyard_watch_restarts_total")
     queries = [q for q in dashboard_queries() if not any(name in q for name in silent)]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + WAIT_SECONDS
     while empty := [query for query in queries if not ask(server, query)]:
         assert time.monotonic() < deadline, empty
         time.sleep(0.5)

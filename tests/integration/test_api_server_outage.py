@@ -7,6 +7,7 @@ from typing import Any
 from cluster.process import spawn, wait_until
 from integration.api_server import ApiServer, Namespace
 from integration.conftest import Operator
+from patience import WAIT_SECONDS
 
 MakeJob = Callable[..., dict[str, Any]]
 OUTAGE_SECONDS = 4
@@ -19,7 +20,7 @@ def replace_api_server(api: ApiServer) -> None:
     dead.kill()
     time.sleep(OUTAGE_SECONDS)
     api.plane.daemons[index] = spawn(dead.name, dead.process.args, dead.log)
-    wait_until(api.plane.is_ready, "API server ready", 60, api.plane.daemons)
+    wait_until(api.plane.is_ready, "API server ready", WAIT_SECONDS, api.plane.daemons)
 
 
 def test_operator_goes_on_where_it_was(
@@ -34,8 +35,8 @@ def test_operator_goes_on_where_it_was(
     began = time.monotonic()
     namespace.end_pod("before-master-0", 0)
     namespace.create(make_job("after", nodes=1))
-    namespace.wait_for_pods("before-master-0", "after-master-0", seconds=30)
-    namespace.wait_for_phase("before", "Succeeded", 30)
+    namespace.wait_for_pods("before-master-0", "after-master-0")
+    namespace.wait_for_phase("before", "Succeeded")
 
     print(f"at work {time.monotonic() - began:.1f} s after the API server")
     assert operator.daemon is not None

@@ -67,7 +67,7 @@ def operator_pods(namespace: Namespace) -> list[dict[str, Any]]:
 
 
 def test_pod_of_the_operator_may_run_where_only_restricted_pods_may(system: Namespace) -> None:
-    pods = system.wait(lambda: operator_pods(system), "a pod of the operator", 60)
+    pods = system.wait(lambda: operator_pods(system), "a pod of the operator")
     assert {pod["spec"]["serviceAccountName"] for pod in pods} == {"trainyard-operator"}
 
 

@@ -94,7 +94,7 @@ def build_crd_of(kind: str) -> dict[str, Any]:
 
 
 def wait_until_served(api: ApiServer, path: str) -> None:
-    for _ in range(100):
+    for _ in range(1200):
         if api.send("GET", path).ok:
             return
         time.sleep(0.1)

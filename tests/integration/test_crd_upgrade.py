@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cluster.process import wait_until
 from integration.api_server import CORE, MERGE_PATCH, ApiServer, Namespace
 from integration.conftest import (
     install_crd,
@@ -15,6 +16,7 @@ from integration.conftest import (
     running_control_plane,
     write_kubeconfig,
 )
+from patience import WAIT_SECONDS
 
 from trainyard_operator.api import JobSpec, TrainingJob
 
@@ -34,9 +36,7 @@ def api() -> Iterator[ApiServer]:
         api.apply_text((WRITTEN / f"crd-{VERSION}.yaml").read_text())
         api.must("POST", f"{CORE}/namespaces", {"metadata": {"name": "research"}})
         namespace = Namespace(api, "research")
-        for _ in range(200):
-            if api.send("GET", namespace.jobs).ok:
-                break
+        wait_until(lambda: api.send("GET", namespace.jobs).ok, "jobs are served", WAIT_SECONDS)
         for job in jobs():
             namespace.create(job)
         install_crd(api)

@@ -5,6 +5,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from cluster.controlplane import ControlPlane
-from cluster.process import tail
+from cluster.process import tail, wait_until
 from faults.tcp_proxy import TcpProxy
 from integration.api_server import ApiServer, Namespace
 from integration.conftest import (
@@ -23,6 +24,7 @@ from integration.conftest import (
     make_operator,
     write_kubeconfig,
 )
+from patience import WAIT_SECONDS, lateness
 
 MakeJob = Callable[..., dict[str, Any]]
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/trainyard-operator"
@@ -87,6 +89,7 @@ def api(audit: Path) -> Iterator[ApiServer]:
 @pytest.fixture
 def replicas(api: ApiServer, tmp_path: Path) -> Iterator[tuple[Replica, Replica]]:
     """The first leads, the second waits."""
+    api.send("DELETE", LEASE)  # Of a replica that an earlier test killed.
     found = []
     for name in ("first", "second"):
         folder = tmp_path / name
@@ -102,7 +105,7 @@ def replicas(api: ApiServer, tmp_path: Path) -> Iterator[tuple[Replica, Replica]
         operator.start()
         found.append(Replica(name, operator, proxy))
         if name == "first":
-            wait_until_leads(api, found[0], CRASH_SECONDS)
+            wait_until_leads(api, found[0])
     yield found[0], found[1]
     for replica in found:
         replica.operator.kill()
@@ -110,13 +113,25 @@ def replicas(api: ApiServer, tmp_path: Path) -> Iterator[tuple[Replica, Replica]
         print(f"{replica.name}:\n{tail(replica.operator.log, 60)}")
 
 
-def wait_until_leads(api: ApiServer, replica: Replica, seconds: float) -> float:
-    """Returns for how long that took."""
-    began, identity = time.monotonic(), replica.operator.environment["TRAINYARD_OPERATOR_IDENTITY"]
-    while holder_of(api) != identity:
-        assert time.monotonic() - began < seconds, f"{replica.name} does not lead: {holder_of(api)}"
-        time.sleep(0.05)
-    return time.monotonic() - began
+def wait_until_leads(api: ApiServer, replica: Replica) -> None:
+    identity = replica.operator.environment["TRAINYARD_OPERATOR_IDENTITY"]
+    wait_until(lambda: holder_of(api) == identity, f"{replica.name} leads", WAIT_SECONDS)
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Iterator[Callable[[], float]]:
+    with lateness(tmp_path / "written") as seconds:
+        yield seconds
+
+
+@contextmanager
+def at_work_within(seconds: float, late: Callable[[], float]) -> Iterator[None]:
+    """The block takes no longer, but for what a busy machine costs."""
+    began = time.monotonic()
+    yield
+    took = time.monotonic() - began
+    print(f"took {took:.1f} of {seconds} s")
+    assert took < seconds + late()
 
 
 def holder_of(api: ApiServer) -> str | None:
@@ -141,10 +156,10 @@ def assert_one_after_the_other(audit: Path, first: Replica, second: Replica) -> 
     assert max(before)[0] < min(after)[0], f"{before[-3:]} {after[:3]}"
 
 
-def run_job(namespace: Namespace, name: str, make_job: MakeJob, seconds: float) -> None:
+def run_job(namespace: Namespace, name: str, make_job: MakeJob) -> None:
     """Its pod is made, once, and told of once."""
     namespace.create(make_job(name, nodes=1))
-    namespace.wait(lambda: f"{name}-master-0" in namespace.pods(), f"pod of {name}", seconds)
+    namespace.wait(lambda: f"{name}-master-0" in namespace.pods(), f"pod of {name}")
     namespace.wait(lambda: namespace.events(name), "its event")
     assert [reason for _, reason, _ in namespace.events(name)] == ["Starting"]
 
@@ -153,7 +168,7 @@ def test_replica_that_waits_is_ready_and_writes_nothing(
     replicas: tuple[Replica, Replica], namespace: Namespace, audit: Path, make_job: MakeJob
 ) -> None:
     first, second = replicas
-    run_job(namespace, "before", make_job, 10)
+    run_job(namespace, "before", make_job)
     assert [r.operator.metric("trainyard_leader") for r in replicas] == [1, 0]
     assert second.operator.get("/readyz").text == second.operator.get("/healthz").text == "ok"
     assert second.operator.metric("trainyard_queue_depth") == 0
@@ -161,69 +176,86 @@ def test_replica_that_waits_is_ready_and_writes_nothing(
 
 
 def test_kill_is_taken_over_in_twenty_seconds(
-    replicas: tuple[Replica, Replica], namespace: Namespace, audit: Path, make_job: MakeJob
+    replicas: tuple[Replica, Replica],
+    namespace: Namespace,
+    audit: Path,
+    make_job: MakeJob,
+    late: Callable[[], float],
 ) -> None:
     first, second = replicas
-    run_job(namespace, "before", make_job, 10)
+    run_job(namespace, "before", make_job)
     first.operator.kill()
-    began = time.monotonic()
-    run_job(namespace, "after", make_job, CRASH_SECONDS)
-    print(f"at work {time.monotonic() - began:.1f} s after the kill")
+    with at_work_within(CRASH_SECONDS, late):
+        run_job(namespace, "after", make_job)
     assert_one_after_the_other(audit, first, second)
     assert [reason for _, reason, _ in namespace.events("before")] == ["Starting"]
 
 
 def test_clean_stop_hands_over_at_once(
-    replicas: tuple[Replica, Replica], namespace: Namespace, audit: Path, make_job: MakeJob
+    replicas: tuple[Replica, Replica],
+    namespace: Namespace,
+    audit: Path,
+    make_job: MakeJob,
+    late: Callable[[], float],
 ) -> None:
     first, second = replicas
-    run_job(namespace, "before", make_job, 10)
-    began = time.monotonic()
+    run_job(namespace, "before", make_job)
     first.signal(signal.SIGTERM)
-    run_job(namespace, "after", make_job, STOP_SECONDS)
-    print(f"at work {time.monotonic() - began:.1f} s after the stop")
-    assert first.process.wait(5) == 0
+    with at_work_within(STOP_SECONDS, late):
+        run_job(namespace, "after", make_job)
+    assert first.process.wait(WAIT_SECONDS) == 0
     assert_one_after_the_other(audit, first, second)
 
 
 def test_stopped_leader_does_nothing_when_it_goes_on(
-    replicas: tuple[Replica, Replica], namespace: Namespace, audit: Path, make_job: MakeJob
+    replicas: tuple[Replica, Replica],
+    namespace: Namespace,
+    audit: Path,
+    make_job: MakeJob,
+    late: Callable[[], float],
 ) -> None:
     first, second = replicas
-    run_job(namespace, "before", make_job, 10)
+    run_job(namespace, "before", make_job)
     first.signal(signal.SIGSTOP)
-    run_job(namespace, "meanwhile", make_job, CRASH_SECONDS)
+    with at_work_within(CRASH_SECONDS, late):
+        run_job(namespace, "meanwhile", make_job)
     namespace.delete_pod("before-master-0")  # Both would have to answer that.
     first.signal(signal.SIGCONT)
-    assert first.process.wait(10) == 1
-    run_job(namespace, "after", make_job, 10)
+    assert first.process.wait(WAIT_SECONDS) == 1
+    run_job(namespace, "after", make_job)
     assert_one_after_the_other(audit, first, second)
     assert "is held by second" in first.operator.log.read_text()
 
 
 def test_leader_cut_off_ends_before_another_acts(
-    replicas: tuple[Replica, Replica], namespace: Namespace, audit: Path, make_job: MakeJob
+    replicas: tuple[Replica, Replica],
+    namespace: Namespace,
+    audit: Path,
+    make_job: MakeJob,
+    late: Callable[[], float],
 ) -> None:
     first, second = replicas
-    run_job(namespace, "before", make_job, 10)
+    run_job(namespace, "before", make_job)
     first.proxy.cut()
-    began = time.monotonic()
-    assert first.process.wait(ACTING_SECONDS) == 1
-    alone = time.monotonic() - began
-    assert holder_of(namespace.api) == first.operator.environment["TRAINYARD_OPERATOR_IDENTITY"]
-    run_job(namespace, "after", make_job, CRASH_SECONDS - alone)
-    print(f"ended after {alone:.1f} s, other at work after {time.monotonic() - began:.1f} s")
+    with at_work_within(CRASH_SECONDS, late):
+        with at_work_within(ACTING_SECONDS, late):
+            assert first.process.wait(WAIT_SECONDS) == 1
+            ours = first.operator.environment["TRAINYARD_OPERATOR_IDENTITY"]
+            assert holder_of(namespace.api) == ours
+        run_job(namespace, "after", make_job)
     assert_one_after_the_other(audit, first, second)
     assert "was not renewed for 8 s" in first.operator.log.read_text()
 
 
 def test_restarted_container_of_a_pod_goes_on_at_once(
-    replicas: tuple[Replica, Replica], namespace: Namespace, make_job: MakeJob
+    replicas: tuple[Replica, Replica],
+    namespace: Namespace,
+    make_job: MakeJob,
+    late: Callable[[], float],
 ) -> None:
     first, _ = replicas
     first.operator.kill()
-    began = time.monotonic()
     first.operator.start()
-    run_job(namespace, "after", make_job, STOP_SECONDS)
+    with at_work_within(STOP_SECONDS, late):
+        run_job(namespace, "after", make_job)
     assert first.operator.metric("trainyard_leader") == 1
-    print(f"at work {time.monotonic() - began:.1f} s after the kill")

@@ -19,7 +19,6 @@ from integration.kubeflow import PYTORCHJOBS, running_kubeflow
 
 MakeJob = Callable[..., dict[str, Any]]
 GANG = ("nodules-master-0", "nodules-worker-0")
-SECONDS = 30
 NO_PAUSE = {"initialSeconds": 0, "maxSeconds": 0}
 
 
@@ -89,7 +88,7 @@ def wait_for_gang(namespace: Namespace, attempt: int) -> dict[str, dict[str, Any
         is_new = {attempt_of(pod) for pod in pods.values()} == {str(attempt)}
         return pods if set(pods) == set(GANG) and is_new else None
 
-    return namespace.wait(gang, f"gang of attempt {attempt}", SECONDS)
+    return namespace.wait(gang, f"gang of attempt {attempt}")
 
 
 def run_gang(namespace: Namespace, attempt: int) -> dict[str, dict[str, Any]]:
@@ -97,7 +96,7 @@ def run_gang(namespace: Namespace, attempt: int) -> dict[str, dict[str, Any]]:
     pods = wait_for_gang(namespace, attempt)
     for name in GANG:
         namespace.start_pod(name)
-    namespace.wait_for_phase("nodules", "Running", SECONDS)
+    namespace.wait_for_phase("nodules", "Running")
     return pods
 
 
@@ -143,14 +142,14 @@ def test_two_pods_of_a_pytorchjob_succeed(namespace: Namespace, make_job: MakeJo
     }
     for name in GANG:
         namespace.end_pod(name, 0)
-    namespace.wait_for_phase("nodules", "Succeeded", SECONDS)
+    namespace.wait_for_phase("nodules", "Succeeded")
 
     def has_succeeded() -> bool:
         found = find_pytorchjob(namespace) or {}
         conditions = found.get("status", {}).get("conditions", [])
         return any(c["type"] == "Succeeded" and c["status"] == "True" for c in conditions)
 
-    namespace.wait(has_succeeded, "PyTorchJob succeeded", SECONDS)
+    namespace.wait(has_succeeded, "PyTorchJob succeeded")
     assert set(namespace.pods()) == set(GANG), "finished pods keep their logs"
 
 
@@ -168,7 +167,7 @@ def test_failed_rank_restarts_as_a_new_attempt(namespace: Namespace, make_job: M
     assert namespace.status("nodules")["restarts"] == {"user": 1, "infrastructure": 0}
     for name in GANG:
         namespace.end_pod(name, 0)
-    namespace.wait_for_phase("nodules", "Succeeded", SECONDS)
+    namespace.wait_for_phase("nodules", "Succeeded")
 
 
 @pytest.mark.usefixtures("kubeflow")
@@ -192,7 +191,7 @@ def test_suspended_job_has_neither_pods_nor_pytorchjob(
         end_leaving_pods(namespace)
         return not namespace.pods() and find_pytorchjob(namespace) is None
 
-    namespace.wait(is_empty, "nothing", SECONDS)
+    namespace.wait(is_empty, "nothing")
     namespace.wait_for_phase("nodules", "Suspended")
     namespace.edit("nodules", {"runPolicy": {"suspend": False}})
     run_gang(namespace, 2)

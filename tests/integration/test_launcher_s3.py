@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cluster.s3 import S3, S3Access
+from patience import WAIT_SECONDS
 from unit.launcher.nodes import RUN_PREFIX, make_environ
 
 from trainyard_operator.contract import Env, Summary
@@ -70,7 +71,7 @@ def test_data_set_comes_and_logs_go(tmp_path: Path, server: tuple[S3, S3Access])
         dataset_uri=f"s3://{BUCKET}/digits",
         dataset_path=str(data),
     )
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, output
     assert {path.name: path.stat().st_size for path in (data / "train").iterdir()} == {
         f"{number}.bin": number for number in range(30)
@@ -97,7 +98,7 @@ def test_empty_prefix_is_a_mistake(tmp_path: Path, server: tuple[S3, S3Access]) 
         dataset_uri=f"s3://{BUCKET}/digts",
         dataset_path=str(tmp_path / "data"),
     )
-    process.communicate(timeout=60)
+    process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 78
     assert summary_in(tmp_path).message == (
         f"spec.dataset.uri: nothing lies under 's3://{BUCKET}/digts'; upload the data there, or "
@@ -115,7 +116,7 @@ def test_storage_that_goes_away_does_not_hold_up_the_end(
     server[0].stop()
     began = time.monotonic()
     process.terminate()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 75
     assert time.monotonic() - began < 15
     assert "log segments were not stored" in output

@@ -10,6 +10,7 @@ from integration.conftest import (
     running_control_plane,
     write_kubeconfig,
 )
+from patience import WAIT_SECONDS
 
 
 def test_operator_says_what_is_missing_and_goes_on_when_it_is_there(tmp_path: Path) -> None:
@@ -17,7 +18,7 @@ def test_operator_says_what_is_missing_and_goes_on_when_it_is_there(tmp_path: Pa
         install_rights(api)
         operator = make_operator(write_kubeconfig(api, tmp_path / "kubeconfig"), tmp_path)
         operator.launch()
-        hint, deadline = "Jobs and sweeps cannot be listed: ", time.monotonic() + 30
+        hint, deadline = "Jobs and sweeps cannot be listed: ", time.monotonic() + WAIT_SECONDS
         while hint not in (text := operator.log.read_text()):
             assert operator.daemon is not None
             operator.daemon.require_alive()

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from integration.api_server import MERGE_PATCH, ApiServer, Namespace
 from integration.conftest import Operator
+from patience import WAIT_SECONDS
 
 from trainyard_operator.contract import now_text
 
@@ -72,13 +74,13 @@ def test_what_happened_meanwhile_is_made_good(
 
 
 def test_what_fell_due_or_was_asked_for_meanwhile_is_done(
-    namespace: Namespace, operator: Operator, make_job: MakeJob
+    api: ApiServer, namespace: Namespace, operator: Operator, make_job: MakeJob
 ) -> None:
     policies: dict[str, dict[str, Any]] = {
         "rests": {},
         "wakes": {"suspend": True},
-        "late": {"activeDeadlineSeconds": 4},
-        "old": {"ttlSecondsAfterFinished": 4},
+        "late": {"activeDeadlineSeconds": 3600},
+        "old": {"ttlSecondsAfterFinished": 3600},
     }
     for name, policy in policies.items():
         namespace.create(make_job(name, nodes=1, runPolicy=policy))
@@ -92,7 +94,12 @@ def test_what_fell_due_or_was_asked_for_meanwhile_is_done(
     operator.kill()
     namespace.edit("rests", {"runPolicy": {"suspend": True}})
     namespace.edit("wakes", {"runPolicy": {"suspend": False}})
-    time.sleep(5)  # Both deadlines pass.
+    began = datetime.now(UTC) - timedelta(hours=2)
+    for name, field in (("late", "startTime"), ("old", "completionTime")):
+        status = {field: began.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        api.must(
+            "PATCH", f"{namespace.jobs}/{name}/status", {"status": status}, headers=MERGE_PATCH
+        )
     operator.start()
 
     namespace.wait(lambda: not namespace.exists("old"), "deleted")
@@ -118,7 +125,14 @@ def test_a_pass_cut_off_after_its_status_is_finished(
 
 
 def test_operator_ends_well_and_within_two_seconds_when_told_to(away: Operator) -> None:
-    away.start()
-    assert away.daemon is not None
-    away.daemon.process.terminate()
-    assert away.daemon.process.wait(2) == 0
+    assert any(seconds_to_end(away) < 2 for _ in range(3))  # Once: else the machine is busy.
+
+
+def seconds_to_end(operator: Operator) -> float:
+    """Of one that is running, when it is told to."""
+    operator.start()
+    assert operator.daemon is not None
+    began = time.monotonic()
+    operator.daemon.process.terminate()
+    assert operator.daemon.process.wait(WAIT_SECONDS) == 0
+    return time.monotonic() - began

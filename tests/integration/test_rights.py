@@ -38,7 +38,7 @@ class Need:
 
 
 def run_pods(namespace: Namespace) -> None:
-    namespace.wait_for_pods("nodules-master-0", seconds=30)
+    namespace.wait_for_pods("nodules-master-0")
     namespace.start_pod("nodules-master-0")
 
 
@@ -49,18 +49,18 @@ def end_well(namespace: Namespace) -> None:
 
 def fail(namespace: Namespace) -> None:
     run_pods(namespace)
-    namespace.wait_for_phase("nodules", "Running", 30)
+    namespace.wait_for_phase("nodules", "Running")
     namespace.end_pod("nodules-master-0", 1)
 
 
 def lose(namespace: Namespace) -> None:
     run_pods(namespace)
-    namespace.wait_for_phase("nodules", "Running", 30)
+    namespace.wait_for_phase("nodules", "Running")
     namespace.delete_pod("nodules-master-0")
 
 
 def suspend(namespace: Namespace) -> None:
-    namespace.wait_for_phase("nodules", "Starting", 30)
+    namespace.wait_for_phase("nodules", "Starting")
     namespace.edit("nodules", {"runPolicy": {"suspend": True}})
 
 
@@ -73,12 +73,12 @@ def make_again(namespace: Namespace) -> None:
 
 
 def suspend_sweep(namespace: Namespace) -> None:
-    namespace.wait(lambda: namespace.exists("nodules-0"), "a trial", 30)
+    namespace.wait(lambda: namespace.exists("nodules-0"), "a trial")
     namespace.of("trainingsweeps").edit("nodules", {"runPolicy": {"suspend": True}})
 
 
 def end_trial(namespace: Namespace) -> None:
-    namespace.wait_for_pods("nodules-0-master-0", seconds=30)
+    namespace.wait_for_pods("nodules-0-master-0")
     namespace.start_pod("nodules-0-master-0")
     progress = {"step": 10, "steps": 10, "metrics": {"val_accuracy": "0.5"}}
     report = {"attempt": 1, "time": "2026-01-01T12:00:00Z", "progress": progress}

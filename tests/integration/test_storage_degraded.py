@@ -15,11 +15,11 @@ from cluster.s3 import S3Access
 from faults.s3_actions import answer
 from faults.s3_proxy import S3Proxy
 from integration.bucket import BUCKET
+from patience import HANG_SECONDS
 
 from trainyard_trainer.manifest import list_manifests, verify
 from trainyard_trainer.storage import Storage, open_storage
 
-PATIENCE_SECONDS = 90.0
 ENDLESS_EPOCHS = 100_000
 
 
@@ -54,7 +54,7 @@ class Run:
         return (found[0]["status"], found[0]["message"]) if found else (None, "")
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + HANG_SECONDS
         while not (self.place.root / "events").exists() or not holds():
             output = self.place.output.read_text()[-3000:]
             assert self._runner.poll() is None, f"it ended, waiting for {what}:\n{output}"

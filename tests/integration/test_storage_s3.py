@@ -4,8 +4,8 @@ import hashlib
 import random
 
 import pytest
-from cluster.process import free_ports
 from cluster.s3 import S3
+from ports import free_ports
 
 from trainyard_trainer.storage import open_storage
 from trainyard_trainer.storage_errors import (

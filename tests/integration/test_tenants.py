@@ -47,7 +47,7 @@ def restrict(api: ApiServer, namespace: str, prefixes: str) -> None:
 def wait_until_in_force(namespace: Namespace) -> None:
     """A policy is not in the moment in which it is stored."""
     job = make("probe", dataset={"uri": f"{SHARED}/team-b"})
-    for _ in range(200):
+    for _ in range(1200):
         answer = namespace.api.send("POST", namespace.jobs, job, params={"dryRun": "All"})
         if not answer.ok and "ValidatingAdmissionPolicy" in answer.text:
             return

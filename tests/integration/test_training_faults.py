@@ -18,6 +18,7 @@ import torch
 from faults.s3_actions import answer, cut, cut_request, hang, ignore_conditions, lose_response
 from faults.s3_proxy import S3Proxy
 from integration.bucket import BUCKET
+from patience import HANG_SECONDS
 from unit.engine.tiny import manifests_of, result_of, storage_of, tiny_rank, train
 
 from trainyard_trainer.checkpoint import Checkpointer, Identity, Position, Retention
@@ -26,8 +27,10 @@ from trainyard_trainer.manifest import list_manifests, verify
 from trainyard_trainer.storage import Patience, open_storage
 
 GANG = Path(__file__).parents[1] / "unit/engine/gang.py"
-BEGIN, END, STEPS = 10, 50, 66
+BEGIN, FAULTY, STEPS = 10, 20, 180
+"""The earliest step at which storage fails; for how many at least; and of the whole run."""
 STEP_SECONDS = 0.04
+"""Of a step until storage is well again; the others are over at once."""
 BRIEF = Patience(connect_seconds=0.5, silence_seconds=0.5, attempts=2)
 
 
@@ -50,11 +53,17 @@ def place(proxy: S3Proxy, tmp_path: Path) -> StorageLocation:
 
 
 class Witness:
-    """Looks at a run after each of its steps, as the operator does, and breaks its storage."""
+    """Looks at a run after each of its steps, as the operator does, and breaks its storage.
+
+    From when a checkpoint was reported until it was reported that none can be stored.
+    """
 
     def __init__(self, rank: Rank, proxy: S3Proxy, fault: Any) -> None:
         self._file, self._proxy, self._fault = report_file(rank.run.scratch), proxy, fault
         self._rule: Any = None
+        self.broke: int | None = None
+        """The first step with broken storage."""
+        self.healed: int | None = None
         self.began: dict[int, float] = {}
         """When each step was done."""
         self.acknowledged: dict[int, str] = {}
@@ -64,12 +73,14 @@ class Witness:
     def __call__(self, recipe: Any) -> bool:
         step = recipe.position.step
         self.began[step] = time.monotonic()
-        if step == BEGIN:
-            self._rule = self._proxy.add(self._fault, method="P*")
-        if step == END:
-            self._proxy.remove(self._rule)
         self.look()
-        time.sleep(STEP_SECONDS)
+        if self.broke is None:
+            if step >= BEGIN and self.acknowledged:
+                self._rule, self.broke = self._proxy.add(self._fault, method="P*"), step
+        elif self.healed is None and step >= self.broke + FAULTY and self.warnings:
+            self._proxy.remove(self._rule)
+            self.healed = step
+        time.sleep(STEP_SECONDS if self.healed is None else 0)
         return False
 
     def look(self) -> dict[str, Any]:
@@ -110,14 +121,16 @@ def test_training_goes_on_and_nothing_acknowledged_is_lost(
     witness = Witness(rank, proxy, action)
     train(rank, witness)
 
-    pauses = [witness.began[step + 1] - witness.began[step] for step in range(BEGIN, END)]
+    assert witness.broke is not None and witness.healed is not None
+    faulty = range(witness.broke, witness.healed)
+    pauses = [witness.began[step + 1] - witness.began[step] for step in faulty]
     assert median(pauses) < 0.5
     assert max(pauses) < 5
     assert any(text in warning for warning in witness.warnings), witness.warnings
     last = witness.look()
     assert (last["warning"], last["storage_warning"], last["latest"]["step"]) == (None, None, STEPS)
     assert result_of(rank)["step"] == STEPS
-    assert {step for step in witness.acknowledged if step <= BEGIN}
+    assert {step for step in witness.acknowledged if step <= witness.broke}
     assert_all_there(rank, witness.acknowledged)
 
 
@@ -148,7 +161,11 @@ def test_two_ranks_train_on_while_storage_is_away(
         "nodes": 2,
         "place": ".",
         "storage": dataclasses.asdict(place),
-        "config": {"training": {"epochs": 30}, "pause": STEP_SECONDS},
+        "config": {
+            "training": {"epochs": 60},
+            "pause": STEP_SECONDS,
+            "pause_until": str(tmp_path / "seen"),
+        },
         "checkpoint": {"everySteps": 5, "keepLast": 1000},
     }
     (tmp_path / "phases.json").write_text(json.dumps([phase]))
@@ -163,7 +180,8 @@ def test_two_ranks_train_on_while_storage_is_away(
             later = await_report(witness, lambda report: report["progress"]["step"] > step + 10)
             assert later["latest"]["step"] <= step
         await_report(witness, lambda report: report["latest"]["step"] > step + 10)
-        output, _ = gang.communicate(timeout=60)
+        (tmp_path / "seen").touch()
+        output, _ = gang.communicate(timeout=HANG_SECONDS)
     assert json.loads(output) == [[0, 0]]
     assert "Rank 1 failed: spec.storage: " in " ".join(witness.warnings)
     assert witness.look()["storage_warning"] is None
@@ -171,7 +189,7 @@ def test_two_ranks_train_on_while_storage_is_away(
 
 
 def await_report(witness: Witness, is_reached: Any) -> dict[str, Any]:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + HANG_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError):
             if is_reached(report := witness.look()):

@@ -31,7 +31,6 @@ from e2e.kube import TRAINYARD, Namespace
 from recipes.baselines import EXAMPLES, Ended, Example
 
 NAMESPACE = "recipes"
-PATIENCE_SECONDS = 900
 KILL_AT_PERCENT = 40
 HEADER = ("RECIPE", "SECONDS", "ATTEMPTS", "METRIC", "VALUE", "NAIVE", "MARGIN", "METHOD", "")
 
@@ -89,10 +88,10 @@ def run_example(namespace: Namespace, recipe: str, folder: Path) -> Row:
     namespace.kubectl("delete", "tj", name, "--ignore-not-found")
     began = time.monotonic()
     namespace.apply(job)
-    namespace.wait_until(name, is_under_way, "under way", PATIENCE_SECONDS)
+    namespace.wait_until(name, is_under_way, "under way")
     pod = ("pod", f"{name}-worker-0")
     namespace.kubectl("delete", *pod, "--force", "--grace-period=0")
-    status = namespace.wait_for_phase(name, "Succeeded", PATIENCE_SECONDS)
+    status = namespace.wait_for_phase(name, "Succeeded")
     seconds = time.monotonic() - began
     ended = fetch(namespace, name, folder)
     return Row(

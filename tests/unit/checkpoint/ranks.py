@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from patience import HANG_SECONDS
+
 
 def run_ranks(
     script: str, action: str, where: str, folder: Path, world_size: int = 2
@@ -24,6 +26,6 @@ def run_ranks(
         )
         for rank in range(world_size)
     ]
-    answers = [rank.communicate(timeout=90)[0] for rank in ranks]
+    answers = [rank.communicate(timeout=HANG_SECONDS)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0] * world_size
     return [json.loads(answer) for answer in answers]

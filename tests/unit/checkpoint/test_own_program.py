@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from patience import HANG_SECONDS
 
 from trainyard_trainer.checkpoint import Checkpointer, Position, Retention
 from trainyard_trainer.errors import ConfigurationError
@@ -48,7 +49,7 @@ def test_it_runs_under_torchrun(program, tmp_path):
     file.write_text(program.replace("import torch\n", f"import torch\n{JOIN}"))
     environment = os.environ | {"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(file)]
-    subprocess.run([sys.executable, *command], env=environment, check=True, timeout=120)
+    subprocess.run([sys.executable, *command], env=environment, check=True, timeout=HANG_SECONDS)
     (manifest, *_) = list_manifests(open_storage((tmp_path / "run").as_uri())).valid
     assert (manifest.step, manifest.world_size) == (100, 2)
     assert [part.name for part in manifest.parts] == ["model.pt", "part-0.pt", "part-1.pt"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from patience import HANG_SECONDS, WAIT_SECONDS
 
 from trainyard.jobs import Job
 from trainyard.logs import LogReader
@@ -77,7 +78,7 @@ class Run:
 
     def wait(self, question: Callable[[dict[str, Any]], object]) -> float:
         """Until a report answers it; returns when that was."""
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + WAIT_SECONDS
         while self.process.poll() is None and time.monotonic() < deadline:
             try:
                 if question(self.report()):
@@ -118,7 +119,7 @@ def test_killed_rank_is_back_in_the_same_launchers(write_job, trainyard, place: 
         )
         print(f"from the kill to a reported new step: {back - killed:.2f} s")
         assert run.launchers() == before
-        _, err = run.process.communicate(timeout=120)
+        _, err = run.process.communicate(timeout=HANG_SECONDS)
     finally:
         run.process.kill()
     assert run.process.returncode == 0

@@ -6,10 +6,12 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from patience import WAIT_SECONDS
 from unit.launcher.nodes import TOKEN, make_run
 
 from trainyard.local import node_memory
@@ -30,8 +32,8 @@ def desk() -> OrderDesk:
     return OrderDesk(2, TOKEN, wake=lambda: None)
 
 
-@pytest.fixture
-def line(tmp_path: Path, desk: OrderDesk) -> Iterator[LauncherLine]:
+@contextmanager
+def opened(tmp_path: Path, desk: OrderDesk) -> Iterator[LauncherLine]:
     server = ProgressServer(make_run(tmp_path), 0, desk)
     line = LauncherLine(server.address[1], TOKEN)
     yield line
@@ -39,7 +41,25 @@ def line(tmp_path: Path, desk: OrderDesk) -> Iterator[LauncherLine]:
     server.close()
 
 
-def test_failure_is_heard_within_twenty_milliseconds(line: LauncherLine, desk: OrderDesk) -> None:
+@pytest.fixture
+def line(tmp_path: Path, desk: OrderDesk) -> Iterator[LauncherLine]:
+    with opened(tmp_path, desk) as line:
+        yield line
+
+
+def test_failure_is_heard_within_twenty_milliseconds(tmp_path: Path) -> None:
+    """Once in five times: else the machine is busy."""
+    assert any(seconds_to_hear(tmp_path) < 0.02 for _ in range(5))
+
+
+def seconds_to_hear(tmp_path: Path) -> float:
+    desk = OrderDesk(2, TOKEN, wake=lambda: None)
+    with opened(tmp_path, desk) as line:
+        return hear(line, desk)
+
+
+def hear(line: LauncherLine, desk: OrderDesk) -> float:
+    """How long it took."""
     assert line.ask()
     assert select.select([line], [], [], 0.05)[0] == []
     told: list[float] = []
@@ -49,11 +69,12 @@ def test_failure_is_heard_within_twenty_milliseconds(line: LauncherLine, desk: O
         desk.stand_by(Standby(attempt=2, summary=vars(FAILED)))
 
     threading.Timer(0.05, stand_by).start()
-    assert select.select([line], [], [], 5)[0] == [line]
+    assert select.select([line], [], [], WAIT_SECONDS)[0] == [line]
     heard = line.hear(NOW)
-    assert time.monotonic() - told[0] < 0.02 * 10, "ten times the aim, for a busy machine"
+    seconds = time.monotonic() - told[0]
     assert heard
     assert (heard.attempt, heard.summary, heard.since) == (2, FAILED, NOW)
+    return seconds
 
 
 def test_order_is_taken_and_may_be_given_again(line: LauncherLine, desk: OrderDesk) -> None:

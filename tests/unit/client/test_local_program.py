@@ -8,16 +8,24 @@ import pytest
 pytestmark = pytest.mark.slow
 
 FAILS_ONCE = """
-import json, os, pathlib, sys, time
+import glob, json, os, pathlib, sys, time
 folder = pathlib.Path(os.environ["TRAINYARD_CHECKPOINT_DIR"])
 step = int((folder / "step").read_text()) if (folder / "step").exists() else 0
 print("begins at step", step)
-(folder / "step").write_text(str(step + 5))
 progress = {"step": step + 5, "steps": 10, "metrics": {"loss": 1 / (step + 5)}}
-pathlib.Path(os.environ["TRAINYARD_PROGRESS_FILE"]).write_text(json.dumps(progress))
-if step == 0:
-    time.sleep(3.5)
-    sys.exit("no luck")
+file = pathlib.Path(os.environ["TRAINYARD_PROGRESS_FILE"])
+file.write_text(json.dumps(progress))
+report = file.with_name("report.json")
+def is_told():
+    found = json.loads(report.read_text()) if report.exists() else {}
+    return (found.get("progress") or {}).get("step") == step + 5
+while not is_told():
+    time.sleep(0.01)
+(folder / "step").write_text(str(step + 5))
+while step == 0:
+    time.sleep(0.05)
+    if glob.glob("runs/**/directory/*/*/manifest.json", recursive=True):
+        sys.exit("no luck")
 """
 
 

@@ -8,13 +8,19 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import WAIT_SECONDS
+
+from trainyard_operator.desired import GRACE_SECONDS
 
 pytestmark = pytest.mark.slow
 
 CRASH_ONCE = """
 import os, sys, time
 attempt, rank = os.environ["TRAINYARD_ATTEMPT"], os.environ["RANK"]
+while (attempt, rank) == ("1", "1") and not os.path.exists("begun"):
+    time.sleep(0.01)
 print(f"rank {rank} of attempt {attempt}", flush=True)
+open("begun", "w").close()
 if (attempt, rank) == ("1", "1"):
     sys.exit(3)
 if attempt == "1":
@@ -40,9 +46,18 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 
 
 def wait_until_ready(place: Path, attempt: int, count: int) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + WAIT_SECONDS
     while len(list(place.glob(f"state/trainyard/jobs/*/*/a{attempt}/*/ready"))) < count:
         assert time.monotonic() < deadline, "the processes did not start"
+        time.sleep(0.05)
+
+
+def wait_until_stopping(place: Path) -> None:
+    """Until the runner has heard the first request."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    (file,) = place.glob("state/trainyard/jobs/*/*/job.json")
+    while json.loads(file.read_text())["status"]["phase"] != "Suspended":
+        assert time.monotonic() < deadline, file.read_text()
         time.sleep(0.05)
 
 
@@ -95,7 +110,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(write_job, trainyard, place: 
     runner = start(job)
     wait_until_ready(place, 1, 2)
     runner.send_signal(signal.SIGINT)
-    out, err = runner.communicate(timeout=20)
+    out, err = runner.communicate(timeout=WAIT_SECONDS)
     assert (runner.returncode, out) == (130, "")
     assert err.endswith(
         "error: job stopped at step 7; checkpoint saved\nhelp: trainyard run job.yaml\n"
@@ -118,9 +133,9 @@ def test_a_second_ctrl_c_ends_what_does_not_listen(write_job, place: Path) -> No
     runner = start(write_job(Path("job.yaml"), deaf))
     wait_until_ready(place, 1, 1)
     runner.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    wait_until_stopping(place)
     runner.send_signal(signal.SIGINT)
-    _, err = runner.communicate(timeout=10)
+    _, err = runner.communicate(timeout=GRACE_SECONDS - 10)
     assert runner.returncode == 130
     assert "job stopped; there is no checkpoint yet" in err
 
@@ -133,7 +148,7 @@ def test_nothing_outlives_a_runner_that_is_killed(write_job, trainyard, place: P
     pid = int(pid_file.read_text().split()[0])
     runner.kill()
     runner.communicate()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + WAIT_SECONDS
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not Path(f"/proc/{pid}").exists()
@@ -150,7 +165,7 @@ def test_a_second_runner_of_the_same_job_is_refused(write_job, trainyard, place:
     wait_until_ready(place, 1, 1)
     ran = trainyard("run", job)
     runner.send_signal(signal.SIGTERM)
-    runner.communicate(timeout=20)
+    runner.communicate(timeout=WAIT_SECONDS)
     assert ran.code == 1
     assert f"error: 'job' already runs on this machine, process {runner.pid}\n" in ran.err
 

@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from patience import WAIT_SECONDS
 
 PROGRAM = """
-import json, os, sys
+import json, os, signal, sys, time
 given = dict(word.lstrip("-").split("=") for word in sys.argv[1:])
+waits = os.path.exists("wait") and open("wait").read() == given["lr"]
+if waits:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 with open(os.environ["TRAINYARD_PROGRESS_FILE"] + ".new", "w") as file:
     loss = (float(given["lr"]) - 0.3) ** 2
     json.dump({"step": 1, "metrics": {"val_loss": loss}}, file)
@@ -23,10 +27,8 @@ with open("begun.txt", "a") as file:
     file.write(f"{given['lr']}\\n")
 if os.path.exists("fail"):
     sys.exit(9)
-if os.path.exists("wait"):
-    import signal, time
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
-    time.sleep(60)
+if waits:
+    time.sleep(600)
 """
 GRID = {"method": "grid", "parameters": {"lr": {"values": [0.1, 0.2, 0.3]}}}
 
@@ -80,18 +82,15 @@ def test_a_grid_runs_each_trial_once_and_leaves_a_report(trainyard) -> None:
 @pytest.mark.slow
 def test_a_stopped_sweep_goes_on_without_repeating_what_is_done(trainyard) -> None:
     write_sweep(**GRID | {"parallelism": 1})
+    Path("wait").write_text("0.2")
     words = [sys.executable, "-m", "trainyard.cli", "run", "sweep.yaml"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 40
-    while not Path("begun.txt").exists():
-        assert time.monotonic() < deadline, "no trial began"
-        time.sleep(0.05)
-    Path("wait").touch()
-    while len(begun()) < 2:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not Path("begun.txt").exists() or len(begun()) < 2:
         assert time.monotonic() < deadline, "no second trial began"
         time.sleep(0.05)
     assert trainyard("suspend", "sweep/tiny").code == 0
-    _, said = process.communicate(timeout=40)
+    _, said = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 130, said
     assert "error: sweep tiny stopped; its trials keep their checkpoints" in said
     Path("wait").unlink()

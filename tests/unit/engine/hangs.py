@@ -6,6 +6,7 @@ import time
 from typing import Any, Literal
 
 import torch
+from patience import HANG_SECONDS
 from torch import Tensor
 from unit.engine import tiny
 
@@ -18,12 +19,12 @@ from trainyard_trainer.worker import run_rank
 
 HANGS_AT = 5
 """The step that rank 1 does not come to."""
+SLOW_SECONDS = 5
+"""That slow data and slow reports take."""
 
 
 class Config(tiny.Config):
     hang: Literal["data", "python", "stopped", "slow", "never"] = "data"
-    pause: float = 0
-    """Before each step, in seconds."""
 
 
 class Points(tiny.Points):
@@ -50,7 +51,7 @@ class Hang(tiny.Tiny):
         points = Points(tiny.TRAIN, 1)
         points.recipe = self
         if self.config.hang == "slow" and self.site.rank == 1:  # type: ignore[attr-defined]
-            time.sleep(3)
+            time.sleep(SLOW_SECONDS)
         return Data(train=points, validation=data.validation, test=data.test)
 
     def meet_fate(self) -> int:
@@ -60,17 +61,16 @@ class Hang(tiny.Tiny):
         if self.hangs("stopped"):
             os.kill(os.getpid(), signal.SIGSTOP)
         if self.config.pause and torch.is_grad_enabled():  # type: ignore[attr-defined]
-            time.sleep(self.config.pause)  # type: ignore[attr-defined]
             print(f"step {self.position.step + 1} of {time.time():.3f}", flush=True)
         return super().meet_fate()
 
     def report(self, *arguments: Any) -> None:
         if self.config.hang == "slow":  # type: ignore[attr-defined]
-            time.sleep(3)
+            time.sleep(SLOW_SECONDS)
 
 
 def live(rank: Rank) -> int:
-    signal.alarm(60)
+    signal.alarm(int(HANG_SECONDS))
     return run_rank(rank)
 
 

@@ -122,7 +122,7 @@ def test_ranks_end_with_the_same_sentence_that_names_the_rank_at_fault(tmp_path:
 
 
 def test_slow_rank_is_told_and_scored(tmp_path: Path) -> None:
-    config = {"training": {"epochs": 20, "evaluate_every_epochs": 99}}
+    config = {"training": {"epochs": 6, "evaluate_every_epochs": 99}}
     common = {"nodes": 2, "recipe": "gang-slow", "module": RECIPES, "config": config}
     codes, log = run_gangs(tmp_path, [common | {"place": "a"}])
     assert codes == [[0, 0]], log

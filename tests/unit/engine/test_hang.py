@@ -3,14 +3,17 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import HANG_SECONDS
+from ports import free_port
 from unit.engine import hangs
-from unit.engine.gang import free_port
+from unit.engine.hangs import SLOW_SECONDS
 
 from trainyard_operator.contract import Cause, Env, ExitCode, Summary
 from trainyard_operator.layout import stall_file
@@ -21,7 +24,7 @@ STALL_SECONDS = 2
 
 def environ_of(folder: Path, attempt: int = 1, **request: Any) -> dict[str, str]:
     """Of the only node of an attempt, with two ranks."""
-    asked = {"recipe": "tiny-hang", "stall_timeout_seconds": STALL_SECONDS} | request
+    asked = {"recipe": "tiny-hang"} | request
     return os.environ | {
         Env.JOB: "tiny",
         Env.NAMESPACE: "default",
@@ -41,16 +44,20 @@ def environ_of(folder: Path, attempt: int = 1, **request: Any) -> dict[str, str]
     }
 
 
-def run_node(folder: Path, how: str) -> tuple[Summary, str]:
+def run_node(folder: Path, how: str, stall_seconds: int = STALL_SECONDS) -> tuple[Summary, str]:
     """Its last words, and all that it printed."""
     training = {"batch_size": 8, "epochs": 2, "log_every_steps": 2, "device": "cpu"}
     ran = subprocess.run(
         [sys.executable, str(hangs.__file__)],
-        env=environ_of(folder, config={"training": training, "hang": how}),
+        env=environ_of(
+            folder,
+            config={"training": training, "hang": how},
+            stall_timeout_seconds=stall_seconds,
+        ),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=HANG_SECONDS,
         check=False,
     )
     summary = Summary.from_json((folder / "termination-log").read_bytes())
@@ -77,7 +84,7 @@ def test_rank_that_hangs_is_named_with_its_place_and_all_leave_their_stacks(
 ) -> None:
     summary, output = run_node(tmp_path, how)
     assert (summary.exit_code, summary.cause) == (ExitCode.PEER_LOST, Cause.STALLED), output
-    assert summary.message.startswith("rank 1: no progress for 2 s (stallTimeoutSeconds 2); ")
+    assert re.match(r"rank 1: no progress for \d+ s \(stallTimeoutSeconds 2\); ", summary.message)
     assert "its main thread is at hangs.py:" in summary.message
     assert summary.message.endswith(place)
     culprit, victim = (stored(tmp_path, stall_file(1, rank)) for rank in (1, 0))
@@ -98,5 +105,5 @@ def test_stopped_rank_is_named_though_it_cannot_speak(tmp_path: Path) -> None:
 
 
 def test_slow_data_and_slow_reports_are_no_stall(tmp_path: Path) -> None:
-    summary, output = run_node(tmp_path, "slow")
+    summary, output = run_node(tmp_path, "slow", stall_seconds=SLOW_SECONDS - 1)
     assert summary.exit_code == 0, output

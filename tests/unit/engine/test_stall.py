@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from patience import WAIT_SECONDS
 
 from trainyard_operator.contract import Cause, ExitCode
 from trainyard_trainer.agreement import Agreement
@@ -31,11 +32,11 @@ from trainyard_trainer.watchdog import Watchdog
 def never_returns():
     time.sleep(30)
 
-dog = Watchdog(0.2, Path(sys.argv[1]), 3, Path(sys.argv[2]).write_text)
+dog = Watchdog(1, Path(sys.argv[1]), 3, Path(sys.argv[2]).write_text)
 dog.start()
 with dog.paused():
-    time.sleep(0.5)
-for _ in range(5):
+    time.sleep(1.5)
+for _ in range(12):
     time.sleep(0.1)
     dog.beat()
 print("alive", flush=True)
@@ -55,18 +56,17 @@ def run_script(script: str, *arguments: Path) -> "subprocess.CompletedProcess[st
 
 def test_silent_rank_ends_with_its_stacks_and_its_place(tmp_path: Path) -> None:
     path = tmp_path / "failure-3.json"
-    began = time.monotonic()
     found = run_script(HANGS, path, tmp_path / "stacks")
-    assert time.monotonic() - began < 20
     assert found.stdout == "alive\n"
     assert found.returncode == ExitCode.PEER_LOST
     failure = json.loads(path.read_text())
     assert failure["exit_code"] == ExitCode.PEER_LOST
     assert failure["cause"] == Cause.STALLED
-    assert failure["message"].startswith(
-        "no progress for 0 s (stallTimeoutSeconds 0.2); its main thread is at "
+    assert re.fullmatch(
+        r"no progress for \d+ s \(stallTimeoutSeconds 1\); its main thread is at "
+        r".*\(never_returns\)\.",
+        failure["message"],
     )
-    assert failure["message"].endswith("(never_returns).")
     assert "Rank 3: no progress" in found.stderr
     assert ", in never_returns" in found.stderr
     assert (tmp_path / "stacks").read_text() in found.stderr
@@ -79,10 +79,10 @@ from pathlib import Path
 from trainyard_trainer.stragglers import Stragglers
 from trainyard_trainer.watchdog import Watchdog
 
-dog = Watchdog(0.5, Path(sys.argv[1]), 3)
+dog = Watchdog(1, Path(sys.argv[1]), 3)
 dog.start()
 with dog.paused():
-    ctypes.PyDLL(None).usleep(900_000)
+    ctypes.PyDLL(None).usleep(1_500_000)
 time.sleep(0.2)
 print("alive", flush=True)
 ctypes.PyDLL(None).sleep(30)
@@ -90,9 +90,7 @@ ctypes.PyDLL(None).sleep(30)
 
 
 def test_code_that_lets_no_other_thread_run_ends_with_its_stacks(tmp_path: Path) -> None:
-    began = time.monotonic()
     found = run_script(HOLDS, tmp_path / "failure-3.json")
-    assert time.monotonic() - began < 20
     assert (found.stdout, found.returncode) == ("alive\n", 1)
     assert "Timeout" in found.stderr
     assert 'File "<string>", line ' in found.stderr
@@ -101,14 +99,14 @@ def test_code_that_lets_no_other_thread_run_ends_with_its_stacks(tmp_path: Path)
 def test_what_is_slow_has_a_limit_of_its_own(tmp_path: Path) -> None:
     dog = Watchdog(10, tmp_path / "failure", 0)
     dog.allow("an evaluation")
-    assert dog.last == pytest.approx(time.monotonic() + 10 * (SLOW_FACTOR - 1), abs=1)
+    assert dog.last == pytest.approx(time.monotonic() + 10 * (SLOW_FACTOR - 1), abs=10)
     with dog.paused():
         assert dog.last == float("inf")
     assert dog.last > time.monotonic() + 10
     assert re.fullmatch(
-        r"no progress for 0 s during an evaluation \(6 x stallTimeoutSeconds 10\); its main thread "
-        r"waits for other ranks at x.py:1 \(f\).",
-        dog._message("x.py:1 (f)", True).replace("no progress for -0 s", "no progress for 0 s"),
+        r"no progress for -?\d+ s during an evaluation \(6 x stallTimeoutSeconds 10\); its main "
+        r"thread waits for other ranks at x.py:1 \(f\).",
+        dog._message("x.py:1 (f)", True),
     )
     dog.beat()
     assert "during" not in dog._message("x.py:1 (f)", False)
@@ -141,10 +139,10 @@ def test_name_that_never_comes_is_a_lost_peer() -> None:
 def test_rank_0_is_waited_for_until_it_listens() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))  # Refuses until it listens.
-        threading.Timer(0.03, listener.listen).start()
         began = time.monotonic()
-        wait_for_store(*listener.getsockname(), began + 60)
-        assert 0.02 < time.monotonic() - began < 0.4
+        threading.Timer(0.03, listener.listen).start()
+        wait_for_store(*listener.getsockname(), began + WAIT_SECONDS)
+        assert time.monotonic() - began > 0.02
 
 
 def test_rank_0_that_never_listens_is_a_lost_peer() -> None:
@@ -174,10 +172,15 @@ def test_rank_that_waits_for_an_answer_of_the_others_is_not_to_blame(tmp_path: P
     answered.acquire()
 
     def look() -> None:
-        seen.append(dog._place())
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not (found := dog._place())[0].startswith("agreement.py:"):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+        seen.append(found)
         answered.release()
 
-    threading.Timer(0.1, look).start()
+    threading.Thread(target=look).start()
     agreement.settle()
     [(place, waits)] = seen
     assert place.startswith("agreement.py:")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from patience import WAIT_SECONDS
 
 from trainyard_trainer.console import metric_line
 from trainyard_trainer.events import EventSegment, Histogram, encode_png
@@ -48,7 +49,7 @@ def tracking(
 
 
 def wait_for(question: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + WAIT_SECONDS
     while not question():
         assert time.monotonic() < deadline
         time.sleep(0.01)

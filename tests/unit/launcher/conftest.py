@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from unit.launcher.nodes import Launch, Planner, free_port
+from ports import free_port
+from unit.launcher.nodes import Launch, Planner
 
 HERE = Path(__file__).parent
 _LAUNCH = """
 import os, sys
-from trainyard_trainer import launcher
-launcher.STANDBY_SECONDS = float(os.environ.get("STANDBY_SECONDS", launcher.STANDBY_SECONDS))
+from trainyard_trainer import launcher, supervisor
+for module, name in ((launcher, "STANDBY_SECONDS"), (supervisor, "BLAME_SECONDS")):
+    setattr(module, name, float(os.environ.get(name, getattr(module, name))))
 os._exit(launcher.launch(os.environ, sys.argv[1], ()))
 """
 

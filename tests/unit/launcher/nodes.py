@@ -2,13 +2,14 @@
 
 import http.client
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from patience import WAIT_SECONDS
 
 from trainyard_operator.contract import (
     ORDER_PATH,
@@ -73,7 +74,7 @@ class Planner:
 
     def request(self, method: str, path: str, body: str | None = None) -> tuple[int, str]:
         """Status and body of the answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_SECONDS)
         try:
             connection.request(method, path, body, bearer(self.token))
             response = connection.getresponse()
@@ -81,7 +82,7 @@ class Planner:
         finally:
             connection.close()
 
-    def standby(self, wait_seconds: float = 10) -> Standby | None:
+    def standby(self, wait_seconds: float = WAIT_SECONDS) -> Standby | None:
         """Wait for it; the launcher may still be about to serve."""
         deadline = time.monotonic() + wait_seconds
         while True:
@@ -103,13 +104,6 @@ class Planner:
         """Status of the answer."""
         order = Order(token=token, attempt=attempt, master_port=master_port)
         return self.request("POST", ORDER_PATH, order.to_json())[0]
-
-
-def free_port() -> int:
-    """One that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_for_lines(process: "subprocess.Popen[str]", *beginnings: str) -> None:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import WAIT_SECONDS
 from unit.launcher.nodes import RUN_PREFIX, TRAINING, Launch, make_environ, wait_for_lines
 
 from trainyard_operator.contract import Summary
@@ -37,7 +38,7 @@ def is_running(pid: int) -> bool:
 
 def test_ranks_that_end_well_end_the_node_well(tmp_path: Path, launch: Launch) -> None:
     process = launch("succeed", make_environ(tmp_path))
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0
     assert "\nrank 0 of 2\n" in output
     assert "\n[rank 1] rank 1 of 2\n" in output
@@ -59,12 +60,14 @@ def test_result_counts_once_rank_0_ended_well(tmp_path: Path, launch: Launch) ->
     run = tmp_path / "storage" / RUN_PREFIX
     run.mkdir(parents=True)
     (run / "result.json").write_text("{}")
-    launch("succeed", make_environ(tmp_path)).wait(timeout=20)
+    launch("succeed", make_environ(tmp_path)).wait(timeout=WAIT_SECONDS)
     assert summary_in(tmp_path).result
 
 
 def test_end_of_an_attempt_is_stored_though_logs_are_not(tmp_path: Path, launch: Launch) -> None:
-    launch("rank_1_dies", make_environ(tmp_path, logs={"upload": False})).communicate(timeout=20)
+    launch("rank_1_dies", make_environ(tmp_path, logs={"upload": False})).communicate(
+        timeout=WAIT_SECONDS
+    )
     run = tmp_path / "storage" / RUN_PREFIX
     end = json.loads((run / "attempts/a1-node-0.json").read_text())
     assert end.pop("time").endswith("Z")
@@ -79,7 +82,7 @@ def test_end_of_an_attempt_is_stored_though_logs_are_not(tmp_path: Path, launch:
 
 def test_killed_rank_is_named_and_its_peers_are_stopped(tmp_path: Path, launch: Launch) -> None:
     process = launch("rank_1_dies", make_environ(tmp_path))
-    process.communicate(timeout=20)
+    process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 137
     assert summary_in(tmp_path) == Summary(
         exit_code=137,
@@ -102,7 +105,7 @@ def test_failing_rank_speaks_for_the_node(
     tmp_path: Path, launch: Launch, trainee: str, code: int, cause: str, message: str
 ) -> None:
     process = launch(trainee, make_environ(tmp_path, ranks=1))
-    process.communicate(timeout=20)
+    process.communicate(timeout=WAIT_SECONDS)
     summary = summary_in(tmp_path)
     assert process.returncode == summary.exit_code == code
     assert (summary.cause, summary.message, summary.rank) == (cause, message, 0)
@@ -115,7 +118,7 @@ def test_request_to_stop_lets_ranks_save(
     process = launch("save_when_told", make_environ(tmp_path))
     wait_for_lines(process, *TRAINING)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 75, output
     assert summary_in(tmp_path) == Summary(
         exit_code=75,
@@ -131,7 +134,7 @@ def test_second_request_kills_ranks_that_do_not_stop(tmp_path: Path, launch: Lau
     process.send_signal(signal.SIGTERM)
     wait_for_lines(process, "[node 0] SIGTERM")
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 143
     assert "did not stop" in summary_in(tmp_path).message
     assert summary_in(tmp_path).cause == "PodDeleted"
@@ -144,8 +147,8 @@ def test_ranks_die_with_a_killed_launcher(tmp_path: Path, launch: Launch) -> Non
     assert len(pids) == 2
     assert all(map(is_running, pids))
     process.kill()
-    process.wait(timeout=20)
-    deadline = time.monotonic() + 5
+    process.wait(timeout=WAIT_SECONDS)
+    deadline = time.monotonic() + WAIT_SECONDS
     while any(map(is_running, pids)) and time.monotonic() < deadline:
         os.sched_yield()
     assert not any(map(is_running, pids))
@@ -157,7 +160,7 @@ def test_ranks_die_with_a_killed_fork_server(tmp_path: Path, launch: Launch) -> 
     rank_pid = int((tmp_path / "scratch/rank-0.pid").read_text())
     server_pid = int(Path(f"/proc/{rank_pid}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(server_pid, signal.SIGKILL)
-    process.communicate(timeout=20)
+    process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 137
     assert summary_in(tmp_path).message.startswith("the process that ranks are forked from was")
     assert not is_running(rank_pid)
@@ -165,7 +168,7 @@ def test_ranks_die_with_a_killed_fork_server(tmp_path: Path, launch: Launch) -> 
 
 def test_process_left_by_a_rank_does_not_hold_the_node(tmp_path: Path, launch: Launch) -> None:
     process = launch("leave_a_child", make_environ(tmp_path))
-    output, _ = process.communicate(timeout=10)
+    output, _ = process.communicate(timeout=50)  # The child lives for 60 s.
     assert process.returncode == 0
     assert "[rank 1] done\n" in output
 
@@ -192,7 +195,7 @@ def test_mistake_ends_the_node_before_any_rank(
     tmp_path: Path, launch: Launch, request_fields: dict[str, object], message: str
 ) -> None:
     process = launch("succeed", make_environ(tmp_path, **request_fields))
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 78
     assert summary_in(tmp_path) == Summary(
         exit_code=78, message=message, cause="ConfigurationError"
@@ -205,7 +208,7 @@ def test_absent_environment_is_told_in_the_summary(tmp_path: Path, launch: Launc
     environ = make_environ(tmp_path)
     del environ["MASTER_ADDR"]
     process = launch("succeed", environ)
-    process.communicate(timeout=20)
+    process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 78
     assert summary_in(tmp_path).message == (
         "environment: MASTER_ADDR is not set; the trainer is started by Trainyard's operator or "

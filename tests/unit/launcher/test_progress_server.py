@@ -133,7 +133,7 @@ ORDER = Order(token=TOKEN, attempt=3, master_port=24000)
 def test_standby_comes_to_who_waits_for_it(server: ProgressServer, desk: OrderDesk) -> None:
     assert get(server, "/standby") == (204, "")
     threading.Timer(0.05, desk.stand_by, [STANDBY]).start()
-    status, body = get(server, "/standby?wait=5")
+    status, body = get(server, "/standby?wait=20")
     assert (status, Standby.from_json(body)) == (200, STANDBY)
 
 

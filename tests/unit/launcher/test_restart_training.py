@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from unit.launcher.nodes import Planner, free_port, make_environ
+from patience import HANG_SECONDS
+from ports import free_port
+from unit.launcher.nodes import Planner, make_environ
 
 from trainyard_operator.contract import Env, Report, Summary
 from trainyard_trainer.context import pid_file
 from trainyard_trainer.progress_server import read_report
 
 pytestmark = pytest.mark.slow
-PATIENCE_SECONDS = 60
 PACKAGE = {
     "points-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: points\nVersion: 1\n",
     "points-1.dist-info/entry_points.txt": "[trainyard.recipes]\ntiny = points\n",
@@ -46,7 +47,7 @@ class Gang:
                 ranks=1,
                 recipe="tiny",
                 config={"training": training},
-                checkpoint={"everySteps": 10},
+                checkpoint={"everySteps": 10, "async": False},
             )
             environ |= {
                 key: planner.environ(folder)[key] for key in (Env.PROGRESS_PORT, Env.ORDER_TOKEN)
@@ -63,7 +64,7 @@ class Gang:
 
     def report(self, attempt: int, after_step: int = 0) -> Report:
         """Wait for one of this attempt that is beyond that step."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + HANG_SECONDS
         while time.monotonic() < deadline:
             assert [process.poll() for process in self.processes] == [None] * len(self.processes)
             report = read_report(self.scratches[0])
@@ -88,7 +89,7 @@ def test_two_nodes_go_on_from_their_checkpoint_in_place(gang: Gang, tmp_path: Pa
     for attempt, node in ((1, 1), (2, 0), (3, 1)):
         report = gang.report(attempt, after_step=10)
         os.kill(int(pid_file(gang.scratches[node], node).read_text()), signal.SIGKILL)
-        standby = gang.planners[node].standby(PATIENCE_SECONDS)
+        standby = gang.planners[node].standby(HANG_SECONDS)
         assert standby is not None
         assert Summary(**standby.summary).rank == node
         assert "SIGKILL" in standby.summary["message"]
@@ -100,6 +101,6 @@ def test_two_nodes_go_on_from_their_checkpoint_in_place(gang: Gang, tmp_path: Pa
     assert resumed.resumed_step >= 10
     gang.processes[0].terminate()
     gang.processes[1].terminate()
-    assert [process.wait(PATIENCE_SECONDS) for process in gang.processes] == [75, 75]
+    assert [process.wait(HANG_SECONDS) for process in gang.processes] == [75, 75]
     summary = json.loads((tmp_path / "termination-0").read_text())
     assert summary["report"]["attempt"] == 4

@@ -9,12 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from patience import WAIT_SECONDS
 from unit.launcher.nodes import RUN_PREFIX, TOKEN, TRAINING, Launch, Planner, wait_for_lines
 
 from trainyard_operator.contract import Report, Summary
 from trainyard_trainer.context import report_file
 
 T = TypeVar("T")
+
+
+PATIENT = {"STANDBY_SECONDS": str(2 * WAIT_SECONDS)}
+"""Of a launcher whose standby something else has to end."""
 
 
 def summary_in(folder: Path) -> Summary:
@@ -63,7 +68,7 @@ def counts(pid: int) -> Counts:
 
 
 def wait_for(condition: Callable[[], T]) -> T:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + WAIT_SECONDS
     while not (found := condition()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
@@ -79,7 +84,7 @@ def test_ranks_start_again_in_place_when_ordered(
     summary = Summary(**standby.summary)
     assert (standby.attempt, summary.exit_code, summary.rank) == (1, 137, 1)
     assert planner.order(2) == 202
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, output
     assert summary_in(tmp_path) == Summary(exit_code=0, message="every rank ended well")
     said = "attempt 2 at port 23999, token (None, None)\n"
@@ -111,7 +116,7 @@ def test_order_ends_ranks_that_still_run(tmp_path: Path, launch: Launch, planner
     assert "trainyard_attempt{" in (metrics := planner.request("GET", "/metrics")[1])
     assert metrics.rstrip().endswith(" 2")
     assert planner.order(3) == 202
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, output
     assert output.count("is ordered: ranks start again in place") == 2
 
@@ -120,17 +125,17 @@ def test_without_an_order_the_node_ends_as_its_ranks_did(
     tmp_path: Path, launch: Launch, planner: Planner
 ) -> None:
     process = launch("raise_error", planner.environ(tmp_path) | {"STANDBY_SECONDS": "0.1"})
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 1
     assert summary_in(tmp_path).message.endswith("ValueError: loss is NaN at step 3")
     assert "standing by for 0.1 s" in output
 
 
 def test_request_to_stop_ends_the_standby(tmp_path: Path, launch: Launch, planner: Planner) -> None:
-    process = launch("rank_1_dies", planner.environ(tmp_path))
+    process = launch("rank_1_dies", planner.environ(tmp_path) | PATIENT)
     planner.standby()
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=5)
+    process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == summary_in(tmp_path).exit_code == 137
 
 
@@ -138,7 +143,7 @@ def test_mistake_that_a_rank_finds_ends_the_node(
     tmp_path: Path, launch: Launch, planner: Planner
 ) -> None:
     process = launch("refuse", planner.environ(tmp_path))
-    output, _ = process.communicate(timeout=10)
+    output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 78
     assert "standing by" not in output
 
@@ -150,14 +155,14 @@ def test_request_to_stop_refuses_orders(tmp_path: Path, launch: Launch, planner:
     wait_for_lines(process, "[node 0] SIGTERM")
     assert planner.order(2) == 409
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=10)
+    process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 143
 
 
 def test_rank_that_blames_a_peer_lets_it_speak(
     tmp_path: Path, launch: Launch, planner: Planner
 ) -> None:
-    launch("blame_a_peer", planner.environ(tmp_path))
+    launch("blame_a_peer", planner.environ(tmp_path) | {"BLAME_SECONDS": str(WAIT_SECONDS)})
     standby = planner.standby()
     assert standby is not None
     assert standby.summary["message"] == "rank 1: ValueError: loss is NaN at step 3"
@@ -166,11 +171,11 @@ def test_rank_that_blames_a_peer_lets_it_speak(
 def test_lost_fork_server_ends_the_standby(
     tmp_path: Path, launch: Launch, planner: Planner
 ) -> None:
-    process = launch("rank_1_dies", planner.environ(tmp_path))
+    process = launch("rank_1_dies", planner.environ(tmp_path) | PATIENT)
     planner.standby()
     (server,) = children(process.pid)
     os.kill(server, signal.SIGKILL)
-    process.communicate(timeout=5)
+    process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == summary_in(tmp_path).exit_code == 137
     assert summary_in(tmp_path).rank == 1
 
@@ -178,14 +183,14 @@ def test_lost_fork_server_ends_the_standby(
 def test_order_that_meets_a_dying_fork_server_ends_the_node(
     tmp_path: Path, launch: Launch, planner: Planner
 ) -> None:
-    process = launch("rank_1_dies", planner.environ(tmp_path))
+    process = launch("rank_1_dies", planner.environ(tmp_path) | PATIENT)
     planner.standby()
     (server,) = children(process.pid)
     os.kill(process.pid, signal.SIGSTOP)  # It hears of both at once.
     os.kill(server, signal.SIGKILL)
     os.kill(process.pid, signal.SIGCONT)
     assert planner.order(2) in (202, 409)
-    process.communicate(timeout=5)
+    process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 137
 
 

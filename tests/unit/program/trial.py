@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unit.launcher.nodes import RUN_PREFIX, free_port, make_environ
+from patience import HANG_SECONDS, WAIT_SECONDS
+from ports import free_port
+from unit.launcher.nodes import RUN_PREFIX, make_environ
 
 from trainyard_operator.companion import SUPERVISED
 from trainyard_operator.contract import Env, Summary
@@ -85,7 +87,7 @@ class Trial:
 
     def finish(self, *command: str, **request: Any) -> Summary:
         """An attempt to its end."""
-        code = self.start(*command, **request).wait(timeout=30)
+        code = self.start(*command, **request).wait(timeout=HANG_SECONDS)
         summary = self.summary()
         assert summary.exit_code == code
         return summary
@@ -96,7 +98,7 @@ class Trial:
 
     def wait_for(self, question: Callable[[], Any]) -> Any:
         """Until it is answered."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + WAIT_SECONDS
         while not (answer := question()):
             assert time.monotonic() < deadline, (self.folder / "output").read_text()
             time.sleep(0.05)
