@@ -27,7 +27,7 @@ from trainyard_trainer.manifest import list_manifests, verify
 from trainyard_trainer.storage import Patience, open_storage
 
 GANG = Path(__file__).parents[1] / "unit/engine/gang.py"
-BEGIN, FAULTY, STEPS = 10, 20, 180
+BEGIN, FAULTY, STEPS = 10, 20, 120
 """The earliest step at which storage fails; for how many at least; and of the whole run."""
 STEP_SECONDS = 0.04
 """Of a step until storage is well again; the others are over at once."""
