@@ -1,8 +1,6 @@
-"""Two nodes, each of whose memory has one rank's parts; each rank runs this file as a script."""
+"""Two nodes, each of whose memory has one rank's parts; each rank calls `main`."""
 
-import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,8 @@ pytestmark = pytest.mark.slow
 
 def run_gang(action: str, place: Path, world_size: int = 2) -> list[dict]:
     """Every rank is a node of its own."""
-    return run_ranks(__file__, action, str(place), place, world_size)
+    name = "unit.checkpoint.test_memory_of_two_nodes"
+    return run_ranks(name, action, str(place), place, world_size)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +79,7 @@ def test_a_manifest_on_one_node_is_enough(nodes):
     assert [answer["step"] for answer in run_gang("load", nodes)] == [2, 2]
 
 
-def main(action: str, place: Path, rendezvous: str, rank: int, world_size: int) -> dict:
+def main(action: str, where: str, rendezvous: str, rank: int, world_size: int) -> dict:
     import torch.distributed as dist
 
     from trainyard_trainer.checkpoint import Checkpointer, Gang, Identity, NodeMemory
@@ -90,6 +89,7 @@ def main(action: str, place: Path, rendezvous: str, rank: int, world_size: int) 
         "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size
     )
     identity = Identity(namespace="n", job="j", uid="u", attempt=1)
+    place = Path(where)
     storage = open_storage((place / "store").as_uri())
     memory = NodeMemory(place / f"node-{rank}", "u")
     checkpointer = Checkpointer(storage, identity, Gang.form(), memory=memory)
@@ -127,8 +127,3 @@ def load(checkpointer) -> dict:
         "own": loaded.rank_state and int(loaded.rank_state["rank"]),
         "warning": loaded.warning,
     }
-
-
-if __name__ == "__main__":
-    text = json.dumps(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:])))
-    sys.stdout.write(text)

@@ -1,7 +1,6 @@
-"""Real processes over a real gloo group; each rank runs this file as a script."""
+"""Real processes over a real gloo group; each rank calls `main`."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ CHECKPOINTS = "checkpoints/step-{:012d}-a1"
 
 def run_gang(action: str, store: Path, tmp_path: Path, world_size: int = 2) -> list[dict]:
     """Runs `action` on every rank; returns what each printed."""
-    return run_ranks(__file__, action, store.as_uri(), tmp_path, world_size)
+    return run_ranks("unit.checkpoint.test_two_ranks", action, store.as_uri(), tmp_path, world_size)
 
 
 @pytest.fixture(scope="module")
@@ -247,8 +246,3 @@ def fail_once(checkpointer, rank: int, storage) -> dict:
     vars(storage).pop("open_writer", None)
     save(checkpointer, rank, 2)
     return answer | {"step": report(checkpointer)["step"]}
-
-
-if __name__ == "__main__":
-    text = json.dumps(main(*sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5])))
-    sys.stdout.write(text)

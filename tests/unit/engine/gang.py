@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,9 @@ def serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         for phase in request["phases"]:
+            module = phase.get("call", phase.get("module", TINY)).partition(":")[0]
             with contextlib.suppress(Exception):  # It is told where it is imported again.
-                importlib.import_module(phase.get("module", TINY))
+                importlib.import_module(module)
         pid = os.fork()
         if pid == 0:
             conduct(**request)
@@ -102,7 +105,11 @@ def main(directory: Path, phases: list[dict[str, Any]]) -> None:
 
 
 def run_phase(directory: Path, phase: dict[str, Any]) -> list[int]:
-    nodes, port = phase.pop("nodes"), free_port()
+    """A training of forked ranks; or, with `call`, a function in each of them."""
+    nodes = phase.pop("nodes")
+    if "call" in phase:
+        return fork_ranks(nodes, partial(call, directory, nodes, **phase))
+    port = free_port()
     importlib.import_module(phase.pop("module", TINY))
     place = directory / phase.pop("place")
     if source := phase.pop("copy_of", None):
@@ -110,23 +117,38 @@ def run_phase(directory: Path, phase: dict[str, Any]) -> list[int]:
     if storage := phase.pop("storage", None):
         patience = Patience(**storage.pop("patience"))
         phase["storage"] = StorageLocation(**storage, patience=patience)
+    return fork_ranks(
+        nodes, lambda rank: run_rank(tiny_rank(place, gang=(nodes, rank, port), **phase))
+    )
+
+
+def call(directory: Path, ranks: int, rank: int, *, call: str, arguments: list[Any]) -> int:
+    """`<module>:<function>` of the arguments, rank and number of ranks; leaves what it returns."""
+    module, _, name = call.partition(":")
+    found = getattr(importlib.import_module(module), name)(*arguments, rank, ranks)
+    (directory / f"answer-{rank}.json").write_text(json.dumps(found))
+    return 0
+
+
+def fork_ranks(ranks: int, life: Callable[[int], int]) -> list[int]:
+    """Exit code of each."""
     pids = []
-    for index in range(nodes):
+    for rank in range(ranks):
         pid = os.fork()
         if pid == 0:
-            live(tiny_rank(place, gang=(nodes, index, port), **phase))
+            live(rank, life)
         pids.append(pid)
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 
 
-def live(rank: Any) -> None:
+def live(rank: int, life: Callable[[int], int]) -> None:
     signal.alarm(int(HANG_SECONDS))
     sys.stdout = sys.stderr
     code = 1
     try:
-        code = run_rank(rank)
+        code = life(rank)
     except TrainyardError as error:
-        print(f"rank {rank.global_rank}: {error}", file=sys.stderr)
+        print(f"rank {rank}: {error}", file=sys.stderr)
         code = int(error.exit_code)
     except BaseException:
         traceback.print_exc()
