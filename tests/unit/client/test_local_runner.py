@@ -34,7 +34,7 @@ def stop(*_):
     open(os.environ["TRAINYARD_CHECKPOINT_DIR"] + "/weights", "w").close()
     sys.exit(75)
 signal.signal(signal.SIGTERM, stop)
-open(os.environ["TRAINYARD_SCRATCH"] + "/ready", "w").close()
+open(os.environ["TRAINYARD_SCRATCH"] + "/listens", "w").close()
 time.sleep(0 if os.path.exists("finish") else 60)
 """
 QUICK = {"runPolicy": {"restartBackoff": {"initialSeconds": 0}, "maxRestarts": 1}}
@@ -47,7 +47,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 
 def wait_until_ready(place: Path, attempt: int, count: int) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
-    while len(list(place.glob(f"state/trainyard/jobs/*/*/a{attempt}/*/ready"))) < count:
+    while len(list(place.glob(f"state/trainyard/jobs/*/*/a{attempt}/*/listens"))) < count:
         assert time.monotonic() < deadline, "the processes did not start"
         time.sleep(0.05)
 
@@ -128,7 +128,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(write_job, trainyard, place: 
 def test_a_second_ctrl_c_ends_what_does_not_listen(write_job, place: Path) -> None:
     deaf = (
         "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-        "open(os.environ['TRAINYARD_SCRATCH'] + '/ready', 'w').close(); time.sleep(60)"
+        "open(os.environ['TRAINYARD_SCRATCH'] + '/listens', 'w').close(); time.sleep(60)"
     )
     runner = start(write_job(Path("job.yaml"), deaf))
     wait_until_ready(place, 1, 1)
