@@ -67,7 +67,10 @@ EXAMPLES = {
     ),
     "mar-gan": Example(
         config="mar-gan",
-        data=("synth", "mar-gan", "--out", "{}"),
+        data=(
+            *("synth", "mar-gan", "--out", "{}", "--", "--side", "32"),
+            *("--patients", "100", "8", "--masks", "40", "8"),
+        ),
         metric="test_psnr",
         baseline="linear interpolation, dB",
         naive=of_metric("test_li_psnr"),
@@ -75,7 +78,7 @@ EXAMPLES = {
     ),
     "lung-nodule": Example(
         config="lung-nodule",
-        data=("synth", "lung-nodule", "--out", "{}"),
+        data=("synth", "lung-nodule", "--out", "{}", "--", "--scans", "80"),
         metric="test_froc_score",
         baseline="a blob detector",
         naive=of_metric("test_baseline_froc_score"),

@@ -34,7 +34,7 @@ def count(network: nn.Module) -> int:
 
 @pytest.mark.parametrize(("scale", "parameters"), [(2, 998_384), (3, 1_007_039), (4, 1_019_156)])
 def test_parameters_are_as_many_as_published(scale: int, parameters: int) -> None:
-    assert count(NGswin(image_channels=3, scale=scale, tanh=False)) == parameters
+    assert count(NGswin(image_channels=3, scale=scale, output="plain")) == parameters
 
 
 def test_the_generator_for_metal_has_one_channel_at_scale_one() -> None:
@@ -45,7 +45,7 @@ def test_the_generator_for_metal_has_one_channel_at_scale_one() -> None:
 
 
 def test_published_weights_load_by_name() -> None:
-    names = NGswin(image_channels=3, scale=2, tanh=False).state_dict()
+    names = NGswin(image_channels=3, scale=2, output="plain").state_dict()
     block = "encoder_layer1.blocks.0"
     ngram = f"{block}.ngram_window_partition.ngram_context"
     shapes = {
@@ -231,10 +231,23 @@ def test_logits_start_at_a_scale_of_ten() -> None:
     assert math.isclose(WindowAttention(64, 6, 8).proj.in_features, 60)
 
 
-def test_a_generator_may_start_from_its_input() -> None:
-    network = build_generator(SMALL.model_copy(update={"start_from_input": True}))
-    images = torch.linspace(-1, 1, 256).reshape(1, 1, 16, 16)
-    assert torch.allclose(network(images), (1.5 * images).tanh(), atol=1e-6)
-    network(images).mean().backward()
-    assert network.norm.weight.grad is not None
-    assert network.norm.weight.grad.abs().max() > 0
+def test_a_residual_generator_begins_by_returning_its_input() -> None:
+    network = build_generator(SMALL.model_copy(update={"output": "residual"}))
+    images = torch.linspace(-1, 1, 20 * 37).reshape(1, 1, 20, 37)
+    assert torch.equal(network(images), images)
+
+
+def test_a_residual_generator_learns_from_its_first_step() -> None:
+    torch.manual_seed(0)
+    network = build_generator(SMALL.model_copy(update={"output": "residual"}))
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    images = torch.rand(1, 1, 16, 16)
+    errors = []
+    for _ in range(3):
+        error = (network(images) - 0.5 * images).square().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(error.item())
+    assert errors == sorted(errors, reverse=True)
+    assert all(parameter.grad is not None for parameter in network.parameters())

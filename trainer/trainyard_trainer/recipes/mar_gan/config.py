@@ -53,8 +53,9 @@ class GeneratorConfig(Section):
     decoder_heads: int = Field(default=6, ge=1)
     """Attention heads of the decoder."""
 
-    start_from_input: bool = False
-    """Begin with a network that returns about its input, instead of one that draws noise."""
+    output: Literal["tanh", "residual"] = "tanh"
+    """tanh: draw the image anew. residual: draw what is added to the input, with nothing at first;
+    not NGswin's, but minutes of training are too few to learn what is not broken."""
 
     recompute: bool = False
     """Keep only the blocks' inputs for the backward pass and compute the rest again: a quarter

@@ -14,18 +14,16 @@ from trainyard_trainer.recipes.mar_gan.ngswin import NGswin
 
 def build_generator(config: GeneratorConfig) -> NGswin:
     """An NGswin for images of one channel; 990,811 parameters by default."""
-    network = NGswin(
+    return NGswin(
         channels=config.embed_dim,
         depths=config.depths,
         heads=config.num_heads,
         side=config.window_size,
         ngrams=config.ngrams,
         decoder=(config.decoder_heads, config.decoder_depth),
+        output=config.output,
         recomputes=config.recompute,
     )
-    if config.start_from_input:
-        network.start_from_input()
-    return network
 
 
 def build_discriminator(config: DiscriminatorConfig, side: int) -> nn.Module:

@@ -9,6 +9,7 @@ Images are (B, C, H, W); between stages they are tokens (B, H, W, C), as attenti
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +25,9 @@ from trainyard_trainer.recipes.mar_gan.attention import (
 )
 
 MLP_RATIO = 2
-START_GAIN = 1.5
-"""Before tanh, so that air at -1 starts near -0.9."""
+Output = Literal["tanh", "residual", "plain"]
+"""tanh: squashed into [-1, 1], as for metal artefacts. plain: as they are, as published for
+super-resolution. residual: added to the input, and 0 at first (`Reconstruction.start_at_zero`)."""
 
 
 class NGramWindows(nn.Module):
@@ -186,6 +188,17 @@ class Reconstruction(nn.Module):
         image: Tensor = self.to_origin(F.pixel_shuffle(self.before_shuffle(features), self.scale))
         return image
 
+    def start_at_zero(self) -> None:
+        """As residual branches in arXiv 1706.02677, section 5.1.
+
+        The first convolution is 0 and the second hands on what it gets. Were the second 0, nothing
+        before it would have gradients at first.
+        """
+        for parameter in self.before_shuffle.parameters():
+            nn.init.zeros_(parameter)
+        nn.init.dirac_(self.to_origin.weight)
+        nn.init.zeros_(self.to_origin.bias)  # type: ignore[arg-type]
+
 
 class NGswin(nn.Module):
     """The whole network; any H and W, padded with 0 at the right and bottom to its unit."""
@@ -201,16 +214,17 @@ class NGswin(nn.Module):
         decoder: tuple[int, int] = (6, 6),
         image_channels: int = 1,
         scale: int = 1,
-        tanh: bool = True,
+        output: Output = "tanh",
         recomputes: bool = False,
     ) -> None:
         """side: of a window, in tokens. ngrams: of the encoder stages and the decoder.
 
         decoder: its heads and depth.
+        output: what becomes of the last convolution's values; see `Output`.
         recomputes: keep only the blocks' inputs for the backward pass, and compute the rest again.
         """
         super().__init__()
-        self.unit, self.scale, self.tanh = side * 2 ** (len(depths) - 1), scale, tanh
+        self.unit, self.scale, self.output = side * 2 ** (len(depths) - 1), scale, output
         self.stages = len(depths)
         self.shallow_extract = nn.ModuleDict(
             {"conv1": nn.Conv2d(image_channels, channels, 3, padding=1)}
@@ -225,6 +239,8 @@ class NGswin(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.to_target = Reconstruction(channels, image_channels, scale)
         self.apply(_initialise)
+        if output == "residual":
+            self.to_target.start_at_zero()
         for part in self.modules():
             if isinstance(part, Blocks):
                 part.recomputes = recomputes
@@ -232,30 +248,16 @@ class NGswin(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, scale * H, scale * W), in [-1, 1] with tanh."""
         height, width = images.shape[-2:]
-        images = F.pad(images, (0, -width % self.unit, 0, -height % self.unit))
-        shallow = self.shallow_extract["conv1"](images)
+        padded = F.pad(images, (0, -width % self.unit, 0, -height % self.unit))
+        shallow = self.shallow_extract["conv1"](padded)
         tokens = shallow.permute(0, 2, 3, 1)
         outputs = self._encode(tokens)
         decoded = self.decoder_layer1(self.bottleneck(shallow, outputs) + outputs[0])
         features = (self.norm(decoded) + tokens).permute(0, 3, 1, 2)
         image = self.to_target(features)[..., : height * self.scale, : width * self.scale]
-        return image.tanh() if self.tanh else image
-
-    @torch.no_grad()
-    def start_from_input(self) -> None:
-        """Make the untrained network return about its input, which only moves pixels' values.
-
-        Channel 0 carries the image through the global skip; the decoder's last norm is 0 at first,
-        as in zero-initialised residual branches (arXiv 1706.02677, section 5.1).
-        """
-        target = self.to_target
-        for layer in (self.shallow_extract["conv1"], target.before_shuffle, target.to_origin):
-            weight = layer.get_parameter("weight")
-            weight[0] = 0
-            weight[0, 0, 1, 1] = 1
-            layer.get_parameter("bias")[0] = 0
-        target.to_origin.weight.mul_(START_GAIN)
-        self.norm.weight.zero_()
+        if self.output == "residual":
+            return images + image
+        return image.tanh() if self.output == "tanh" else image
 
     def _encode(self, cascade: Tensor) -> list[Tensor]:
         """Each stage's output. The cascade grows by one stage's output at each halving."""

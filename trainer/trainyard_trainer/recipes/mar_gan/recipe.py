@@ -148,12 +148,12 @@ class MarGan(Recipe[Config]):
     def evaluate_batch(self, modules: Modules, batch: Batch) -> Mapping[str, Any]:
         """Scores of each image, as it came, interpolated and as the generator leaves it."""
         found: EvaluationBatch = batch
-        fake = modules["generator"](found.artefact)
+        fake = modules["generator"](found.artefact).float().clamp(-1, 1)
         radius = self.config.training.metal_aware.dilation_radius
         with torch.autocast(fake.device.type, enabled=False):
-            rows = scores.score(found, fake.float(), dilate(found.metal, radius))
+            rows = scores.score(found, fake, dilate(found.metal, radius))
         most = self.config.training.pictures
-        return rows | {"picture": scores.pictures_of(found, fake.float(), most)}
+        return rows | {"picture": scores.pictures_of(found, fake, most)}
 
     def compute_metrics(self, split: str, gathered: Gathered) -> dict[str, float]:
         """Means over images; see scores.py. Once an epoch the training losses are judged, too."""
