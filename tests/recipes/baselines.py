@@ -74,7 +74,7 @@ EXAMPLES = {
         metric="test_psnr",
         baseline="linear interpolation, dB",
         naive=of_metric("test_li_psnr"),
-        margin=0.0,
+        margin=0.5,
     ),
     "lung-nodule": Example(
         config="lung-nodule",

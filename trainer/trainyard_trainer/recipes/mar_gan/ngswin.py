@@ -219,8 +219,7 @@ class NGswin(nn.Module):
     ) -> None:
         """side: of a window, in tokens. ngrams: of the encoder stages and the decoder.
 
-        decoder: its heads and depth.
-        output: what becomes of the last convolution's values; see `Output`.
+        decoder: its heads and depth. output: what becomes of the last values; see `Output`.
         recomputes: keep only the blocks' inputs for the backward pass, and compute the rest again.
         """
         super().__init__()
