@@ -98,6 +98,7 @@ def _pod_spec(job: TrainingJob, defaults: Defaults) -> dict[str, Any]:
         "securityContext": POD_SECURITY,
         "containers": [_container(job, defaults)],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
+        **defaults.of_pods,
     }
     return merge(base, overlay)
 

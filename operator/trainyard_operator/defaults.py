@@ -1,6 +1,7 @@
 """What the operator's configuration adds to jobs, and where a job's results lie with it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from trainyard_operator import layout
 from trainyard_operator.api import Storage, TrainingJob
@@ -12,10 +13,18 @@ class Defaults:
 
     trainer_image: str = "trainyard-trainer:0.1.0"
     storage: Storage | None = None
+    pull_secrets: tuple[str, ...] = ()
+    """Secrets in each job's namespace that its images are pulled with, beside the template's."""
     secret: str = ""
     """What tokens of orders are made from. It may change: a pod keeps the one it was made with."""
     has_one_node: bool = False
     """Whether all pods run on one machine, as with `trainyard run`: none can be avoided."""
+
+    @property
+    def of_pods(self) -> dict[str, Any]:
+        """Fields of every pod's spec."""
+        secrets = [{"name": name} for name in self.pull_secrets]
+        return {"imagePullSecrets": secrets} if secrets else {}
 
 
 def storage_of(job: TrainingJob, defaults: Defaults) -> Storage | None:

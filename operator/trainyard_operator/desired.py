@@ -122,6 +122,7 @@ def _pod_spec(
         ],
         "containers": [build_container(job, attempt, node_index, defaults)],
         "volumes": build_volumes(job.spec, accompanied=accompanied),
+        **defaults.of_pods,
     }
     if accompanied:
         companion = build_companion(job, attempt, node_index, defaults, SECURITY)

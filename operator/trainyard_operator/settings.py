@@ -15,6 +15,8 @@ from trainyard_operator.desired import Defaults
 from trainyard_operator.logform import LogFormat
 
 PREFIX = "TRAINYARD_OPERATOR_"
+NAMES_PATTERN = r"( *[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])? *(,|$))+$"
+"""Names of objects between commas."""
 
 
 class SettingsError(ValueError):
@@ -30,6 +32,8 @@ class Settings(BaseModel):
     """Namespaces whose jobs are run, separated by commas; empty means all."""
     trainer_image: Annotated[str, Field(min_length=1)] = Defaults().trainer_image
     """Image of jobs that name none."""
+    pull_secrets: str = ""
+    """Secrets in each job's namespace that its images are pulled with, separated by commas."""
     storage_uri: Text = ""
     """Storage of jobs that name none, such as s3://bucket/prefix; empty means they must."""
     storage_endpoint: Text = ""
@@ -63,6 +67,11 @@ class Settings(BaseModel):
     log_format: LogFormat = "text"
     """Form of log lines: text, or json, an object a line with namespace, job and attempt."""
 
+    @field_validator("pull_secrets")
+    @classmethod
+    def _are_names(cls, names: str) -> str:
+        return _matching(NAMES_PATTERN, names, "names of Secrets, separated by commas")
+
     @field_validator("storage_uri")
     @classmethod
     def _is_uri(cls, uri: str) -> str:
@@ -76,8 +85,7 @@ class Settings(BaseModel):
     @property
     def scopes(self) -> tuple[str | None, ...]:
         """Each namespace to watch; None for all at once."""
-        names = [name.strip() for name in self.namespaces.split(",")]
-        return tuple(dict.fromkeys(name for name in names if name)) or (None,)
+        return _listed(self.namespaces) or (None,)
 
     @property
     def defaults(self) -> Defaults:
@@ -93,7 +101,11 @@ class Settings(BaseModel):
                 ),
                 compat=self.storage_compat,
             )
-        return Defaults(trainer_image=self.trainer_image, storage=storage)
+        return Defaults(
+            trainer_image=self.trainer_image,
+            storage=storage,
+            pull_secrets=_listed(self.pull_secrets),
+        )
 
 
 def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -117,6 +129,12 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Setti
             f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}) is '{first['input']}': "
             f"{message[:1].lower()}{message[1:]}."
         ) from None
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """What stands between commas, each once."""
+    names = (name.strip() for name in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _matching(pattern: str, value: str, wanted: str) -> str:

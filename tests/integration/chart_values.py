@@ -17,6 +17,7 @@ OTHER: dict[str, Any] = {
     "imagePullSecrets": [{"name": "registry"}],
     "trainerImage.repository": "registry.example/trainer",
     "trainerImage.tag": "2",
+    "trainerImage.pullSecrets": [{"name": "registry"}, {"name": "mirror"}],
     **{f"storage.{key}": value for key, value in STORAGE.items() if isinstance(value, str)},
     "storage.credentialsSecretRef.name": "s3-credentials",
     "watchNamespace": "research",

@@ -101,6 +101,14 @@ def test_default_storage_reaches_the_operator_as_given(helm: Helm) -> None:
     )
 
 
+def test_pull_secrets_of_jobs_reach_the_operator(helm: Helm) -> None:
+    secrets = [{"name": "registry"}, {"name": "mirror"}]
+    deployment = of_kind(helm.render(**{"trainerImage.pullSecrets": secrets}), "Deployment")
+    defaults = read_settings([], environment_of(deployment)).defaults
+    assert defaults.pull_secrets == ("registry", "mirror")
+    assert "imagePullSecrets" not in deployment["spec"]["template"]["spec"]
+
+
 def test_defaults_and_versions_are_the_operators_own(helm: Helm) -> None:
     environment = environment_of(of_kind(helm.render(), "Deployment"))
     assert read_settings([], environment) == Settings()

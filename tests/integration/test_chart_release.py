@@ -149,7 +149,9 @@ def test_second_release_runs_its_namespace_and_may_nothing_elsewhere(
     own = make_namespace(api, f"own-{uuid.uuid4().hex[:8]}")
     shared = {f"{name}.enabled": False for name in ("crds", "aggregateRoles", "storagePolicy")}
     # The same name as the first: nothing of it lies outside the two namespaces.
-    install(helm, "trainyard", own.name, watchNamespace=namespace.name, **shared)
+    secrets = [{"name": "registry"}]
+    values = {"watchNamespace": namespace.name, "trainerImage.pullSecrets": secrets}
+    install(helm, "trainyard", own.name, **shared, **values)
     deployment = f"{APPS}/namespaces/{own.name}/deployments/trainyard-operator"
     account = (own.name, "trainyard-operator")
     operator = make_operator(write_kubeconfig(api, tmp_path / "kubeconfig", *account), tmp_path)
@@ -160,6 +162,8 @@ def test_second_release_runs_its_namespace_and_may_nothing_elsewhere(
         own.create(make_job())
         namespace.create(make_job())
         namespace.wait_for_pods("nodules-master-0", "nodules-worker-0")
+        pods = namespace.pods().values()
+        assert [pod["spec"]["imagePullSecrets"] for pod in pods] == [secrets, secrets]
         assert "status" not in own.job("nodules")
         token = api.token(*account)
         verdicts = [

@@ -1,5 +1,7 @@
 """`tensorBoard.serve`: the Deployment and the Service, whole, and what is refused."""
 
+from dataclasses import replace
+
 import pytest
 from core_expected import OWNER
 from core_objects import DEFAULTS, RECIPE, make_job
@@ -118,6 +120,13 @@ def test_what_a_template_says_of_the_trainers_surroundings_holds_for_it_too():
             ],
         },
     }
+
+
+def test_it_is_pulled_with_the_operators_secrets():
+    defaults = replace(DEFAULTS, pull_secrets=("registry",))
+    deployment, _ = build_board(make_job(**SERVED), defaults)
+    secrets = {"imagePullSecrets": [{"name": "registry"}]}
+    assert deployment["spec"]["template"]["spec"] == POD | secrets
 
 
 def test_the_status_names_the_service():

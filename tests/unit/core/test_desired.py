@@ -1,6 +1,7 @@
 """Objects that a job owns, whole."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from core_expected import (
@@ -134,6 +135,18 @@ def test_the_operators_storage_serves_jobs_without_their_own():
     defaults = Defaults(storage=Storage(uri="s3://shared"))
     _, _, env = split(build_pod(make_job(), 1, 0, defaults))
     assert env == ENV | ACCOMPANIED | {"TRAINYARD_STORAGE_URI": "s3://shared"}
+
+
+def test_the_operators_pull_secrets_serve_all_jobs_and_a_template_adds_its_own():
+    defaults = replace(DEFAULTS, pull_secrets=("registry", "mirror"))
+    shared = [{"name": "registry"}, {"name": "mirror"}]
+    pod, _, _ = split(build_pod(make_job(), 1, 0, defaults))
+    assert pod == POD | {"spec": POD["spec"] | {"imagePullSecrets": shared}}
+    own = {"imagePullSecrets": [{"name": "mirror"}, {"name": "own"}]}
+    pod = build_pod(make_job(template={"spec": own}), 1, 0, defaults)
+    assert pod["spec"]["imagePullSecrets"] == [*shared, {"name": "own"}]
+    pod = build_pod(make_job(template={"spec": {"imagePullSecrets": None}}), 1, 0, defaults)
+    assert "imagePullSecrets" not in pod["spec"]
 
 
 def test_config_from_becomes_a_variable_that_kubernetes_fills():

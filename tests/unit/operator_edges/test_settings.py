@@ -39,6 +39,11 @@ def test_storage_of_jobs_that_name_none():
     )
 
 
+def test_pull_secrets_of_jobs_are_separated_by_commas():
+    secrets = read_settings(["--pull-secrets", "registry, mirror"], {}).defaults.pull_secrets
+    assert secrets == ("registry", "mirror")
+
+
 def test_variables_that_kubernetes_sets_for_a_service_do_no_harm():
     assert read_settings([], {f"{P}PORT": "tcp://10.0.0.1:80", f"{P}SERVICE_HOST": "10.0.0.1"})
 
@@ -70,6 +75,11 @@ def test_variables_that_kubernetes_sets_for_a_service_do_no_harm():
             {f"{P}STORAGE_ENDPOINT": "s3.example:9000"},
             "--storage-endpoint (TRAINYARD_OPERATOR_STORAGE_ENDPOINT) is 's3.example:9000': write "
             "an http or https address.",
+        ),
+        (
+            {f"{P}PULL_SECRETS": "[registry]"},
+            "--pull-secrets (TRAINYARD_OPERATOR_PULL_SECRETS) is '[registry]': write names of "
+            "Secrets, separated by commas.",
         ),
         (
             {f"{P}STORAGE_REGION": "r" * 65},
