@@ -19,7 +19,14 @@ from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
 from botocore.retries import standard
 
-from trainyard_trainer.s3_errors import ANSWERS, CLIENT_ERRORS, code_of, translate
+from trainyard_trainer.s3_errors import (
+    ANSWERS,
+    CLIENT_ERRORS,
+    NO_KEYS,
+    code_of,
+    of_identity,
+    translate,
+)
 from trainyard_trainer.s3_quick import QuickReader
 from trainyard_trainer.s3_stream import S3Reader, S3Writer, Target, abort_upload
 from trainyard_trainer.storage import (
@@ -96,14 +103,16 @@ class Connection:
         options = self.options
         try:
             session = boto3.session.Session()
+            return session.client(
+                "s3",
+                endpoint_url=options.endpoint,
+                region_name=options.region or session.region_name or "us-east-1",
+                config=_client_config(options, patience),
+            )
         except ProfileNotFound as error:
             raise ProfileMissing(error.kwargs["profile"]) from error
-        return session.client(
-            "s3",
-            endpoint_url=options.endpoint,
-            region_name=options.region or session.region_name or "us-east-1",
-            config=_client_config(options, patience),
-        )
+        except NO_KEYS as error:
+            raise of_identity(error) from error
 
 
 def open_s3(bucket: str, prefix: str, options: S3Options) -> "S3Storage":

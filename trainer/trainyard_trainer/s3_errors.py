@@ -1,6 +1,7 @@
 """What botocore raises, as errors for people."""
 
 import os
+import re
 from typing import Any
 
 from botocore import exceptions as boto
@@ -10,6 +11,7 @@ from trainyard_trainer.storage_errors import (
     AccessRefused,
     BucketMissing,
     ClockWrong,
+    IdentityRefused,
     ObjectMissing,
     RegionWrong,
     RequestRefused,
@@ -45,6 +47,12 @@ TRANSIENT = (boto.HTTPClientError, boto.IncompleteReadError, OSError)
 ANSWERS = boto.ClientError
 """An error that the server itself gave."""
 
+NO_KEYS = (boto.CredentialRetrievalError, boto.InvalidConfigError)
+"""What the pod's own identity meets where keys are given, other than an answer."""
+_LOGIN = re.compile("AssumeRole")
+"""Operations of a token service."""
+_REFUSAL = re.compile(r"\b4\d\d\b")
+
 
 def code_of(error: Any) -> str:
     """The code of an answer; empty where there was none."""
@@ -56,12 +64,29 @@ def translate(
     error: Exception, endpoint: str, uri: str, operation: str, patience: Patience, field: str
 ) -> StorageError:
     """uri: of the object, or of the prefix. operation: a verb. field: where the URI is written."""
+    if isinstance(error, NO_KEYS) or _LOGIN.match(getattr(error, "operation_name", "")):
+        return of_identity(error)
     if isinstance(error, boto.ClientError):
         return _of_answer(error, endpoint, uri, operation, field)
     if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
         reason = "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         return AccessRefused(endpoint, operation, reason)
     return StorageUnreachable(endpoint, operation, _reason(error, patience))
+
+
+def of_identity(error: Exception) -> StorageError:
+    """Of a token service's answer, or of NO_KEYS."""
+    if isinstance(error, boto.ClientError):
+        reason = f"error {code_of(error)}"
+        is_refusal = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) < 500
+    elif isinstance(error, boto.InvalidConfigError):
+        reason, is_refusal = str(error.kwargs["error_msg"]).partition(". ")[0], True
+    else:
+        code = _REFUSAL.search(str(error))
+        reason, is_refusal = f"answer {code[0]}" if code else "no answer", code is not None
+    if is_refusal:
+        return IdentityRefused(reason)
+    return StorageUnreachable("who gives keys to the pod's identity", "log in", reason)
 
 
 def _of_answer(error: Any, endpoint: str, uri: str, operation: str, field: str) -> StorageError:

@@ -11,6 +11,7 @@ StorageError(TrainyardError)    1   StorageUnreachable
 |-- StorageCompatInvalid       78   the dialect is not one of those known
 |-- BucketMissing              78   no such bucket
 |-- AccessRefused              78   wrong key, wrong secret, or not allowed
+|-- IdentityRefused            78   the pod's own identity gets no keys
 |-- ProfileMissing             78   AWS_PROFILE names no profile
 `-- RegionWrong                78   the bucket is in another region
 CheckpointError(TrainyardError)78   ConfigurationError: a person must look
@@ -149,6 +150,20 @@ class AccessRefused(StorageError):
         super().__init__(
             f"spec.storage.credentialsSecretRef: {where} refused to {operation} ({reason}); "
             "correct the access key, the secret key or their permissions."
+        )
+
+
+class IdentityRefused(StorageError):
+    """No Secret is named, and who gives keys to the pod's own identity refuses."""
+
+    exit_code = ExitCode.CONFIGURATION
+    cause = Cause.CONFIGURATION
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"spec.storage: the pod's own identity gets no keys ({reason}); correct the role of "
+            "its service account, or name a Secret in spec.storage.credentialsSecretRef."
         )
 
 

@@ -27,6 +27,12 @@ MESSAGES = [
         "key); correct the access key, the secret key or their permissions.",
     ),
     (
+        errors.IdentityRefused("answer 403"),
+        78,
+        "spec.storage: the pod's own identity gets no keys (answer 403); correct the role of its "
+        "service account, or name a Secret in spec.storage.credentialsSecretRef.",
+    ),
+    (
         errors.ProfileMissing("lab"),
         78,
         "AWS_PROFILE: there is no profile 'lab'; correct it, or unset it.",
