@@ -4,11 +4,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Metric, generate_latest
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Metric, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from trainyard_operator import jobmetrics, metrics
+from trainyard_operator.contract import Cause
 from trainyard_operator.jobmetrics import JobMetrics
 from trainyard_operator.sweep.record import TrialRecord
 from trainyard_operator.sweepmetrics import SweepMetrics
@@ -149,6 +151,23 @@ def test_page_lists_every_metric_with_type_labels_and_meaning() -> None:
     section = PAGE.read_text().partition("## Of the operator\n")[2].partition("\n## ")[0]
     rows = {line for line in section.splitlines() if line.startswith("| `")}
     assert rows == {row_of(family) for family in families()}
+
+
+@pytest.mark.parametrize(
+    ("counter", "values"),
+    [
+        (metrics.WATCH_RESTARTS, {"pods"}),
+        (metrics.ATTEMPTS, set(Cause)),
+        (metrics.ORDERS, {"none", "refused", "taken"}),
+        (metrics.REPORTS, {"none", "received"}),
+    ],
+)
+def test_counter_has_its_series_before_anything_is_counted(
+    counter: Counter, values: set[str]
+) -> None:
+    (family,) = counter.collect()
+    totals = [sample for sample in family.samples if sample.name.endswith("_total")]
+    assert {value for sample in totals for value in sample.labels.values()} == values
 
 
 def families() -> list[Metric]:
