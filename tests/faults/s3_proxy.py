@@ -37,17 +37,17 @@ class Cut(Exception):
 class S3Proxy:
     """Serves on a port of its own in threads of its own, until closed."""
 
-    def __init__(self, upstream: S3Access) -> None:
+    def __init__(self, upstream: S3Access, address: str = "127.0.0.1") -> None:
         self.upstream = upstream
         self.stopped = threading.Event()
         """Set when the proxy closes; actions that wait, wait for it."""
         self._lock = threading.Lock()
         self._rules: list[Rule] = []
         self._counts: Counter[str] = Counter()
-        self._server = _Server(("127.0.0.1", 0), _Handler, bind_and_activate=True)
+        self._server = _Server((address, 0), _Handler, bind_and_activate=True)
         self._server.proxy = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        endpoint = f"http://{address}:{self._server.server_address[1]}"
         self.access = dataclasses.replace(upstream, endpoint=endpoint)
         """The server's credentials at the proxy's address."""
 

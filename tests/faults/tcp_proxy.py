@@ -1,7 +1,8 @@
-"""A TCP proxy that can cut what is behind it off: connections stay, and nothing comes through."""
+"""A TCP proxy that can slow what is behind it, or cut it off: connections stay, nothing comes."""
 
 import socket
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ class TcpProxy:
 
     port: int
     is_open: threading.Event = field(default_factory=threading.Event)
+    delay_seconds: float = 0
+    """How late each piece of what comes from behind is; it may be changed at any time."""
 
     def __post_init__(self) -> None:
         self.is_open.set()
@@ -38,11 +41,15 @@ class TcpProxy:
                     continue
                 far = socket.create_connection(("127.0.0.1", self.port))
                 self._start(self._forward, near, far)
-                self._start(self._forward, far, near)
+                self._start(self._forward, far, near, True)
 
-    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+    def _forward(
+        self, source: socket.socket, target: socket.socket, is_answer: bool = False
+    ) -> None:
         with suppress(OSError):
             while data := source.recv(CHUNK):
+                if is_answer and self.delay_seconds:
+                    time.sleep(self.delay_seconds)
                 if not self.is_open.is_set():
                     self._swallow(source)
                     return

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 import yaml
-from cluster.process import spawn, tail
 from cluster.prometheus import prometheus
 from integration.api_server import MERGE_PATCH, Namespace
 from integration.conftest import Operator
 from integration.helm_chart import CHART
+from integration.monitoring import ALERTS, Prometheus, watching
 from patience import WAIT_SECONDS
-from ports import free_ports
 
-ALERTS = CHART / "files" / "alerts.yaml"
 DASHBOARD = CHART / "files" / "dashboard.json"
 OF_JOB = 'job="nodules", namespace="research"'
 # Each alert: series while its condition holds, the minute by which it fires, series while all is
@@ -109,37 +106,15 @@ def test_alert_of_no_leader_fires_when_nothing_is_scraped(tmp_path: Path) -> Non
 
 
 @pytest.fixture(scope="module")
-def server(operator: Operator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Prometheus, which scrapes the operator each half second as the PodMonitor says."""
+def server(operator: Operator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     folder = tmp_path_factory.mktemp("prometheus")
-    (port,) = free_ports(1)
-    target = {"targets": [f"127.0.0.1:{operator.port}"], "labels": {"pod": "operator-1"}}
-    scrape = {"job_name": "trainyard", "honor_labels": True, "static_configs": [target]}
-    timing = {"scrape_interval": "500ms", "evaluation_interval": "1s"}
-    config = {"global": timing, "rule_files": [str(ALERTS)], "scrape_configs": [scrape]}
-    path = folder / "prometheus.yml"
-    path.write_text(yaml.safe_dump(config))
-    options = [
-        f"--config.file={path}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    daemon = spawn("prometheus", [prometheus(), *options], folder / "log")
-    yield f"http://127.0.0.1:{port}"
-    daemon.kill()
-    print(tail(folder / "log", 20))
+    with watching(folder, {"operator-1": f"127.0.0.1:{operator.port}"}, ALERTS) as found:
+        yield found
 
 
-def ask(server: str, query: str) -> list[Any]:
-    """The samples; none while Prometheus starts. Raises AssertionError for a bad query."""
-    query = query.replace("$namespace", ".*").replace("$job", ".*")
-    try:
-        answer = requests.get(f"{server}/api/v1/query", params={"query": query}, timeout=10).json()
-    except (requests.ConnectionError, requests.JSONDecodeError):
-        return []
-    assert answer["status"] == "success", f"{query}: {answer}"
-    found: list[Any] = answer["data"]["result"]
-    return found
+def ask(server: Prometheus, query: str) -> list[Any]:
+    """With every namespace and job chosen."""
+    return server.ask(query.replace("$namespace", ".*").replace("$job", ".*"))
 
 
 def dashboard_queries() -> list[str]:
@@ -148,7 +123,7 @@ def dashboard_queries() -> list[str]:
 
 
 def test_every_query_of_the_dashboard_returns_data(
-    namespace: Namespace, server: str, make_job: Callable[..., dict[str, Any]]
+    namespace: Namespace, server: Prometheus, make_job: Callable[..., dict[str, Any]]
 ) -> None:
     namespace.create(make_job("fails", nodes=1, runPolicy={"maxRestarts": 0}))
     namespace.create(make_job("runs", nodes=1))
@@ -159,14 +134,10 @@ def test_every_query_of_the_dashboard_returns_data(
     tell_progress(namespace, "runs")
     namespace.end_pod("fails-master-0", 1)
     namespace.wait_for_phase("fails", "Failed")
-    # No launcher takes orders here, and no watch breaks: of these there is nothing to tell.
-    silent = ("trainyard_orders_total", "trainyard_watch_restarts_total")
-    queries = [q for q in dashboard_queries() if not any(name in q for name in silent)]
     deadline = time.monotonic() + WAIT_SECONDS
-    while empty := [query for query in queries if not ask(server, query)]:
+    while empty := [query for query in dashboard_queries() if not ask(server, query)]:
         assert time.monotonic() < deadline, empty
         time.sleep(0.5)
-    assert [ask(server, query) for query in dashboard_queries() if query not in queries] == [[], []]
     jobs = ask(server, 'trainyard_job_step{job="runs"}')
     assert [sample["metric"]["namespace"] for sample in jobs] == [namespace.name]
 

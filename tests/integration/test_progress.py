@@ -1,54 +1,23 @@
 """Rank 0 reports, and the job's status and columns follow."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from integration.api_server import ApiServer, Namespace
 from integration.conftest import Operator
-
-from trainyard_operator.contract import PROGRESS_PATH, PROGRESS_PORT, Report
+from integration.reporter import Trainer, serving
 
 MakeJob = Callable[..., dict[str, Any]]
 ADDRESS = "127.44.0.1"
 """A loopback address of this test's own."""
 
 
-class Trainer(ThreadingHTTPServer):
-    """What a launcher serves."""
-
-    body = b"{}"
-    asked = 0
-
-    def report(self, attempt: int, step: int, **fields: Any) -> None:
-        progress = {"step": step, "steps": 100, "percent": step, "metrics": {"loss": "0.5"}}
-        report = Report(attempt=attempt, time="2026-01-01T00:00:00Z", progress=progress, **fields)
-        self.body = report.to_json().encode()
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Trainer
-
-    def do_GET(self) -> None:
-        self.server.asked += 1
-        self.send_response(200 if self.path == PROGRESS_PATH else 404)
-        self.end_headers()
-        self.wfile.write(self.server.body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def trainer() -> Iterator[Trainer]:
-    with Trainer((ADDRESS, PROGRESS_PORT), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
+    with serving(ADDRESS) as trainer:
+        yield trainer
 
 
 @pytest.fixture
