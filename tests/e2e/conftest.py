@@ -2,7 +2,8 @@
 
 With a KUBECONFIG of your own the operator must be installed there; set TRAINYARD_TEST_S3_ENDPOINT,
 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to an S3 that its pods reach, and
-TRAINYARD_TEST_IMAGE to a trainer image that it can pull.
+TRAINYARD_TEST_IMAGE to a trainer image that it can pull. On the two nodes, where the variable is
+set, pods run from that image as well, and not from volumes.
 """
 
 import os
@@ -21,6 +22,8 @@ from demo.jobs import BUCKET, cluster_template, digits_job, upload_folder
 from e2e.kube import Namespace, base_environment
 
 from trainyard_trainer.digits import write_digits
+
+IMAGE = "TRAINYARD_TEST_IMAGE"
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ def make_short_job(make_job: Any, few_digits: str) -> Any:
 @pytest.fixture(scope="session")
 def make_job(cluster: Cluster, dataset: str) -> Any:
     """Builder of digits jobs for this cluster: fields of the spec replaced, None removes one."""
+    image = os.environ.get(IMAGE) if cluster.is_own else os.environ[IMAGE]
 
     def build(name: str = "digits", **spec: Any) -> dict[str, Any]:
         job = digits_job(
@@ -116,8 +120,8 @@ def make_job(cluster: Cluster, dataset: str) -> Any:
                     "credentialsSecretRef": {"name": "s3-credentials"},
                 },
                 "dataset": {"uri": dataset, "mountPath": "/data"},
-                "template": cluster_template() if cluster.is_own else None,
-                "image": None if cluster.is_own else os.environ["TRAINYARD_TEST_IMAGE"],
+                "template": None if image else cluster_template(),
+                "image": image,
                 **spec,
             }
         )

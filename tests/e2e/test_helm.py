@@ -1,10 +1,13 @@
 """A release of the chart on nodes, from install to uninstall, while a job trains.
 
 The operator runs as a Deployment with the chart's service account. It takes the place of the one
-that the other tests use, which is put back at the end.
+that the other tests use, which is put back at the end. With TRAINYARD_TEST_OPERATOR_IMAGE and
+TRAINYARD_TEST_IMAGE it is tested from images that are loaded on the nodes, as it is shipped; else
+all code comes from volumes.
 """
 
 import json
+import os
 import re
 import sys
 import time
@@ -17,7 +20,7 @@ import yaml
 from cluster.image import PYTHON_IMAGE
 from demo.install import NAMESPACE, install
 from demo.jobs import CHECKOUT, cluster_template
-from e2e.conftest import Cluster
+from e2e.conftest import IMAGE, Cluster
 from e2e.kube import Namespace
 from integration.helm_chart import CHART, Helm
 
@@ -29,6 +32,8 @@ KINDS = (
     "deployments,pods,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,"
     "poddisruptionbudgets,validatingadmissionpolicies,validatingadmissionpolicybindings,configmaps"
 )
+IMAGES = {"image": "TRAINYARD_TEST_OPERATOR_IMAGE", "trainerImage": IMAGE}
+"""By value of the chart."""
 EPOCHS = 60
 """So many that the job outlives an upgrade, a rollback and an uninstall."""
 
@@ -43,17 +48,27 @@ def helm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def release(helm: Helm, folder: Path, *options: str) -> str:
     """Install or upgrade, and wait until the operator is ready; returns what Helm says."""
+    values = {"image.pullPolicy": "Never", "crds.enabled": "true"}
+    images = {key: os.environ[name] for key, name in IMAGES.items() if name in os.environ}
+    if "image" not in images:
+        images["image"] = PYTHON_IMAGE
+        options = (*options, f"--post-renderer={write_renderer(folder)}")
+    arguments = [f"--set={key}={value}" for key, value in values.items()]
+    for key, image in images.items():
+        repository, _, tag = image.rpartition(":")
+        arguments += [f"--set={key}.repository={repository}", f"--set-string={key}.tag={tag}"]
+    arguments += [f"--namespace={NAMESPACE}", "--wait", "--timeout=150s", "--take-ownership"]
+    return helm.must("upgrade", "--install", RELEASE, CHART, *arguments, *options)
+
+
+def write_renderer(folder: Path) -> Path:
+    """Of the operator's code from volumes."""
     renderer = folder / "post-render"
     script = CHECKOUT / "tests" / "e2e" / "post_render.py"
     paths = ":".join(str(CHECKOUT / name) for name in ("tests", "operator", "trainer", "client"))
     renderer.write_text(f'#!/bin/sh\nPYTHONPATH={paths} exec "{sys.executable}" "{script}"\n')
     renderer.chmod(0o755)
-    image, _, tag = PYTHON_IMAGE.rpartition(":")
-    values = {"image.repository": image, "image.pullPolicy": "Never", "crds.enabled": "true"}
-    arguments = [f"--set={key}={value}" for key, value in values.items()]
-    arguments += [f"--set-string=image.tag={tag}", f"--namespace={NAMESPACE}", "--wait"]
-    arguments += ["--timeout=150s", f"--post-renderer={renderer}", "--take-ownership", *options]
-    return helm.must("upgrade", "--install", RELEASE, CHART, *arguments)
+    return renderer
 
 
 def pods_of(namespace: Namespace, job: str) -> dict[str, tuple[str, int]]:
@@ -117,11 +132,12 @@ def until_nothing_is_left(namespace: Namespace) -> None:
 
 
 def run_the_sample(namespace: Namespace, said: str) -> None:
-    """The job of NOTES.txt, which here takes its packages from volumes."""
+    """The job of NOTES.txt; without an image of a trainer it takes its packages from volumes."""
     (text,) = re.findall(r"<<'EOF'\n(.*?)\nEOF\n", said, re.DOTALL)
     job = yaml.safe_load(text)
     job["metadata"]["namespace"] = namespace.name
-    job["spec"]["template"] = cluster_template()
+    if IMAGE not in os.environ:
+        job["spec"]["template"] = cluster_template()
     namespace.apply(job)
     namespace.wait_for_phase("hello", "Succeeded")
     assert "rank 0 of 2: the sum is 1" in namespace.kubectl("logs", "hello-master-0")
