@@ -87,6 +87,10 @@ def is_training(status: dict[str, Any]) -> bool:
     return (status.get("progress") or {}).get("step", 0) > 0
 
 
+def has_saved(status: dict[str, Any]) -> bool:
+    return bool((status.get("checkpoints") or {}).get("latest"))
+
+
 def test_release_from_install_to_uninstall_while_a_job_trains(
     helm: Helm, namespace: Namespace, make_job: Any, tmp_path: Path
 ) -> None:
@@ -95,7 +99,9 @@ def test_release_from_install_to_uninstall_while_a_job_trains(
     assert re.search(r"Phase: +Succeeded", tested)
     run_the_sample(namespace, said)
 
-    namespace.apply(make_job("long", config={"training": {"epochs": EPOCHS, "batch_size": 64}}))
+    training = {"epochs": EPOCHS, "batch_size": 64}
+    often = {"everySteps": 5, "keepLast": 1}
+    namespace.apply(make_job("long", config={"training": training}, checkpoint=often))
     namespace.wait_until("long", is_training, "training")
     before = pods_of(namespace, "long")
     assert len(before) == 2
@@ -119,6 +125,7 @@ def test_release_from_install_to_uninstall_while_a_job_trains(
     status = namespace.wait_until("long", lambda s: s["progress"]["step"] > step, "told")
     assert (status["attempt"], status["restarts"]) == (1, {"user": 0, "infrastructure": 0})
     assert pods_of(namespace, "long") == before
+    namespace.wait_until("long", has_saved, "saved")
     namespace.trainyard("fetch", "long", "latest", "-d", str(tmp_path / "fetched"))
     assert list((tmp_path / "fetched").rglob("model.pt"))
 
