@@ -72,7 +72,7 @@ def job(namespace: Namespace, make_job: Any, storage: S3Proxy) -> Iterator[Names
     )
     manifest["spec"]["config"]["training"]["epochs"] = 2000
     namespace.apply(manifest)
-    namespace.wait_until(NAME, has_saved, "saved", 120)
+    namespace.wait_until(NAME, has_saved, "saved")
     yield namespace
     namespace.kubectl("delete", "tj", NAME)
 
@@ -86,7 +86,6 @@ def until(prometheus: Prometheus, *alerts: str, fires: bool = True) -> None:
     prometheus.until(
         lambda: wanted <= prometheus.firing() if fires else not wanted & prometheus.firing(),
         f"{alerts} {'fire' if fires else 'end'}",
-        120,
     )
 
 
@@ -123,4 +122,4 @@ def test_alert_of_no_leader_fires_while_there_is_no_operator(
     alert = ("TrainyardNoLeader", "")
     assert alert not in prometheus.firing()
     system.kubectl("scale", DEPLOYMENT, "--replicas=0")
-    prometheus.until(lambda: alert in prometheus.firing(), "TrainyardNoLeader", 60)
+    prometheus.until(lambda: alert in prometheus.firing(), "TrainyardNoLeader")

@@ -9,9 +9,11 @@ from typing import Any
 
 import requests
 import yaml
-from cluster.process import free_ports, spawn, tail
+from cluster.process import spawn, tail
 from cluster.prometheus import prometheus
 from integration.helm_chart import CHART
+from patience import WAIT_SECONDS
+from ports import free_ports
 
 ALERTS = CHART / "files" / "alerts.yaml"
 HOLD_SECONDS, STEP_SECONDS, SAVE_SECONDS = 4, 6, 15
@@ -48,9 +50,9 @@ class Prometheus:
         labels = [each["labels"] for each in data["alerts"] if each["state"] == "firing"]
         return {(each["alertname"], each.get("job", "").removeprefix(SCRAPE)) for each in labels}
 
-    def until(self, holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    def until(self, holds: Callable[[], bool], what: str) -> None:
         """Poll until it does."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + WAIT_SECONDS
         while not holds():
             assert time.monotonic() < deadline, f"{what} did not come; {self.get('alerts')}"
             time.sleep(POLL_SECONDS)

@@ -149,7 +149,7 @@ def test_alert_of_looks_fires_while_the_operator_may_not_write(
     namespace.create(make_job())
     scene.until_firing(("TrainyardLooksFail", ""))
     api.must("PUT", ROLE, api.must("GET", ROLE) | {"rules": role["rules"]})
-    namespace.wait_for_pods("nodules-master-0", "nodules-worker-0", seconds=60)
+    namespace.wait_for_pods("nodules-master-0", "nodules-worker-0")
 
 
 def without_status(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,10 +5,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cluster.process import free_ports
 from cluster.s3 import S3Access
 from integration.bucket import BUCKET
 from integration.identity import ROLE, Identity, giving_keys_of
+from ports import free_ports
 
 from trainyard_trainer.storage import Storage, open_storage
 from trainyard_trainer.storage_errors import IdentityRefused, StorageUnreachable
