@@ -57,7 +57,7 @@ def test_operator_may_do_only_this():
         *(("trainingsweeps", verb) for verb in ("get", "list", "watch", "delete")),
         ("trainingsweeps/status", "patch"),
         *(("pods", verb) for verb in ("get", "list", "watch", "create", "delete")),
-        *(("services", verb) for verb in ("get", "create")),
+        *(("services", verb) for verb in ("get", "create", "delete")),
         *(("deployments", verb) for verb in ("get", "create")),
         *(("podgroups", verb) for verb in ("get", "create")),
         ("events", "create"),
