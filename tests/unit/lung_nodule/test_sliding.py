@@ -2,17 +2,36 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
+from trainyard_trainer.config import build_config
+from trainyard_trainer.recipes.lung_nodule.config import Config
+from trainyard_trainer.recipes.lung_nodule.inference import Reader
 from trainyard_trainer.recipes.lung_nodule.sliding import View, Windows, averaged, blended, views
 
 TYPES = ("flip_x", "flip_y", "flip_z", "rotate_90")
+GRID_OF_WINDOWS = {
+    "data": {"patch_size": [4, 4, 4], "stride": [4, 4, 1]},
+    "model": {"depth": 2},
+}
 triples = st.tuples(*[st.integers(1, 6)] * 3)
 
 
 def smooth(batch: Tensor) -> Tensor:
     """A network that looks around: what it says at a border depends on the window."""
     return torch.nn.functional.avg_pool3d(batch, 3, stride=1, padding=1)
+
+
+class Counting(nn.Module):
+    """`smooth`, and how many windows it was given at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def forward(self, batch: Tensor) -> Tensor:
+        self.sizes.append(len(batch))
+        return smooth(batch)
 
 
 @settings(deadline=None, max_examples=40)
@@ -27,6 +46,16 @@ def test_a_pointwise_network_is_the_same_in_windows(
     windows = Windows(size=size, stride=(depth, height, width), blend=blend, batch_size=2)
     image = torch.rand(1, *shape)
     torch.testing.assert_close(blended(lambda one: 2 * one + 1, image, windows), 2 * image + 1)
+
+
+def test_windows_go_through_the_network_as_many_at_once_as_configured() -> None:
+    network = Counting()
+    config = build_config(Config, [GRID_OF_WINDOWS, {"inference": {"windows_at_once": 3}}])
+    image = torch.rand(1, 4, 4, 8)
+    found = Reader(config, (4, 4, 4)).maps(network, image)
+    one_by_one = Reader(build_config(Config, [GRID_OF_WINDOWS]), (4, 4, 4)).maps(network, image)
+    assert network.sizes == [3, 2, *[1] * 5]
+    torch.testing.assert_close(found, one_by_one)
 
 
 @pytest.mark.slow

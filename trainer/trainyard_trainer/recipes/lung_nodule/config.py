@@ -166,6 +166,8 @@ class InferenceConfig(Section):
     """Test-time augmentation."""
     blend: Literal["gaussian", "constant"] = "gaussian"
     """How overlapping windows are averaged: less at their borders, or all the same."""
+    windows_at_once: int = Field(default=1, ge=1)
+    """Windows that go through the network together: with small ones, more are faster."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Least probability of a candidate."""
     operating_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5

@@ -68,6 +68,7 @@ class Reader:
             size=self.patch_size,
             stride=(depth, height, width),
             blend=self.config.inference.blend,
+            batch_size=self.config.inference.windows_at_once,
         )
 
     def _views(self) -> list[View]:
