@@ -8,7 +8,8 @@ READY := $(VENV)/.ready
 BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
 PYTEST := $(BIN)/python -m pytest -q
-# The tests of a file stay together: they share a server, or what they trained.
+# The tests of a file stay together: they share a server, or what they trained. Those that take
+# longest are in tests/conftest.py.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help

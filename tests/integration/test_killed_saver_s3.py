@@ -20,7 +20,7 @@ from trainyard_trainer.manifest import list_manifests, verify
 from trainyard_trainer.storage import open_storage
 
 BUCKET = "chaos"
-ELEMENTS = {1: 100, 2: 5_000_000}
+ELEMENTS = {1: 100, 2: 1_500_000}
 """The second checkpoint is uploaded in parts."""
 
 
