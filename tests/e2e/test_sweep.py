@@ -38,7 +38,9 @@ def run(namespace: Namespace, make_job: Any, cluster: Any) -> SweepRun:
     """After its end."""
     namespace.apply(make_sweep(make_job(NAME)))
     run = SweepRun(namespace, NAME, cluster.s3_endpoint)
-    run_to_its_end(run, Killer(namespace, seed=5), KILLS, seconds=HANG_SECONDS)
+    killer = Killer(namespace, seed=5, between=(2, 6))
+    run_to_its_end(run, killer, KILLS, seconds=HANG_SECONDS)
+    assert killer.kills == KILLS
     return run
 
 
