@@ -67,9 +67,10 @@ class Histories(World):
 
     @invariant()
     def no_launcher_works_on_an_attempt_that_the_status_does_not_know(self) -> None:
+        """Nor any pod: a status that was wiped knows of no attempt until its pods are seen."""
         if self.cluster.status.attempt:
-            newest = max([p.attempt for p in self.cluster.seen], default=0)
-            known = max(self.cluster.status.attempt, newest)
+            pods = [*self.cluster.seen, *self.cluster.pods.values()]
+            known = max(self.cluster.status.attempt, *(pod.attempt for pod in pods), 0)
             for pod in self.cluster.pods.values():
                 assert self.cluster.launchers[pod.uid] <= known
 

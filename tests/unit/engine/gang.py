@@ -33,6 +33,8 @@ from trainyard_trainer.storage import Patience
 from trainyard_trainer.worker import run_rank
 
 TINY = "unit.engine.tiny"
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Of each rank: two would share a core, and round otherwise than on another machine."""
 
 
 def run_gangs(directory: Path, phases: list[dict[str, Any]]) -> tuple[list[list[int]], str]:
@@ -54,7 +56,7 @@ def start_server() -> "subprocess.Popen[str]":
     """Of this process, with which it ends."""
     server = subprocess.Popen(
         [sys.executable, __file__],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | ONE_THREAD,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -88,7 +90,7 @@ def conduct(
         os.dup2(log, sys.stdout.fileno())
         os.dup2(log, sys.stderr.fileno())
         os.environ.clear()
-        os.environ.update(environ)
+        os.environ.update(environ | ONE_THREAD)
         codes = [run_phase(Path(directory), phase) for phase in phases]
         Path(folder, "codes").write_text(json.dumps(codes))
         code = 0

@@ -76,7 +76,7 @@ def test_small_run_beats_the_majority_class_and_a_linear_model_on_pixels(tmp_pat
     words = (
         "training.epochs=10",
         "training.learning_rate=0.005",
-        "training.monitor_metric=val_auc",
+        "training.monitor_metric=val_accuracy",
         "training.lr_scheduler=cosine",
         "data.image_size=48",
         "model.norm=batch",
