@@ -58,15 +58,15 @@ manifests: setup ## Generate CRDs, the chart's parts, manifests/ and the referen
 
 ##@ Test
 
-test: lint unit slow integration e2e ## Lint, unit, slow, integration and e2e, in this order (30 min)
+test: lint unit slow integration e2e ## Lint, unit, slow, integration and e2e, in this order (26 min)
 
 unit: setup ## Unit tests (under 60 s)
 	$(PYTEST) -m "not slow" $(PARALLEL) tests/unit
 
-slow: setup ## Unit tests that train with several processes (9 min)
+slow: setup ## Unit tests that train with several processes (8 min)
 	$(PYTEST) -m "slow and not long" $(PARALLEL) tests/unit
 
-integration: setup ## Against a real kube-apiserver, etcd and S3 (7 min)
+integration: setup ## Against a real kube-apiserver, etcd and S3 (8 min)
 	$(PYTEST) $(PARALLEL) tests/integration
 
 chaos: setup ## Kill training runs anywhere, compare to the bit; other tests of minutes (20 min)
