@@ -61,6 +61,7 @@ def _local_sweep(settings: Settings, found: "SweepFile", target: str, fresh: boo
     before = newest_local_sweep(name)
     if before and not fresh and before.object["status"].get("phase") not in SWEEP_ENDS:
         stored = before.object
+        _require_same_spec(stored, found.sweep, target)
         note(settings, f"going on with sweep {name}; --fresh begins anew")
         metadata = {**stored["metadata"], "annotations": {Annotation.RUN_TARGET: target}}
         before.save({**stored, "metadata": metadata, "spec": found.manifest["spec"]})
@@ -77,6 +78,20 @@ def _local_sweep(settings: Settings, found: "SweepFile", target: str, fresh: boo
     metadata = {**found.manifest["metadata"], **own}
     local.save({**found.manifest, "metadata": metadata, "status": {}, "held": {}})
     return local
+
+
+def _require_same_spec(stored: dict[str, Any], sweep: "TrainingSweep", target: str) -> None:
+    """Raises Rejected before the changed spec takes the place of the one that trials ran by."""
+    from trainyard_operator.sweep.desired import spec_hash
+
+    begun = stored["status"].get("specHash")
+    if begun and begun != spec_hash(sweep.spec):
+        name = sweep.metadata.name
+        raise Rejected(
+            f"spec: sweep {name} has begun with another one, and results of two kinds would be "
+            "mixed; change it back, give this one another metadata.name, or begin anew",
+            f"trainyard run {target} --fresh",
+        )
 
 
 def _conclude(

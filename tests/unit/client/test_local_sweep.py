@@ -30,6 +30,11 @@ if os.path.exists("fail"):
 if waits:
     time.sleep(600)
 """
+MIXED = (
+    "spec: sweep tiny has begun with another one, and results of two kinds would be mixed; change "
+    "it back, give this one another metadata.name, or begin anew\nhelp: trainyard run sweep.yaml "
+    "--fresh"
+)
 GRID = {"method": "grid", "parameters": {"lr": {"values": [0.1, 0.2, 0.3]}}}
 
 
@@ -94,6 +99,14 @@ def test_a_stopped_sweep_goes_on_without_repeating_what_is_done(trainyard) -> No
     assert process.returncode == 130, said
     assert "error: sweep tiny stopped; its trials keep their checkpoints" in said
     Path("wait").unlink()
+    for changed in (
+        {"objective": {"metric": "val_loss", "goal": "maximize"}},
+        {"method": "random"},
+    ):
+        write_sweep(**GRID | {"parallelism": 1, "maxTrials": 3} | changed)
+        refused = trainyard("run", "sweep.yaml")
+        assert (refused.code, refused.err) == (5, f"error: {MIXED}\n")
+    write_sweep(**GRID | {"parallelism": 1})
     ran = trainyard("run", "sweep.yaml")
     assert ran.code == 0, ran.err
     assert "going on with sweep tiny" in ran.err
