@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainyard.errors import NotFound, UsageError
 from trainyard.options import Settings, sweep_name
+from trainyard.resource import Resource
 from trainyard.state import LocalJob, last_job, local_jobs, newest_local_job
 from trainyard_operator.status import FINISHED, JobStatus, parse_status
 
@@ -18,37 +19,13 @@ LAST = "@last"
 
 
 @dataclass(frozen=True)
-class Job:
-    """A TrainingJob as it was read a moment ago."""
-
-    object: dict[str, Any]
-    cluster: "Cluster | None" = None
-    local: LocalJob | None = None
-
-    @property
-    def name(self) -> str:
-        """metadata.name."""
-        return str(self.object["metadata"]["name"])
+class Job(Resource):
+    """A TrainingJob."""
 
     @property
     def ref(self) -> str:
         """What a command takes."""
         return self.name
-
-    @property
-    def namespace(self) -> str:
-        """metadata.namespace."""
-        return str(self.object["metadata"].get("namespace") or "default")
-
-    @property
-    def uid(self) -> str:
-        """metadata.uid."""
-        return str(self.object["metadata"].get("uid") or "")
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """The spec as stored."""
-        return self.object.get("spec") or {}
 
     @cached_property
     def status(self) -> JobStatus:
@@ -64,12 +41,6 @@ class Job:
     def is_finished(self) -> bool:
         """Whether it succeeded or failed."""
         return self.status.phase in FINISHED
-
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether its runner on this machine has gone although it is not at its end."""
-        is_open = not self.is_finished and self.phase != "Suspended"
-        return self.local is not None and is_open and self.local.runner_pid is None
 
     def suspend(self, wanted: bool) -> None:
         """Of a cluster's job: set spec.runPolicy.suspend."""
@@ -87,15 +58,11 @@ class Job:
         """By what name, and where, its results are found once it is gone; see `locate`."""
         return self.name, self.spec.get("storage") or {}
 
-    def refreshed(self) -> "Job":
-        """The same job, read again. Raises NotFound once it is gone."""
-        if self.cluster:
-            found = self.cluster.get_job(self.name)
-        else:
-            found = self.local.object if self.local else {}
-        if not found or found["metadata"].get("uid") != self.object["metadata"].get("uid"):
-            raise NotFound(f"job '{self.name}' was deleted")
-        return Job(found, self.cluster, self.local)
+    def _read(self, cluster: "Cluster") -> dict[str, Any]:
+        return cluster.get_job(self.name)
+
+    def _gone(self) -> NotFound:
+        return NotFound(f"job '{self.name}' was deleted")
 
 
 def forget(local: LocalJob) -> None:

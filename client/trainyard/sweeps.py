@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trainyard.errors import JobFailed, JobStopped, NotFound, Rejected, WaitTimeout
 from trainyard.jobs import Job, find_job, forget, own_cluster
 from trainyard.options import Settings, sweep_name
+from trainyard.resource import Resource
 from trainyard.state import LocalJob, local_jobs, local_sweeps, newest_local_sweep
 from trainyard.story import run_target
 from trainyard_operator.sweep.desired import setting_text
@@ -25,37 +26,13 @@ TRIAL_COLUMNS = ("TRIAL", "JOB", "PHASE", "VALUE", "SETTING")
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """A TrainingSweep as it was read a moment ago."""
-
-    object: dict[str, Any]
-    cluster: "Cluster | None" = None
-    local: LocalJob | None = None
-
-    @property
-    def name(self) -> str:
-        """metadata.name."""
-        return str(self.object["metadata"]["name"])
+class Sweep(Resource):
+    """A TrainingSweep."""
 
     @property
     def ref(self) -> str:
         """What a command takes."""
         return f"sweep/{self.name}"
-
-    @property
-    def namespace(self) -> str:
-        """metadata.namespace."""
-        return str(self.object["metadata"].get("namespace") or "default")
-
-    @property
-    def uid(self) -> str:
-        """metadata.uid."""
-        return str(self.object["metadata"].get("uid") or "")
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """The spec as stored."""
-        return self.object.get("spec") or {}
 
     @property
     def storage(self) -> dict[str, Any]:
@@ -83,12 +60,6 @@ class Sweep:
     def is_finished(self) -> bool:
         """Whether it succeeded or failed."""
         return self.status.phase in SWEEP_ENDS
-
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether its runner on this machine has gone although it is not at its end."""
-        is_open = not self.is_finished and self.phase != "Suspended"
-        return self.local is not None and is_open and self.local.runner_pid is None
 
     def row(self) -> list[str]:
         """LIST_COLUMNS."""
@@ -157,15 +128,11 @@ class Sweep:
         pairs = zip(found, labels, strict=True)
         return [local for local, own in pairs if own.get(SWEEP_UID_LABEL) == self.uid]
 
-    def refreshed(self) -> "Sweep":
-        """The same sweep, read again. Raises NotFound once it is gone."""
-        if self.cluster:
-            found = self.cluster.get_sweep(self.name)
-        else:
-            found = self.local.object if self.local else {}
-        if not found or found["metadata"].get("uid") != self.object["metadata"].get("uid"):
-            raise NotFound(f"sweep '{self.name}' was deleted", "trainyard get sweeps")
-        return Sweep(found, self.cluster, self.local)
+    def _read(self, cluster: "Cluster") -> dict[str, Any]:
+        return cluster.get_sweep(self.name)
+
+    def _gone(self) -> NotFound:
+        return NotFound(f"sweep '{self.name}' was deleted", "trainyard get sweeps")
 
 
 def find_sweep(settings: Settings, name: str) -> Sweep:

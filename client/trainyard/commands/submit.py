@@ -101,8 +101,6 @@ def _make_room(settings: Settings, cluster: "Cluster", name: str, replace: bool)
     A finished job never runs again, unless an edit mends it: its name is free only once it is
     deleted.
     """
-    import time
-
     from trainyard.jobs import Job
 
     try:
@@ -116,14 +114,9 @@ def _make_room(settings: Settings, cluster: "Cluster", name: str, replace: bool)
             f"'{name}' has already {old.phase.lower()}, and a finished job never runs again",
             f"trainyard submit ... --name {name}-2, or --replace",
         )
-    cluster.delete_job(name)
+    old.delete()
     note(settings, f"deleted the finished job '{name}'; what it stored stays")
-    for _ in range(100):
-        try:
-            cluster.get_job(name)
-        except NotFound:
-            break
-        time.sleep(0.1)
+    old.wait_until_gone()
     return None
 
 

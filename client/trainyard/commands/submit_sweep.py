@@ -1,7 +1,6 @@
 """`trainyard submit` of a sweep."""
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +65,7 @@ def _make_room(settings: Settings, cluster: "Cluster", name: str, replace: bool)
         )
     old.delete()
     note(settings, f"deleted the finished sweep '{name}'; what it stored stays")
-    for _ in range(100):
-        try:
-            old.refreshed()
-        except NotFound:
-            break
-        time.sleep(0.1)
+    old.wait_until_gone()
     return None
 
 
