@@ -50,12 +50,13 @@ def lead(table: SweepTable) -> str:
     if not table.ranked:
         return told
     best, value = table.ranked[0]
+    told += f" Best {table.metric} {value:.6g} ({best.job}, {best.name})"
+    if not table.valued:
+        return f"{told}."
     spread = mean_and_std("", [value for _, value in table.valued])
     std = f" ± {spread.std:.6g}" if spread.std is not None else ""
-    return (
-        f"{told} Best {table.metric} {value:.6g} ({best.job}, {best.name}); "
-        f"mean {spread.mean:.6g}{std} (standard deviation, n - 1) over {spread.count}."
-    )
+    mean = f"mean {spread.mean:.6g}{std} (standard deviation, n - 1) over {spread.count}"
+    return f"{told}; {mean}."
 
 
 def spread_rows(table: SweepTable) -> list[list[str]]:

@@ -140,6 +140,13 @@ def test_a_sweep_without_results_has_a_report_too():
     ]
 
 
+@pytest.mark.parametrize("state", ["Running", "Stopped"])
+def test_a_sweep_of_which_none_has_succeeded_yet_has_a_best_and_no_mean(state):
+    table = table_of("random", trial(0, 0.7, state=state), trial(1, 0.9, state="Failed"))
+    assert lead(table).endswith("; the sweep goes on. Best val_accuracy 0.7 (digits-0, trial-0).")
+    assert list(sections(table)) == ["Trials"]
+
+
 def test_a_table_travels_as_text_without_what_storage_knows():
     table = ablation()
     assert SweepTable.from_text(table.to_text()) == table
