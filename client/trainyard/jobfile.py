@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
@@ -20,6 +20,9 @@ from trainyard.locate import LOCAL_FOLDER, as_uri
 from trainyard.yamltext import KeyPath, Located, parse_yaml, read_yaml
 from trainyard_operator.api import LONGEST_NAME, NAME_PATTERN, JobSpec, TrainingJob
 from trainyard_operator.contract import API_VERSION, JOB_KIND
+
+if TYPE_CHECKING:
+    from trainyard_trainer.config import RecipeConfig
 
 _SUFFIXES = {".yaml", ".yml", ".json"}
 _OWN_PREFIXES = ("spec", "metadata")
@@ -92,19 +95,20 @@ def validated(document: Located) -> TrainingJob:
     return job
 
 
-def check_recipe(job: TrainingJob, document: Located) -> None:
-    """Check the recipe's configuration, as far as it is known here. Raises Rejected."""
+def check_recipe(job: TrainingJob, document: Located) -> "RecipeConfig | None":
+    """The recipe's configuration, if it is known here. Raises Rejected."""
     if job.spec.recipe is None:
-        return
+        return None
     from trainyard_trainer import config, registry
     from trainyard_trainer.errors import ConfigurationError
 
     if job.spec.image and job.spec.recipe not in registry.recipe_names():
-        return  # Another image may hold recipes of its own.
+        return None  # Another image may hold recipes of its own.
     try:
         found = registry.config_class(job.spec.recipe)
-        if job.spec.config_from is None:
-            config.build_config(found, [job.spec.config or {}], job.spec.overrides or [])
+        if job.spec.config_from is not None:
+            return None
+        return config.build_config(found, [job.spec.config or {}], job.spec.overrides or [])
     except ConfigurationError as error:
         raise Rejected(f"{_where(document, str(error))}: {str(error).rstrip('.')}") from None
 

@@ -6,7 +6,7 @@ distribution whose `min` and `max` are the values themselves, and `run_cap` for 
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from trainyard.errors import Rejected, UsageError
-from trainyard.findings import rejection
+from trainyard.findings import nearest, rejection
 from trainyard.jobfile import Request, check_recipe, complete, load_job
 from trainyard.yamltext import Located, read_yaml
 from trainyard_operator.api import TrainingJob
@@ -173,7 +173,24 @@ def _check_trials(sweep: TrainingSweep, document: Located) -> None:
     for proposal in itertools.islice(proposals, CHECKED_TRIALS):
         job = TrainingJob.model_validate(build_trial(sweep, proposal, Defaults()))
         source = f"{document.source}: trial '{proposal.name}'"
-        check_recipe(job, Located(job.to_dict(), source))
+        config = check_recipe(job, Located(job.to_dict(), source))
+        _check_objective(sweep.spec, config.metric_names() if config else (), document)
+
+
+def _check_objective(spec: SweepSpec, known: Sequence[str], document: Located) -> None:
+    """known: what the recipe evaluates; empty where nobody knows beforehand. Raises Rejected."""
+    metric = spec.objective.metric
+    split = next((word for word in ("val_", "test_", "train_") if metric.startswith(word)), "")
+    # Losses have names of their own; and what a template of its own keepBest compares by, too.
+    is_free = split == "train_" or (not split and spec.template.spec.checkpoint.keep_best)
+    if not known or is_free or metric.removeprefix(split) in known:
+        return
+    names = list(dict.fromkeys(f"{split or 'val_'}{name}" for name in known))
+    where = document.where(("spec", "objective", "metric"))
+    raise Rejected(
+        f"{where}: spec.objective.metric: recipe {spec.template.spec.recipe} reports no "
+        f"'{metric}'; {nearest(metric, names)}"
+    )
 
 
 def _as_random(spec: SweepSpec) -> SweepSpec:

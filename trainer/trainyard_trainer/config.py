@@ -239,6 +239,11 @@ class RecipeConfig(Section):
         """What a guide's keys say of checkpoints, spelt as spec.checkpoint, which it overrules."""
         return {}
 
+    def metric_names(self) -> Sequence[str]:
+        """All that `compute_metrics` may return, so that a sweep's objective is checked before it
+        begins; empty: nobody knows beforehand."""
+        return ()
+
 
 ConfigT = TypeVar("ConfigT", bound=RecipeConfig)
 

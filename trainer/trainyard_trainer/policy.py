@@ -143,7 +143,9 @@ def _value(metrics: Mapping[str, float], metric: Metric, where: str) -> float:
     value = find_metric(metrics, metric.name)
     if value is None:
         known = ", ".join(f"'{name}'" for name in sorted(metrics))
+        near = difflib.get_close_matches(metric.name, metrics, n=1)
+        hint = f"did you mean '{near[0]}'? There are" if near else "name one of"
         raise ConfigurationError(
-            f"{where}: '{metric.name}' is not among what is evaluated; name one of {known}."
+            f"{where}: '{metric.name}' is not among what is evaluated; {hint} {known}."
         )
     return value

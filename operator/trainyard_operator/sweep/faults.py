@@ -68,15 +68,24 @@ def none_succeeded(scene: SweepScene) -> Told:
 
 def _misconfigured(scene: SweepScene) -> Told | None:
     """A trial cannot run as written, and none could so far: the others would end the same way."""
-    if any(record.metrics or record.phase == "Succeeded" for record in scene.records):
-        return None
     found = [r for r in sorted(scene.records, key=lambda r: r.number) if r.is_misconfigured]
-    if not found:
+    if told := _missed(scene, found):
+        return told
+    if not found or any(record.metrics or record.phase == "Succeeded" for record in scene.records):
         return None
-    if not found[0].message.startswith(KEEP_BEST):
-        message = f"Trial {found[0].job} cannot run as written: {found[0].message}"
-        return Told.failed("ConfigurationError", ended(message))
-    return Told.failed("ObjectiveNotReported", found[0].message.replace(KEEP_BEST, _OBJECTIVE, 1))
+    message = f"Trial {found[0].job} cannot run as written: {found[0].message}"
+    return Told.failed("ConfigurationError", ended(message))
+
+
+def _missed(scene: SweepScene, misconfigured: list[TrialRecord]) -> Told | None:
+    """A trainer missed the objective among what it evaluated, perhaps epochs after it began."""
+    spec = scene.sweep.spec
+    found = [record.message for record in misconfigured if record.message.startswith(KEEP_BEST)]
+    if not found or any(record.value(spec) is not None for record in scene.records):
+        return None
+    if spec.template.spec.checkpoint.keep_best:
+        return Told.failed("ConfigurationError", f"spec.template.{found[0]}")
+    return Told.failed("ObjectiveNotReported", found[0].replace(KEEP_BEST, _OBJECTIVE, 1))
 
 
 _OBJECTIVE = "spec.objective.metric"

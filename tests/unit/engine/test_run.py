@@ -28,7 +28,8 @@ from trainyard_operator.contract import Report
 from trainyard_trainer.card import CARD_FILE, read_card
 from trainyard_trainer.context import report_file
 from trainyard_trainer.errors import ConfigurationError, Stopped
-from trainyard_trainer.recipe import Data, Stage, TensorSamples
+from trainyard_trainer.policy import Judge
+from trainyard_trainer.recipe import Data, Metric, Stage, TensorSamples
 from trainyard_trainer.registry import recipe
 
 PLAIN = {"noise": 0, "dropout": 0, "norm": False}
@@ -75,6 +76,15 @@ def test_metric_that_is_not_evaluated_is_named(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "spec.checkpoint.keepBest.metric: 'froc' is not among what is evaluated; name one of "
         "'val_accuracy', 'val_loss'."
+    )
+
+
+def test_metric_that_is_nearly_one_that_is_evaluated_is_corrected() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Judge(Metric("val_acuracy", "max"), None).judge({"val_loss": 1.0, "val_accuracy": 0.5})
+    assert str(caught.value) == (
+        "spec.checkpoint.keepBest.metric: 'val_acuracy' is not among what is evaluated; did you "
+        "mean 'val_accuracy'? There are 'val_accuracy', 'val_loss'."
     )
 
 

@@ -18,6 +18,8 @@ from unit.engine.tiny import (
 )
 
 from trainyard_operator.contract import ExitCode
+from trainyard_trainer.config import build_config
+from trainyard_trainer.registry import config_class
 
 pytestmark = pytest.mark.slow
 KILL_AT = 5
@@ -83,6 +85,14 @@ def test_two_ranks_judge_every_sample_as_one_does(runs: Path) -> None:
     assert result_of(tiny_rank(runs / "again"))["world_size"] == 2
     assert found["metrics"]
     assert found["reports"]
+
+
+def test_every_metric_of_a_run_was_named_beforehand(case: Case, runs: Path) -> None:
+    named = build_config(config_class(case.recipe), [case.config]).metric_names()
+    found = result_of(tiny_rank(runs / "one"))["metrics"]
+    judged = {name.partition("_")[2] for name in found if name.startswith(("val_", "test_"))}
+    assert judged
+    assert judged <= set(named)
 
 
 def test_a_killed_run_goes_on_to_the_bit(runs: Path) -> None:

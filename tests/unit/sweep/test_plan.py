@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from core_sweepcluster import SweepCluster, start
-from core_sweeps import make_sweep
+from core_sweeps import make_spec, make_sweep
 
 from trainyard_operator.sweep.decision import DeleteSweep
 
@@ -144,6 +144,30 @@ def test_trainer_that_misses_the_objective_is_quoted_in_the_sweeps_words() -> No
     cluster.fail("digits-0", "ConfigurationError", f"spec.checkpoint.keepBest.metric: {rest}")
     cluster.settle()
     assert told(cluster, "Failed") == ("ObjectiveNotReported", f"spec.objective.metric: {rest}")
+
+
+def test_objective_that_is_missed_after_training_began_still_ends_the_sweep_at_once() -> None:
+    cluster = start(parallelism=2)
+    for job in ("digits-0", "digits-1"):
+        cluster.report(job, 10, 0.5, "train_loss")
+    rest = "'val_accuracy' is not among what is evaluated; name one of 'val_loss'."
+    cluster.fail("digits-1", "ConfigurationError", f"spec.checkpoint.keepBest.metric: {rest}")
+    cluster.settle()
+    assert told(cluster, "Failed") == ("ObjectiveNotReported", f"spec.objective.metric: {rest}")
+    assert cluster.made == ["digits-0", "digits-1"]
+
+
+def test_templates_own_keep_best_that_is_missed_is_not_told_as_the_objective() -> None:
+    template = make_spec()["template"]
+    template["spec"]["checkpoint"] = {"keepBest": {"metric": "val_acc", "mode": "max"}}
+    cluster = start(template=template)
+    rest = "'val_acc' is not among what is evaluated; name one of 'val_loss'."
+    cluster.fail("digits-0", "ConfigurationError", f"spec.checkpoint.keepBest.metric: {rest}")
+    cluster.settle()
+    assert told(cluster, "Failed") == (
+        "ConfigurationError",
+        f"spec.template.spec.checkpoint.keepBest.metric: {rest}",
+    )
 
 
 def test_suspended_sweep_holds_its_trials_and_goes_on_with_them() -> None:

@@ -3,6 +3,7 @@
 No torch here: the client and the documentation read these models too.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -167,3 +168,7 @@ class Config(PrivateConfig):
 
     model: ModelConfig = ModelConfig()
     """Which network."""
+
+    def metric_names(self) -> Sequence[str]:
+        """Epsilon: of a private run."""
+        return ("loss", "accuracy", "macro_f1", "epsilon")

@@ -3,6 +3,7 @@
 No torch here: the client and the documentation read these models too.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -191,3 +192,7 @@ class Config(RecipeConfig):
         """Images of one optimizer step over all ranks."""
         own = self.training.batch_size_per_process
         return self.training.batch_size if own is None else own * world_size
+
+    def metric_names(self) -> Sequence[str]:
+        """pointing: where there are boxes; baseline_auc: of the test alone."""
+        return ("loss", "auc", "concept_auc", "baseline_auc", "pointing")

@@ -4,7 +4,7 @@ No torch here: the client and the documentation read these models too. The guide
 brought to these in `guide.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -23,6 +23,7 @@ from trainyard_trainer.recipes.lung_nodule.training_config import NoduleTraining
 from trainyard_trainer.recipes.lung_nodule.values import Millimetres, Size, Weight
 
 MetricName = Literal["detection_dice", "froc_score", "center_accuracy", "size_accuracy", "loss"]
+LOSSES = ("loss", "detection", "regression", "triage")
 METRICS: tuple[MetricName, ...] = (
     "detection_dice",
     "froc_score",
@@ -211,6 +212,12 @@ class Config(RecipeConfig):
         chosen = self.checkpointing
         wanted = {"everyEpochs": chosen.save_interval, "keepLast": chosen.keep_last_n}
         return {key: value for key, value in wanted.items() if value is not None}
+
+    def metric_names(self) -> Sequence[str]:
+        """The losses, and what `validation` asks for; an interval of the test alone."""
+        chosen = {*self.validation.metrics, self.validation.save_best_metric}
+        interval = ("froc_score_low", "froc_score_high") if "froc_score" in chosen else ()
+        return (*LOSSES, *sorted(chosen), *interval, "baseline_froc_score")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -30,7 +30,7 @@ from trainyard_trainer.recipes.lung_nodule import metrics as scores
 from trainyard_trainer.recipes.lung_nodule.augmentation import Cutter
 from trainyard_trainer.recipes.lung_nodule.baseline import find_blobs
 from trainyard_trainer.recipes.lung_nodule.candidates import Candidates
-from trainyard_trainer.recipes.lung_nodule.config import Config
+from trainyard_trainer.recipes.lung_nodule.config import LOSSES, Config
 from trainyard_trainer.recipes.lung_nodule.data import Patches, WholeScan, WholeScans, collate
 from trainyard_trainer.recipes.lung_nodule.inference import Reader
 from trainyard_trainer.recipes.lung_nodule.model import build_network, count_parameters
@@ -47,7 +47,6 @@ from trainyard_trainer.schedule import Schedule, Shape, build_schedule
 from trainyard_trainer.wandb_run import WandbRun
 
 SHORT_NAMES = {"train": "train", "validation": "val", "test": "test"}
-_LOSSES = ("loss", "detection", "regression", "triage")
 
 
 @recipe("lung-nodule")
@@ -163,7 +162,7 @@ class LungNodule(Recipe[Config]):
         needed = {*wanted, self.config.validation.save_best_metric} & set(every)
         if not self.config.training.loss.has_heads:
             needed -= {"size_accuracy"}
-        found = {name: gathered[name].mean().item() for name in _LOSSES if name in gathered}
+        found = {name: gathered[name].mean().item() for name in LOSSES if name in gathered}
         found |= {name: every[name]() for name in every if name in needed}
         if "blobs" in gathered:
             found["baseline_froc_score"] = self._judge_blobs(gathered).curve.score

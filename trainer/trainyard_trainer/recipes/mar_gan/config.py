@@ -313,6 +313,13 @@ class Config(RecipeConfig):
         }
         return {key: value for key, value in given.items() if value is not None}
 
+    def metric_names(self) -> Sequence[str]:
+        """Of the output, of what came in and of what was interpolated; see scores.py."""
+        regions = [f"psnr_{region}" for region in ("metal", "band", "rest")]
+        scores = ["psnr", "ssim", "mae", "rmse", "mae_metal", *regions]
+        prefixed = [prefix + score for prefix in ("", "input_", "li_") for score in scores]
+        return (*prefixed, "gain_over_input", "gain_over_li", "bad_images")
+
     @property
     def needs_discriminator(self) -> bool:
         """Whether any part of the loss asks for its verdict."""

@@ -4,6 +4,7 @@ No torch here: the client and the documentation read these models too. The guide
 in spellings.py.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -189,3 +190,8 @@ class Config(PrivateConfig):
     """What to train on."""
     wandb: WandbConfig = WandbConfig(project="skin-lesion-classification")
     """Weights & Biases."""
+
+    def metric_names(self) -> Sequence[str]:
+        """sensitivity and specificity: of two classes; epsilon: of a private run."""
+        averaged = ("loss", "accuracy", "balanced_accuracy", "f1_score", "macro_f1", "auc")
+        return (*averaged, "sensitivity", "specificity", "epsilon")
