@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow
 
 RELEASE = "trainyard"
 LABEL = f"app.kubernetes.io/instance={RELEASE}"
+OPERATORS = f"{LABEL},app.kubernetes.io/component=operator"
 KINDS = (
     "deployments,pods,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,"
     "poddisruptionbudgets,validatingadmissionpolicies,validatingadmissionpolicybindings,configmaps"
@@ -106,13 +107,15 @@ def test_release_from_install_to_uninstall_while_a_job_trains(
     before = pods_of(namespace, "long")
     assert len(before) == 2
 
+    text = log_of_the_operators(namespace, "text")
+    assert "INFO trainyard_operator.leader This replica" in text
     release(helm, tmp_path, "--set=logFormat=json")
-    assert "TRAINYARD_OPERATOR_LOG_FORMAT" in operator_text(namespace)
+    lines = [json.loads(line) for line in log_of_the_operators(namespace, "json").splitlines()]
+    assert {line["level"] for line in lines} <= {"info", "warning"}
     assert pods_of(namespace, "long") == before
-    first_line = operator_log(namespace).splitlines()[0]
-    assert json.loads(first_line)["level"] in {"info", "warning"}
 
     helm.must("rollback", RELEASE, "1", f"--namespace={NAMESPACE}", "--wait", "--timeout=150s")
+    assert log_of_the_operators(namespace, "text") != text
     assert pods_of(namespace, "long") == before
 
     helm.must("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--wait", "--timeout=150s")
@@ -150,9 +153,26 @@ def run_the_sample(namespace: Namespace, said: str) -> None:
     assert "rank 0 of 2: the sum is 1" in namespace.kubectl("logs", "hello-master-0")
 
 
-def operator_text(namespace: Namespace) -> str:
-    return namespace.kubectl("get", "deploy", "trainyard-operator", "-n", NAMESPACE, "-o", "json")
+def log_of_the_operators(namespace: Namespace, form: str) -> str:
+    """Of both replicas, once they alone are there and one leads: the other has nothing to say.
+
+    Helm waits for the new pods to be ready, and not for the old ones to go; `kubectl logs deploy/`
+    would take the pod that is ready for longest, be it an old one or the one that waits.
+    """
+    command = ("get", "pods", "-n", NAMESPACE, "-l", OPERATORS, "-o", "json")
+    deadline = time.monotonic() + 60
+    while True:
+        pods = json.loads(namespace.kubectl(*command))["items"]
+        forms = {pod["metadata"]["name"]: log_form(pod) for pod in pods}
+        if list(forms.values()) == [form, form]:
+            log = "".join(namespace.kubectl("logs", name, "-n", NAMESPACE) for name in forms)
+            if "leads." in log:
+                return log
+        assert time.monotonic() < deadline, forms
+        time.sleep(1)
 
 
-def operator_log(namespace: Namespace) -> str:
-    return namespace.kubectl("logs", "deploy/trainyard-operator", "-n", NAMESPACE)
+def log_form(pod: dict[str, Any]) -> str:
+    """What the chart told the pod."""
+    values = {each["name"]: each.get("value") for each in pod["spec"]["containers"][0]["env"]}
+    return str(values["TRAINYARD_OPERATOR_LOG_FORMAT"])
