@@ -37,9 +37,11 @@ def is_in_doubt(scene: Scene, cause: Cause) -> bool:
 
 def is_spent(scene: Scene, cause: Cause) -> bool:
     """Whether the newest attempt, which ended by this cause, had better be the last."""
-    if cause not in _COUNTED or not _is_judged(scene) or has_moved(scene.status):
+    status = scene.status
+    if cause not in _COUNTED or not _is_judged(scene) or has_moved(status):
         return False
-    return scene.status.headway is not None and scene.status.headway.idle_restarts >= PATIENCE
+    is_idle = status.headway is not None and status.headway.idle_restarts >= PATIENCE
+    return is_idle and not _is_before_in_doubt(status)
 
 
 def after_restart(scene: Scene, cause: Cause) -> Headway | None:
@@ -60,6 +62,12 @@ def _is_judged(scene: Scene) -> bool:
     progress = scene.status.progress
     reports = progress is not None and progress.step is not None
     return scene.job.spec.recipe is not None or reports
+
+
+def _is_before_in_doubt(status: JobStatus) -> bool:
+    """Whether the newest attempt ended unheard, so that nobody knows yet what the one before it
+    saved after its last report."""
+    return status.progress is not None and status.progress.attempt == status.attempt - 1
 
 
 def _saved(status: JobStatus) -> int:

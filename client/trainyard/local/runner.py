@@ -162,10 +162,11 @@ class LocalRunner:
         return self._gangs[attempt]
 
     def _read_report(self) -> Report | None:
-        """Rank 0's newest report, from the file that it keeps."""
+        """Rank 0's newest report, from the file that it keeps; of an attempt that has ended, the
+        last one."""
         now = time.monotonic()
         first = next((pod for pod in self._pods if pod.node_index == 0), None)
-        if first is None or now < self._report_at:
+        if first is None or (first.is_alive and now < self._report_at):
             return self._report
         self._report_at = now + REPORT_SECONDS
         with contextlib.suppress(OSError, ValueError):

@@ -28,6 +28,23 @@ while step == 0:
         sys.exit("no luck")
 """
 
+DIES_AT_ONCE = """
+import json, os, pathlib, signal, time
+file = pathlib.Path(os.environ["TRAINYARD_PROGRESS_FILE"])
+report = file.with_name("report.json")
+file.write_text(json.dumps({"step": 1}))
+while not report.exists() or not json.loads(report.read_text()).get("progress"):
+    time.sleep(0.01)
+time.sleep(0.6)
+told = json.loads(report.read_text())
+told["progress"]["step"] = 2
+new = report.with_suffix(".new")
+new.write_text(json.dumps(told))
+os.replace(new, report)
+os.kill(os.getppid(), signal.SIGKILL)
+time.sleep(60)
+"""
+
 
 def test_a_program_goes_on_from_its_directory_and_leaves_its_logs(
     write_job, trainyard, place: Path
@@ -57,6 +74,15 @@ def test_a_program_goes_on_from_its_directory_and_leaves_its_logs(
         "no luck",
         "begins at step 5",
     ]
+
+
+def test_the_last_report_counts_of_an_attempt_whose_launcher_was_killed(
+    write_job, trainyard
+) -> None:
+    job = write_job(Path("job.yaml"), DIES_AT_ONCE, runPolicy={"maxRestarts": 0})
+    assert trainyard("run", job).code == 10
+    status = json.loads(trainyard("get", "job", "-o", "json").out)["status"]
+    assert status["progress"]["step"] == 2
 
 
 def test_a_job_that_asks_for_a_tensorboard_runs_here_without_one(

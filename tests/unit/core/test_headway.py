@@ -108,6 +108,15 @@ def test_the_end_says_where_the_job_stood_still():
     assert decision.status.failure.cause == "PeerLost"
 
 
+@pytest.mark.parametrize(("heard", "phase"), [(4, AGAIN), (3, "Failed")])
+def test_an_attempt_that_ended_unheard_leaves_it_open_what_the_one_before_it_saved(heard, phase):
+    idle = Headway(step=126, saved_step=119, idle_restarts=3)
+    said = Progress(step=120, resumed_step=119, attempt=heard)
+    status = make_status(attempt=5, headway=idle, progress=said, formed_attempt=5)
+    pods = make_pods(RECIPE_JOB, attempt=5, **exited(137))
+    assert plan(RECIPE_JOB, status, Observed(pods=pods), at(10), DEFAULTS).status.phase == phase
+
+
 def test_other_peoples_doing_neither_counts_nor_helps():
     status = make_status(attempt=4, headway=Headway(step=70, idle_restarts=3))
     pods = (make_pod(RECIPE_JOB, attempt=4),)
