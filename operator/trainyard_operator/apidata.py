@@ -126,6 +126,9 @@ class Checkpoint(ApiModel):
     """Upload while training goes on."""
     resume_from: ResumeFrom | None = None
     """Start from a checkpoint of another job."""
+    pause_at_step: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    """Save at the first evaluation at or after this optimizer step, and stay suspended until this
+    is raised or unset; unset means never. Not for a program given as command."""
 
 
 class Logs(ApiModel):

@@ -37,6 +37,7 @@ from trainyard_operator.goodput import with_goodput
 from trainyard_operator.layout import LOGS_PREFIX, TENSORBOARD_PREFIX
 from trainyard_operator.notices import take_notice
 from trainyard_operator.observed import Observed, parse_time
+from trainyard_operator.pause import paused_at
 from trainyard_operator.progress import build_display, count_nodes, lost_steps
 from trainyard_operator.scene import Scene
 from trainyard_operator.status import (
@@ -76,7 +77,8 @@ def plan(
         return _succeed(scene)
     if refusal := story.refusal(job, storage_of(job, defaults)):
         return _refuse(scene, refusal)
-    return _suspend(scene) if job.spec.run_policy.suspend else _advance(scene)
+    is_held = job.spec.run_policy.suspend or paused_at(job, scene.status) is not None
+    return _suspend(scene) if is_held else _advance(scene)
 
 
 def _advance(scene: Scene) -> Decision:

@@ -10,6 +10,7 @@ from trainyard_operator.api import Storage, TrainingJob
 from trainyard_operator.contract import USER_CAUSES, Cause, now_text
 from trainyard_operator.decision import Event
 from trainyard_operator.overlay import forbidden_part, shape_problem
+from trainyard_operator.pause import paused_at
 from trainyard_operator.podenv import build_run_request
 from trainyard_operator.status import (
     FINISHED,
@@ -290,6 +291,9 @@ def _wording(job: TrainingJob, status: JobStatus, told: Told) -> str:
     if told.line is Line.RUNNING:
         where = " in the same pods" if status.pods_attempt else ""
         return f"Attempt {status.attempt} runs{where}: {gang}."
+    if told.line is Line.SUSPENDED and not job.spec.run_policy.suspend:
+        step = paused_at(job, status)
+        return f"Paused at step {step}; raise checkpoint.pauseAtStep, or unset it, to go on."
     if told.line is Line.SUSPENDED:
         return "Suspended; set runPolicy.suspend to false to go on from the last checkpoint."
     return told.message

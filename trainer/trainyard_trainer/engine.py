@@ -198,6 +198,8 @@ class Engine:
         if ends and position.epoch < run.stage.epochs:
             log.info("Early stopping after epoch %d: no improvement", position.epoch - 1)
             position.epoch = run.stage.epochs
+        elif self._is_paused() and position.epoch < run.stage.epochs:
+            raise self._pause(run, evaluated)
         elif is_due and position.epoch < run.stage.epochs:
             self._save(run, evaluated, Need.BEST if is_best else Need.USUAL)
         self._progress.write(position)
@@ -322,6 +324,15 @@ class Engine:
     def _stop(self, run: StageRun) -> Stopped:
         self._save(run, {}, blocking=True)
         return Stopped(f"Stopped on request at step {self._position.step}; a checkpoint is saved.")
+
+    def _is_paused(self) -> bool:
+        """Only where the evaluation is told: by that whoever waits for it knows of the pause."""
+        step, curve = self._position.step, self._progress.curve
+        return self._policy.pauses_at(step) and bool(curve) and curve[-1][0] == step
+
+    def _pause(self, run: StageRun, evaluated: Mapping[str, float]) -> Stopped:
+        self._save(run, evaluated, Need.REQUIRED, blocking=True)
+        return Stopped(f"Paused at step {self._position.step}; a checkpoint is saved.")
 
     def _finish(self, run: StageRun) -> Outcome:
         """The best model on the final splits."""

@@ -21,6 +21,7 @@ _KEYS = (
     "keepBest",
     "async",
     "resumeFrom",
+    "pauseAtStep",
 )
 
 
@@ -38,6 +39,7 @@ class CheckpointPolicy:
     keep_best: Metric
     is_async: bool = True
     resume_from: Mapping[str, Any] | None = None
+    pause_at_step: int | None = None
 
     @classmethod
     def parse(cls, spec: Mapping[str, Any], best: Metric) -> "CheckpointPolicy":
@@ -58,6 +60,7 @@ class CheckpointPolicy:
             keep_best=Metric(keep["metric"], keep.get("mode", "min")) if keep else best,
             is_async=spec.get("async") is not False,
             resume_from=spec.get("resumeFrom"),
+            pause_at_step=_positive(spec, "pauseAtStep"),
         )
 
     def interval(self, now: float) -> Interval:
@@ -73,6 +76,10 @@ class CheckpointPolicy:
     def is_due_after_epoch(self, epochs: int) -> bool:
         """By everyEpochs; epochs: how many are done in the run."""
         return self.every_epochs is not None and epochs % self.every_epochs == 0
+
+    def pauses_at(self, step: int) -> bool:
+        """By pauseAtStep, after an evaluation at a step."""
+        return self.pause_at_step is not None and step >= self.pause_at_step
 
 
 def _positive(spec: Mapping[str, Any], key: str) -> int | None:

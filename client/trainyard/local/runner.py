@@ -31,6 +31,7 @@ from trainyard_operator.contract import REPORT_FILE, Report, now_text
 from trainyard_operator.decision import Action, Create, Decision, DeletePod, OrderAttempt
 from trainyard_operator.desired import Defaults
 from trainyard_operator.observed import Observed
+from trainyard_operator.pause import paused_at
 from trainyard_operator.plan import plan
 from trainyard_operator.status import (
     FINISHED,
@@ -118,7 +119,8 @@ class LocalRunner:
             pods=tuple(pod.record() for pod in self._pods), report=self._read_report()
         )
         decision = plan(job, self._status, observed, now, self._defaults)
-        decision = dataclasses.replace(decision, status=_in_local_words(decision.status))
+        if self._stop.count:
+            decision = dataclasses.replace(decision, status=_in_local_words(decision.status))
         # A deleted pod is seen once with its last words, and is gone at the next look.
         self._pods = [pod for pod in self._pods if pod.is_alive or pod.deadline is None]
         return decision
@@ -176,7 +178,8 @@ class LocalRunner:
     def _is_over(self) -> bool:
         if self._pods and any(pod.is_alive for pod in self._pods):
             return False
-        is_stopped = self._stop.count > 0 and self._status.phase == "Suspended"
+        is_held = self._stop.count > 0 or paused_at(self._job, self._status) is not None
+        is_stopped = is_held and self._status.phase == "Suspended"
         return (is_stopped and not self._pods) or self._status.phase in FINISHED
 
     def _take_up(self) -> None:

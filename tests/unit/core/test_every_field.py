@@ -217,7 +217,7 @@ ROWS: dict[str, Row] = {
         )
         for name, value in {
             "everySteps": 5, "everyEpochs": 2, "everySeconds": 60, "maxOverheadPercent": 9.0,
-            "keepLast": 7, "keepEverySteps": 100, "async": False,
+            "keepLast": 7, "keepEverySteps": 100, "async": False, "pauseAtStep": 40,
         }.items()
     },
     "checkpoint.keepBest.metric": (

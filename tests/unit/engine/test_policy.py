@@ -16,6 +16,7 @@ DEFAULT = CheckpointPolicy(keep_best=OWN)
     [
         ({}, DEFAULT),
         ({"everySteps": 5}, CheckpointPolicy(keep_best=OWN, every_steps=5)),
+        ({"pauseAtStep": 20}, CheckpointPolicy(keep_best=OWN, pause_at_step=20)),
         (
             {"maxOverheadPercent": 5, "keepEverySteps": 1000},
             CheckpointPolicy(keep_best=OWN, max_overhead=0.05, keep_every_steps=1000),

@@ -75,6 +75,22 @@ def test_stop_saves_that_very_step(tmp_path: Path, stop_at: int) -> None:
     assert_equal_states(newest(whole).state, newest(second).state)
 
 
+@pytest.mark.parametrize(("at", "pauses"), [(6, 6), (7, 12), (12, 12)])
+def test_a_paused_run_goes_on_as_if_it_had_not_paused(
+    tmp_path: Path, at: int, pauses: int
+) -> None:
+    whole = tiny_rank(tmp_path / "a")
+    train(whole)
+    first = tiny_rank(tmp_path / "b", checkpoint={"pauseAtStep": at})
+    with pytest.raises(Stopped) as stopped:
+        train(first)
+    assert str(stopped.value) == f"Paused at step {pauses}; a checkpoint is saved."
+    assert manifests_of(first)[0].step == pauses
+    train(tiny_rank(tmp_path / "b", attempt=2, checkpoint={"pauseAtStep": STEPS}))
+    assert_equal_states(newest(whole).state, newest(first).state)
+    assert newest(first).manifest.step == STEPS
+
+
 def test_metrics_of_both_attempts_are_one_table(tmp_path: Path) -> None:
     saving = {"everyEpochs": 1, "async": False}  # Else the failure may come before the upload ends.
     first = tiny_rank(tmp_path, config={"fail_at": 12}, checkpoint=saving)
