@@ -141,6 +141,12 @@ class SweepCluster:
         progress["curve"].append([step, value])
         status["phase"] = "Running"
 
+    def pause(self, name: str, step: int, value: float) -> None:
+        """The trial came to an evaluation at which it is to pause."""
+        assert step >= self.jobs[name]["spec"]["checkpoint"]["pauseAtStep"]
+        self.report(name, step, value)
+        self.jobs[name]["status"]["phase"] = "Suspended"
+
     def succeed(self, name: str, value: float | None = None, metric: str = "val_accuracy") -> None:
         if value is not None:
             self.report(name, 100, value, metric)
@@ -151,7 +157,7 @@ class SweepCluster:
         self.jobs[name].setdefault("status", {}).update(phase="Failed", failure=failure)
 
     def obey(self) -> None:
-        """Jobs follow spec.runPolicy.suspend."""
+        """Jobs follow spec.runPolicy.suspend, and those that paused stay at rest."""
         for job in self.jobs.values():
             status = job.setdefault("status", {})
             is_suspended = job["spec"]["runPolicy"].get("suspend")
@@ -159,7 +165,7 @@ class SweepCluster:
                 continue
             if is_suspended:
                 status["phase"] = "Suspended"
-            elif status.get("phase") == "Suspended":
+            elif status.get("phase") == "Suspended" and not _rests(job):
                 status["phase"] = "Running"
 
     def edit(self, **fields: Any) -> None:
@@ -180,13 +186,20 @@ def start(method: str = "folds", **fields: Any) -> SweepCluster:
     return cluster
 
 
+def _rests(job: dict[str, Any]) -> bool:
+    """Whether it is at its pause."""
+    at = (job["spec"].get("checkpoint") or {}).get("pauseAtStep")
+    curve = job["status"].get("progress", {}).get("curve")
+    return at is not None and bool(curve) and curve[-1][0] >= at
+
+
 def _patch(job: dict[str, Any], action: HoldTrial | ReleaseTrial) -> None:
     notes = job["metadata"]["annotations"]
     for key in (HELD_ANNOTATION, HELD_REASON_ANNOTATION):
         notes.pop(key, None)
     if isinstance(action, HoldTrial):
         notes |= {HELD_ANNOTATION: action.held_by, HELD_REASON_ANNOTATION: action.because}
-    job["spec"]["runPolicy"]["suspend"] = isinstance(action, HoldTrial)
+    job["spec"] = _merged(job["spec"], action.changes)
 
 
 def _merged(before: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,9 @@ class SweepHistories(RuleBasedStateMachine):
         if name := self.name(index):
             known = self.cluster.jobs[name].get("status", {}).get("progress", {}).get("curve", [])
             if not known or known[-1][0] < step:
-                self.cluster.report(name, step, value / 10)
+                pauses_at = self.cluster.jobs[name]["spec"]["checkpoint"].get("pauseAtStep")
+                pauses = pauses_at is not None and step >= pauses_at
+                (self.cluster.pause if pauses else self.cluster.report)(name, step, value / 10)
 
     @rule(index=st.integers(0, 5), value=st.integers(0, 9))
     def a_trial_succeeds(self, index: int, value: int) -> None:

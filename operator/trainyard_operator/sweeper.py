@@ -109,7 +109,7 @@ class Sweeper(Looker[SweepKey]):
         """Suspend a trial, or let it go on."""
         body = {
             "metadata": {"uid": action.uid, "annotations": _notes(action)},
-            "spec": {"runPolicy": {"suspend": isinstance(action, HoldTrial)}},
+            "spec": action.changes,
         }
         try:
             stored = await self.kube.patch(JOBS, sweep.metadata.namespace, action.job, body)

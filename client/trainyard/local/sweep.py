@@ -11,7 +11,7 @@ import concurrent.futures.thread  # noqa: F401  registers hooks of fork: not whi
 import csv
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
@@ -58,6 +58,8 @@ class LocalTrial:
     because: str = ""
     curve: tuple[tuple[int, float], ...] = ()
     curve_at: float = 0.0
+    is_curve_whole: bool = False
+    """Whether it was read since its runner ended."""
     final: TrialRecord | None = None
     """Once it has ended: read no more."""
 
@@ -66,9 +68,13 @@ class LocalTrial:
         """Whether its runner is at work."""
         return self.thread is not None and self.thread.is_alive()
 
-    def start(self) -> None:
-        """Begin, or go on from the last checkpoint."""
+    def start(self, changes: Mapping[str, Any] | None = None) -> None:
+        """Begin, or go on from the last checkpoint with changes of the spec."""
         self.stop, self.held_by, self.because = StopRequest(), "", ""
+        self.is_curve_whole = False
+        if changes:
+            stored = self.local.object
+            self.local.save({**stored, "spec": _changed(stored["spec"], changes)})
         self.thread = threading.Thread(target=self._run, name=self.local.directory.parent.name)
         self.thread.start()
 
@@ -95,8 +101,14 @@ class LocalTrial:
             raw["spec"]["runPolicy"] = {**(raw["spec"].get("runPolicy") or {}), "suspend": True}
         found = trial_record(raw)
         if found is None or found.has_ended or not self.error:
-            return replace(found, curve=self.curve or found.curve) if found else None
+            return self._seen(found) if found else None
         return replace(found, phase="Failed", message=self.error)
+
+    def _seen(self, found: TrialRecord) -> TrialRecord:
+        """With the longer of two curves; one whose runner has not ended yet is not at rest."""
+        curve = max(self.curve, found.curve, key=lambda points: points[-1:])
+        is_ending = self.is_alive and found.phase == "Suspended"
+        return replace(found, curve=curve, phase="Running" if is_ending else found.phase)
 
     def _run(self) -> None:
         stored = self.local.object
@@ -110,11 +122,12 @@ class LocalTrial:
     def read_curve(self, metric: str) -> None:
         """From the metrics in storage, once in a while."""
         now = time.monotonic()
-        if now < self.curve_at or not self.is_alive:
+        is_alive = self.is_alive
+        if self.is_curve_whole or (is_alive and now < self.curve_at):
             return
         from trainyard_trainer.metrics_table import read_metrics
 
-        self.curve_at = now + CURVE_SECONDS
+        self.curve_at, self.is_curve_whole = now + CURVE_SECONDS, not is_alive
         rows = read_metrics(of_job(Job(self.local.object, local=self.local)).storage)
         found = csv.DictReader(rows.to_csv().splitlines()) if rows else ()
         points = ((int(row["step"]), row.get(metric)) for row in found)
@@ -177,7 +190,7 @@ class LocalSweep:
             elif isinstance(action, HoldTrial):
                 self._trials[action.job].hold(action.held_by, action.because)
             elif isinstance(action, ReleaseTrial):
-                self._trials[action.job].start()
+                self._trials[action.job].start(action.changes)
         self._save()
         for event in decision.events:
             self._tell(event.message)
@@ -271,3 +284,8 @@ class LocalSweep:
         for trial in self._trials.values():
             if trial.thread:
                 trial.thread.join()
+
+
+def _changed(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's spec with some fields of its parts changed."""
+    return {**spec, **{part: {**(spec.get(part) or {}), **new} for part, new in changes.items()}}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from trainyard_operator.decision import Create, Event
 from trainyard_operator.sweep.status import SweepStatus
@@ -16,13 +17,26 @@ class HoldTrial:
     held_by: str
     because: str
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Of the job's spec, as a merge patch."""
+        return {"runPolicy": {"suspend": True}}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseTrial:
-    """Let a TrainingJob that the sweep held go on from its checkpoint."""
+    """Let a TrainingJob that the sweep held, or that paused, go on from its checkpoint."""
 
     job: str
     uid: str
+    pause_at: int | None = None
+    """Where it is to pause next; None: as before."""
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Of the job's spec, as a merge patch."""
+        paused = {} if self.pause_at is None else {"checkpoint": {"pauseAtStep": self.pause_at}}
+        return {"runPolicy": {"suspend": False}, **paused}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

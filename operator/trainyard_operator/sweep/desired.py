@@ -105,7 +105,9 @@ def _trial_spec(sweep: TrainingSweep, proposal: Proposal, defaults: Defaults) ->
     }
     if spec.recipe:
         changes["overrides"] = [*(spec.overrides or ()), *assigned] or None
-        changes["checkpoint"] = spec.checkpoint.model_copy(update=_keep_best(sweep.spec))
+        changes["checkpoint"] = spec.checkpoint.model_copy(
+            update=_keep_best(sweep.spec) | _first_pause(sweep.spec)
+        )
     else:
         changes["args"] = [*(spec.args or ()), *(f"--{item}" for item in assigned)] or None
     storage, uri = storage_of(sweep, defaults), sweep_uri(sweep, defaults)
@@ -121,6 +123,12 @@ def _keep_best(spec: SweepSpec) -> dict[str, Any]:
     if spec.template.spec.checkpoint.keep_best or metric.startswith(UNJUDGED_SPLITS):
         return {}
     return {"keep_best": Best(metric=metric, mode="max" if goal == "maximize" else "min")}
+
+
+def _first_pause(spec: SweepSpec) -> dict[str, Any]:
+    """With asha a trial rests at its rungs, so that it is judged at each and trains no further."""
+    rule = spec.early_stopping
+    return {"pause_at_step": rule.min_steps} if rule and rule.method == "asha" else {}
 
 
 def setting_text(value: Any) -> str:

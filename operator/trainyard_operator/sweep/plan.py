@@ -25,11 +25,12 @@ from trainyard_operator.sweep.decision import (
 )
 from trainyard_operator.sweep.desired import build_trial, report_uri, spec_hash
 from trainyard_operator.sweep.names import HELD_BY_END, HELD_BY_STOPPING, HELD_BY_SWEEP
+from trainyard_operator.sweep.record import TrialRecord
 from trainyard_operator.sweep.reporting import is_reported, report_actions
 from trainyard_operator.sweep.scene import SweepScene
 from trainyard_operator.sweep.search import propose
 from trainyard_operator.sweep.status import SWEEP_ENDS
-from trainyard_operator.sweep.stopping import judge
+from trainyard_operator.sweep.stopping import Verdict, judge, last_resort
 from trainyard_operator.sweep.story import Told
 from trainyard_operator.sweep.tally import tallied
 
@@ -78,7 +79,10 @@ def _advance(scene: SweepScene) -> SweepDecision:
     begins = _begin_trials(scene)
     actions = (*released, *verdicts, *begins)
     if not actions and not _is_at_work(scene):
-        return _end_well(scene)
+        last, scene = _last_one(scene)
+        if last is None:
+            return _end_well(scene)
+        actions = (last,)
     told = _progress(scene)
     decision = _decide(scene.update(phase="Running"), told, actions)
     retry = scene.now + RETRY if scene.create_error else None
@@ -132,11 +136,29 @@ def _judged(scene: SweepScene) -> tuple[tuple[SweepAction, ...], SweepScene]:
             )
         elif free > 0:
             free -= 1
-            actions.append(ReleaseTrial(job=job, uid=uid))
-            by_number[record.number] = replace(record, is_suspended=False, held_by="", message="")
+            release, by_number[record.number] = _released(record, verdict)
+            actions.append(release)
     if not actions:
         return (), scene
     return tuple(actions), replace(scene, records=tuple(by_number.values()))
+
+
+def _released(record: TrialRecord, verdict: Verdict) -> tuple[ReleaseTrial, TrialRecord]:
+    """A trial that is promoted; its record as it is once it goes on."""
+    pause_at = record.pause_at if verdict.pause_at is None else verdict.pause_at
+    release = ReleaseTrial(job=record.job, uid=record.uid, pause_at=verdict.pause_at)
+    cleared = {"is_suspended": False, "held_by": "", "message": "", "pause_at": pause_at}
+    return release, replace(record, **cleared)  # type: ignore[arg-type]
+
+
+def _last_one(scene: SweepScene) -> tuple[ReleaseTrial | None, SweepScene]:
+    """Early stopping has stopped them all: the best one goes on."""
+    verdict = last_resort(scene.sweep.spec, scene.trials)
+    if verdict is None:
+        return None, scene
+    records = {record.number: record for record in scene.records}
+    release, records[verdict.number] = _released(records[verdict.number], verdict)
+    return release, replace(scene, records=tuple(records.values()))
 
 
 def _begin_trials(scene: SweepScene) -> tuple[Create, ...]:
@@ -179,8 +201,8 @@ def _hold_all(scene: SweepScene, held_by: str, because: str) -> tuple[HoldTrial,
     """Every trial that runs; one that is suspended already stays as it is."""
     return tuple(
         HoldTrial(job=r.job, uid=r.uid, held_by=held_by, because=because)
-        for r in sorted(scene.active, key=lambda r: r.number)
-        if not r.is_suspended
+        for r in sorted(scene.records, key=lambda r: r.number)
+        if (r.is_active or r.is_paused) and not r.is_suspended
     )
 
 

@@ -48,6 +48,10 @@ class TrialRecord:
     checkpoint: str | None = None
     """Where that lies."""
     curve: tuple[tuple[int, float], ...] = ()
+    steps: int | None = None
+    """Of the whole trial, as it foresees them."""
+    pause_at: int | None = None
+    """Its spec's checkpoint.pauseAtStep."""
 
     @property
     def has_ended(self) -> bool:
@@ -57,7 +61,15 @@ class TrialRecord:
     @property
     def is_active(self) -> bool:
         """Whether it takes a place: it runs, will run, or still has pods."""
-        return not self.has_ended and not (self.is_suspended and self.phase == "Suspended")
+        is_held = self.is_suspended or self.is_paused
+        return not self.has_ended and not (is_held and self.phase == "Suspended")
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it came to rest by itself and nobody has held it there since."""
+        at, curve = self.pause_at, self.curve
+        is_there = at is not None and bool(curve) and curve[-1][0] >= at
+        return is_there and self.phase == "Suspended" and not self.is_suspended
 
     @property
     def state(self) -> TrialState:
@@ -90,6 +102,9 @@ class TrialRecord:
             state=self.state,
             value=self.value(spec),
             curve=self.curve,
+            steps=self.steps,
+            pause_at=self.pause_at,
+            is_paused=self.is_paused,
         )
 
 
@@ -124,6 +139,8 @@ def trial_record(raw: dict[str, Any]) -> TrialRecord | None:
         best=_best(best),
         checkpoint=best.get("uri"),
         curve=_curve(progress.get("curve") or ()),
+        steps=progress.get("steps"),
+        pause_at=(spec.get("checkpoint") or {}).get("pauseAtStep"),
     )
 
 

@@ -4,20 +4,22 @@ median: Golovin et al. 2017, "Google Vizier", section 3.2.2. A trial is stopped 
 best it has had is strictly worse than the median, over the others that came as far, of their
 average up to that step.
 
-asha: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", in the variant that
-stops. Rung k lies at min_steps * reduction_factor**k; of those that reached a rung the best one in
-reduction_factor goes on. A trial is judged when it gets there, by what is known then; one that was
-stopped is promoted once it does belong to the best of its rung, and goes on from its checkpoint.
-A trial's value at a rung is the best it had by then, for a trial's result is its best checkpoint.
+asha: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", algorithm 2. Rung k
+lies at min_steps * reduction_factor**k; a trial pauses at each, and of those that came to a rung
+the best one in reduction_factor goes on from its checkpoint: at once, or once it does belong to the
+best. With fewer than reduction_factor trials at a rung none does, but where no other trial is to
+come the best one has to. A trial's value at a rung is the best it had by then, for a trial's result
+is its best checkpoint.
 
-With bayes a trial is judged by those alone that were settled before it could begin
-(`known_to`): so the rules see the same however fast which trial runs, and so does the search.
+With bayes a trial is judged by those alone that were settled before it could begin (`known_to`): so
+the rules see the same however fast which trial runs, and so does the search. There a trial goes on
+where fewer than reduction_factor are known, for the search needs results that are whole.
 """
 
 import math
 import statistics
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
@@ -34,6 +36,8 @@ class Verdict:
     action: Literal["stop", "promote"]
     reason: str
     """A sentence, for the trial's story."""
+    pause_at: int | None = None
+    """promote: the rung at which the trial is to rest next."""
 
 
 def judge(spec: SweepSpec, trials: Sequence[Trial]) -> tuple[Verdict, ...]:
@@ -44,13 +48,28 @@ def judge(spec: SweepSpec, trials: Sequence[Trial]) -> tuple[Verdict, ...]:
     if spec.early_stopping is None:
         return ()
     field = _Field(spec, trials)
-    stopped = [
-        verdict
-        for trial in trials
-        if trial.state == "Running" and (verdict := field.verdict(trial, len(trial.curve)))
-    ]
-    free = spec.parallelism - sum(trial.state == "Running" for trial in trials) + len(stopped)
-    return (*stopped, *field.promotions()[: max(free, 0)])
+    running = [trial for trial in trials if trial.state == "Running"]
+    judged = [(t, None if t.is_cleared else field.verdict(t, len(t.curve))) for t in running]
+    stopped = [verdict for _, verdict in judged if verdict]
+    kept = {trial.number for trial, verdict in judged if trial.is_paused and not verdict}
+    places = sum(not t.is_paused for t in running) - sum(
+        verdict is not None and not trial.is_paused for trial, verdict in judged
+    )
+    free = spec.parallelism - places
+    return (*stopped, *field.promotions(kept)[: max(free, 0)])
+
+
+def last_resort(spec: SweepSpec, trials: Sequence[Trial]) -> Verdict | None:
+    """Where no trial runs and none is to come: who goes on, so that one succeeds at all.
+
+    With fewer trials at a rung than one goes on of, none would.
+    """
+    rule, stopped = spec.early_stopping, [t for t in trials if t.state == "Stopped" and t.curve]
+    if rule is None or rule.method != "asha" or not stopped:
+        return None
+    if any(trial.state == "Succeeded" for trial in trials):
+        return None
+    return _Field(spec, trials).leader(stopped)
 
 
 def first_stops(spec: SweepSpec, trials: Sequence[Trial]) -> dict[int, int]:
@@ -142,21 +161,41 @@ class _Field:
             return self._by_median(trial, trial.curve[count - 1][0])
         return self._by_rung(trial, count)
 
-    def promotions(self) -> list[Verdict]:
-        """Stopped trials that belong to the best of their rung by now, the highest rung first."""
+    def promotions(self, kept: Collection[int] = ()) -> list[Verdict]:
+        """Trials to go on: those that paused and are `kept`, and stopped ones that belong to the
+        best of their rung by now; the highest rung first."""
         if self._rule.method == "median":
             return []
         found: list[tuple[int, float, Verdict]] = []
         for number, trial in self._trials.items():
-            if trial.state != "Stopped":
+            rung = self._rung_of(trial)
+            if rung is None or (trial.state != "Stopped" and number not in kept):
                 continue
-            rungs = list(_rungs(self._rule, trial.curve[-1][0]))
-            if rungs and (ranked := self._rank(number, rungs[-1], self._at(rungs[-1])))[0]:
+            goes_on, how = self._rank(number, rung, self._at(rung))
+            if goes_on or number in kept:
                 value = self._lines[number].best(trial.curve[-1][0])
-                reason = f"{ranked[1]} at step {rungs[-1]}: resumed from its checkpoint."
-                verdict = Verdict(number=number, action="promote", reason=reason)
-                found.append((-rungs[-1], -value, verdict))
+                found.append((-rung, -value, self._promotion(trial, f"{how} at step {rung}")))
         return [verdict for _, _, verdict in sorted(found, key=lambda one: one[:2])]
+
+    def leader(self, among: Iterable[Trial]) -> Verdict:
+        """The best of those that came to the highest rung goes on."""
+
+        def place(trial: Trial) -> tuple[int, float, int]:
+            reached = self._lines[trial.number].best(trial.curve[-1][0])
+            return self._rung_of(trial) or 0, reached, -trial.number
+
+        first = max(among, key=place)
+        return self._promotion(first, f"The best at step {first.curve[-1][0]}, and none is to come")
+
+    def _promotion(self, trial: Trial, why: str) -> Verdict:
+        reason = f"{why}: resumed from its checkpoint."
+        above = _next_rung(self._rule, trial.curve[-1][0])
+        return Verdict(number=trial.number, action="promote", reason=reason, pause_at=above)
+
+    def _rung_of(self, trial: Trial) -> int | None:
+        """The highest that it came to."""
+        rungs = list(_rungs(self._rule, trial.curve[-1][0]))
+        return rungs[-1] if rungs else None
 
     def _at(self, rung: int) -> _Column:
         """Of all trials that came to a rung."""
@@ -210,11 +249,16 @@ class _Field:
         own = (mine, -number)
         place = bisect_right(column, own)
         of = len(column) + (place == 0 or column[place - 1] != own)
-        keep = max(1, of // self._rule.reduction_factor)
-        if of < self._rule.reduction_factor:
+        if of < self._rule.reduction_factor and self._spec.method == "bayes":
             return True, f"One of {of}"
-        rank = 1 + len(column) - place
-        return rank <= keep, f"Rank {rank} of {of}, of which {keep} go on,"
+        keep, rank = of // self._rule.reduction_factor, 1 + len(column) - place
+        return rank <= keep, f"Rank {rank} of {of}, of which {keep or 'none'} go on,"
+
+
+def _next_rung(rule: EarlyStopping, step: int) -> int:
+    """The first above a step."""
+    below = list(_rungs(rule, step))
+    return below[-1] * rule.reduction_factor if below else rule.min_steps
 
 
 def _rungs(rule: EarlyStopping, step: int) -> Iterable[int]:

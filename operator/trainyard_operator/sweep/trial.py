@@ -25,6 +25,20 @@ class Trial:
     None before the first report, and never a number that is not finite."""
     curve: tuple[tuple[int, float], ...] = ()
     """(optimizer step, objective) at each evaluation, steps ascending."""
+    steps: int | None = None
+    """Of the whole trial, as far as can be foreseen."""
+    pause_at: int | None = None
+    """It rests at its first evaluation at or after this step; None: it goes on by itself."""
+    is_paused: bool = False
+    """Whether it rests there and has yet to be judged; its state is then Running."""
+
+    @property
+    def is_cleared(self) -> bool:
+        """Whether it goes on from its newest evaluation, where it was judged, or has no more to
+        train."""
+        step = self.curve[-1][0] if self.curve else 0
+        is_judged = self.pause_at is not None and step < self.pause_at
+        return is_judged or (self.steps is not None and step >= self.steps)
 
 
 @dataclass(frozen=True, kw_only=True)

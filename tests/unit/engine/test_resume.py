@@ -76,9 +76,7 @@ def test_stop_saves_that_very_step(tmp_path: Path, stop_at: int) -> None:
 
 
 @pytest.mark.parametrize(("at", "pauses"), [(6, 6), (7, 12), (12, 12)])
-def test_a_paused_run_goes_on_as_if_it_had_not_paused(
-    tmp_path: Path, at: int, pauses: int
-) -> None:
+def test_a_paused_run_goes_on_as_if_it_had_not_paused(tmp_path: Path, at: int, pauses: int) -> None:
     whole = tiny_rank(tmp_path / "a")
     train(whole)
     first = tiny_rank(tmp_path / "b", checkpoint={"pauseAtStep": at})

@@ -343,6 +343,45 @@ def test_trial_stopped_early_keeps_its_place_until_its_pods_are_gone() -> None:
     assert cluster.made == ["digits-0", "digits-1", "digits-2"]
 
 
+def test_trials_rest_at_rungs_and_one_comes_to_its_end() -> None:
+    stopping = {"method": "asha", "minSteps": 10, "reductionFactor": 2}
+    cluster = start("random", earlyStopping=stopping, parallelism=2, maxTrials=2)
+    cluster.pause("digits-0", 10, 0.9)
+    cluster.settle()
+    assert cluster.status.trials[0].message == (
+        "Rank 1 of 1, of which none go on, at step 10: stopped with its checkpoint."
+    )
+    cluster.pause("digits-1", 10, 0.1)
+    cluster.settle()
+    first, second = (cluster.jobs[f"digits-{number}"]["spec"] for number in (0, 1))
+    assert (first["runPolicy"]["suspend"], first["checkpoint"]["pauseAtStep"]) == (False, 20)
+    assert (second["runPolicy"]["suspend"], second["checkpoint"]["pauseAtStep"]) == (True, 10)
+    cluster.obey()
+    cluster.pause("digits-0", 20, 0.95)
+    cluster.settle()
+    first = cluster.jobs["digits-0"]["spec"]  # Alone at its rung, and none is to come.
+    assert (first["runPolicy"]["suspend"], first["checkpoint"]["pauseAtStep"]) == (False, 40)
+    cluster.obey()
+    cluster.succeed("digits-0", 0.97)
+    cluster.settle()
+    counts = cluster.status.counts
+    assert (cluster.status.phase, counts.succeeded, counts.stopped) == ("Succeeded", 1, 1)
+
+
+def test_a_paused_trial_is_held_with_the_sweep_and_goes_on_with_it() -> None:
+    stopping = {"method": "asha", "minSteps": 10, "reductionFactor": 2}
+    cluster = start("random", earlyStopping=stopping, maxTrials=2)
+    cluster.pause("digits-0", 10, 0.9)
+    cluster.edit(runPolicy={"suspend": True})
+    cluster.settle()
+    assert cluster.jobs["digits-0"]["spec"]["runPolicy"]["suspend"] is True
+    cluster.edit(runPolicy={"suspend": False})
+    cluster.settle()
+    assert cluster.jobs["digits-0"]["spec"]["runPolicy"]["suspend"] is True
+    assert cluster.status.trials[0].phase == "Stopped"
+    assert cluster.made == ["digits-0", "digits-1"]
+
+
 def test_trial_that_the_api_server_refuses_is_told_once_and_tried_again() -> None:
     cluster = start(parallelism=2)
     cluster.create_error = "exceeded quota"

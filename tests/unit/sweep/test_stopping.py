@@ -1,11 +1,12 @@
 """Who is stopped early, who is resumed, and that neither changes what is tried."""
 
 import random
+from dataclasses import replace
 
 from core_sweeps import make_sweep
 
 from trainyard_operator.sweep.api import SweepSpec
-from trainyard_operator.sweep.stopping import Verdict, first_stops, judge
+from trainyard_operator.sweep.stopping import Verdict, first_stops, judge, last_resort
 from trainyard_operator.sweep.trial import Trial, TrialState
 
 LOSS = {"metric": "val_loss", "goal": "minimize"}
@@ -63,7 +64,54 @@ def test_one_in_three_goes_on_from_a_rung():
     assert judge(spec_of(ASHA), field)[0].reason == (
         "Rank 2 of 3, of which 1 go on, at step 10: stopped with its checkpoint."
     )
-    assert judge(spec_of(ASHA), field[:2]) == ()
+
+
+def test_nobody_goes_on_before_there_are_three():
+    [first, second] = judge(spec_of(ASHA), [trial(0, 0.5), trial(1, 0.4)])
+    assert (first.number, second.number) == (0, 1)
+    assert first.reason == (
+        "Rank 1 of 2, of which none go on, at step 10: stopped with its checkpoint."
+    )
+
+
+def paused(number: int, *values: float, at: int = 10, steps: int | None = None) -> Trial:
+    """At its rung, before anybody judged it."""
+    return replace(trial(number, *values), pause_at=at, is_paused=True, steps=steps)
+
+
+def test_a_paused_trial_that_is_kept_goes_on_to_the_next_rung():
+    field = [paused(0, 0.5), paused(1, 0.4), paused(2, 0.6)]
+    assert [(v.number, v.action, v.pause_at) for v in judge(spec_of(ASHA), field)] == [
+        (0, "stop", None),
+        (1, "stop", None),
+        (2, "promote", 30),
+    ]
+
+
+def test_a_trial_that_was_let_past_its_rung_is_not_judged_there_again():
+    cleared = replace(trial(0, 0.5), pause_at=30)
+    better = [trial(n, 0.9, state="Stopped") for n in range(1, 6)]
+    verdicts = judge(spec_of(ASHA), [cleared, *better])
+    assert [v.action for v in verdicts] == ["promote", "promote"]
+    assert 0 not in {v.number for v in verdicts}
+
+
+def test_a_trial_that_has_trained_to_its_end_is_not_stopped():
+    done = replace(trial(0, 0.1), pause_at=10, steps=10)
+    [promoted] = judge(spec_of(ASHA), [done, *(trial(n, 0.9, state="Stopped") for n in (1, 2))])
+    assert (promoted.number, promoted.action) == (1, "promote")
+
+
+def test_where_none_is_to_come_the_best_of_the_highest_rung_goes_on():
+    stopped = [trial(0, 0.9, state="Stopped"), trial(1, 0.5, 0.6, 0.7, state="Stopped")]
+    assert last_resort(spec_of(ASHA), stopped) == Verdict(
+        number=1,
+        action="promote",
+        reason="The best at step 30, and none is to come: resumed from its checkpoint.",
+        pause_at=90,
+    )
+    assert last_resort(spec_of(ASHA), [*stopped, trial(2, 0.1, state="Succeeded")]) is None
+    assert last_resort(spec_of(MEDIAN), stopped) is None
 
 
 def test_a_trial_past_its_rung_is_left_alone():
@@ -89,6 +137,7 @@ def test_a_stopped_trial_is_promoted_once_its_rung_has_room():
             number=1,
             action="promote",
             reason="Rank 2 of 6, of which 2 go on, at step 10: resumed from its checkpoint.",
+            pause_at=30,
         ),
     )
 
