@@ -5,6 +5,7 @@ tells is the status alone: an evaluation at or after the step, which the last re
 """
 
 from trainyard_operator.api import TrainingJob
+from trainyard_operator.contract import Cause
 from trainyard_operator.status import JobStatus
 
 
@@ -18,3 +19,9 @@ def paused_at(job: TrainingJob, status: JobStatus) -> int | None:
         return None
     step = int(progress.curve[-1][0])
     return step if at <= step < (progress.steps or step + 1) else None
+
+
+def is_in_doubt(job: TrainingJob, cause: Cause) -> bool:
+    """Whether pods that ended with a checkpoint may have paused, as the first pod's last report
+    will tell."""
+    return job.spec.checkpoint.pause_at_step is not None and cause is Cause.CHECKPOINTED

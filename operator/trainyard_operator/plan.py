@@ -24,6 +24,7 @@ from trainyard_operator import (
     gang,
     headway,
     inplace,
+    pause,
     story,
     verdict,
 )
@@ -37,7 +38,6 @@ from trainyard_operator.goodput import with_goodput
 from trainyard_operator.layout import LOGS_PREFIX, TENSORBOARD_PREFIX
 from trainyard_operator.notices import take_notice
 from trainyard_operator.observed import Observed, parse_time
-from trainyard_operator.pause import paused_at
 from trainyard_operator.progress import build_display, count_nodes, lost_steps
 from trainyard_operator.scene import Scene
 from trainyard_operator.status import (
@@ -77,8 +77,8 @@ def plan(
         return _succeed(scene)
     if refusal := story.refusal(job, storage_of(job, defaults)):
         return _refuse(scene, refusal)
-    is_held = job.spec.run_policy.suspend or paused_at(job, scene.status) is not None
-    return _suspend(scene) if is_held else _advance(scene)
+    is_paused = pause.paused_at(job, scene.status) is not None
+    return _suspend(scene) if job.spec.run_policy.suspend or is_paused else _advance(scene)
 
 
 def _advance(scene: Scene) -> Decision:
@@ -155,7 +155,8 @@ def _judge(scene: Scene) -> Decision:
     formed = scene.is_formed or scene.is_in_place
     failure = verdict.first_failure(job, scene.status.attempt, pods, formed=formed)
     if failure:
-        in_doubt = headway.is_in_doubt(scene, Cause(failure.cause))
+        cause = Cause(failure.cause)
+        in_doubt = headway.is_in_doubt(scene, cause) or pause.is_in_doubt(job, cause)
         settles = verdict.settles_at(failure, pods, awaits_report=in_doubt)
         # Later than that is no window: the node's clock is wrong.
         if settles and scene.now < settles <= scene.now + verdict.SETTLE:
@@ -232,10 +233,10 @@ def _end_attempt(scene: Scene, failure: FailureStatus) -> Decision:
         lost_steps=lost_steps(before),
         attempt=failure.attempt,
     )
-    pause = deadlines.backoff(scene, cause)
+    wait = deadlines.backoff(scene, cause)
     known = headway.after_restart(scene, cause)
     scene = scene.update(phase="Restarting", failure=failure, restarts=restarts, headway=known)
-    return _begin_in_place(scene, told) if in_place else _make_way(scene, told, pause)
+    return _begin_in_place(scene, told) if in_place else _make_way(scene, told, wait)
 
 
 def _why_no_more(scene: Scene, failure: FailureStatus, cause: Cause) -> str:
@@ -250,9 +251,9 @@ def _why_no_more(scene: Scene, failure: FailureStatus, cause: Cause) -> str:
     return ""
 
 
-def _make_way(scene: Scene, told: Told, pause: timedelta) -> Decision:
-    """Delete the gang; new pods follow after the pause."""
-    due, actions = scene.now + pause, gang.clear(scene)
+def _make_way(scene: Scene, told: Told, wait: timedelta) -> Decision:
+    """Delete the gang; new pods follow after the wait."""
+    due, actions = scene.now + wait, gang.clear(scene)
     scene = scene.update(phase="Restarting", next_attempt_time=now_text(due))
     return _decide(scene, told, actions, due)
 

@@ -7,6 +7,8 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,12 @@ from bench.scale import REQUESTS, running_ours
 from bench.scale_run import COMMAND, IMAGE, Kind, Watch, cpu_seconds, peak_mb
 from bench.scale_world import fake_cluster
 from integration.api_server import CORE, JOBS, ApiServer
+from integration.conftest import Operator
 
 WRITES = ("POST", "PATCH", "PUT", "DELETE")
 SWEEPS = "trainingsweeps"
 SETTLE_SECONDS = 5.0
+HALVES = ("first half", "second half")
 
 
 def main() -> None:
@@ -33,30 +37,60 @@ def main() -> None:
             measure(api, folder, count, arguments.parallelism)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """By an operator, since it was started."""
+
+    at: float
+    """On the clock of perf_counter."""
+    cpu: float
+    writes: float
+    peak: float
+    """MB."""
+
+
+def spent(operator: Operator) -> Spent:
+    assert operator.daemon is not None
+    pid = operator.daemon.process.pid
+    writes = sum(operator.metric(REQUESTS, verb=verb) for verb in WRITES)
+    return Spent(at=time.perf_counter(), cpu=cpu_seconds(pid), writes=writes, peak=peak_mb(pid))
+
+
 def measure(api: ApiServer, folder: Path, trials: int, parallelism: int) -> None:
     """One sweep in a namespace of its own, by an operator that is started for it."""
     namespace = f"sweep-{trials}"
     api.must("POST", f"{CORE}/namespaces", {"metadata": {"name": namespace}})
     kind = Kind(JOBS, SWEEPS, lambda name: build_sweep(name, trials, parallelism))
-    with running_ours(api, folder) as operator:
-        assert operator.daemon is not None
-        pid = operator.daemon.process.pid
-        before = cpu_seconds(pid), sum(operator.metric(REQUESTS, verb=verb) for verb in WRITES)
-        with Watch(api, kind.path(namespace), has_succeeded, 1) as watch:
-            began = time.perf_counter()
-            api.must("POST", kind.path(namespace), kind.build("wide"))
-            seconds = watch.wait() - began
+    jobs = f"{JOBS}/namespaces/{namespace}/trainingjobs"
+    with (
+        running_ours(api, folder) as operator,
+        Watch(api, jobs, has_succeeded, trials // 2) as half,
+        Watch(api, kind.path(namespace), has_succeeded, 1) as whole,
+    ):
+        marks = [spent(operator)]
+        api.must("POST", kind.path(namespace), kind.build("wide"))
+        half.wait()
+        marks.append(spent(operator))
+        seconds = whole.wait() - marks[0].at
         time.sleep(SETTLE_SECONDS)
-        writes = sum(operator.metric(REQUESTS, verb=verb) for verb in WRITES) - before[1]
-        cost = cpu_seconds(pid) - before[0]
-        jobs = api.must("GET", f"{JOBS}/namespaces/{namespace}/trainingjobs")["items"]
+        marks.append(spent(operator))
+        count = len(api.must("GET", jobs)["items"])
         sweep = api.must("GET", f"{kind.path(namespace)}/wide")
-        print(
-            f"{trials} trials, {parallelism} at a time: {seconds:.1f} s, {len(jobs)} jobs; each "
-            f"{1000 * cost / trials:.1f} ms of CPU, {writes / trials:.2f} writes; peak "
-            f"{peak_mb(pid):.0f} MB; the sweep has {len(json.dumps(sweep)) / 1000:.1f} kB",
-            flush=True,
-        )
+    print(
+        f"{trials} trials, {parallelism} at a time: {seconds:.1f} s, {count} jobs; the sweep has "
+        f"{len(json.dumps(sweep)) / 1000:.1f} kB",
+    )
+    for name, pair in zip(HALVES, pairwise(marks), strict=True):
+        print(f"  {name}: {told_of(*pair, trials / 2)}", flush=True)
+
+
+def told_of(before: Spent, after: Spent, trials: float) -> str:
+    """What each trial of a half cost."""
+    cpu, writes = after.cpu - before.cpu, after.writes - before.writes
+    return (
+        f"each {1000 * cpu / trials:.1f} ms of CPU, {writes / trials:.2f} writes; peak by then "
+        f"{after.peak:.0f} MB"
+    )
 
 
 def build_sweep(name: str, trials: int, parallelism: int) -> dict[str, Any]:
@@ -75,8 +109,8 @@ def build_sweep(name: str, trials: int, parallelism: int) -> dict[str, Any]:
     return {**head, "metadata": {"name": name}, "spec": spec}
 
 
-def has_succeeded(sweep: dict[str, Any]) -> bool:
-    return (sweep.get("status") or {}).get("phase") == "Succeeded"
+def has_succeeded(found: dict[str, Any]) -> bool:
+    return (found.get("status") or {}).get("phase") == "Succeeded"
 
 
 if __name__ == "__main__":

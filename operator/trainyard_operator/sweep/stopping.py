@@ -154,8 +154,11 @@ class _Field:
             self._columns.clear()
 
     def verdict(self, trial: Trial, count: int) -> Verdict | None:
-        """On a trial as of the first `count` points of its curve; None: it goes on."""
-        if not count:
+        """On a trial as of the first `count` points of its curve; None: it goes on.
+
+        One that has no step left to train is left alone: its result is all but there.
+        """
+        if not count or (trial.steps is not None and trial.curve[count - 1][0] >= trial.steps):
             return None
         if self._rule.method == "median":
             return self._by_median(trial, trial.curve[count - 1][0])

@@ -34,11 +34,8 @@ class Trial:
 
     @property
     def is_cleared(self) -> bool:
-        """Whether it goes on from its newest evaluation, where it was judged, or has no more to
-        train."""
-        step = self.curve[-1][0] if self.curve else 0
-        is_judged = self.pause_at is not None and step < self.pause_at
-        return is_judged or (self.steps is not None and step >= self.steps)
+        """Whether it goes on from its newest evaluation, where it was judged."""
+        return self.pause_at is not None and bool(self.curve) and self.curve[-1][0] < self.pause_at
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """spec.checkpoint.pauseAtStep: a job rests at an evaluation until the step is raised."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import Report
 from trainyard_operator.pause import paused_at
 from trainyard_operator.status import Progress
+from trainyard_operator.verdict import SETTLE
 
 
 def make_pausing(at: int | None, **spec: Any) -> TrainingJob:
@@ -52,6 +54,18 @@ def test_a_paused_job_is_suspended_without_a_restart() -> None:
     again = decide(settled.status, job=job)
     assert (again.status, again.actions, again.events) == (settled.status, (), ())
     assert settled.status.phase == "Suspended"
+
+
+def test_a_peer_that_paused_first_is_no_restart() -> None:
+    job = make_pausing(20)
+    first, second = make_pods(job)
+    last = summary(75, "Paused at step 20.", cause="Checkpointed")
+    gone = replace(second, **exited(75, last, seconds=9))
+    decision = decide(make_status(), first, gone, job=job)
+    assert (decision.status.phase, decision.actions) == ("Running", ())
+    assert decision.wake_at is not None
+    late = decide(decision.status, first, gone, job=job, now=9 + SETTLE.total_seconds())
+    assert late.status.phase == "Restarting"
 
 
 def test_a_paused_job_goes_on_when_its_step_is_raised() -> None:
