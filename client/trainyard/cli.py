@@ -95,7 +95,7 @@ def build_group() -> LazyGroup:
         callback=_start,
         help="Train PyTorch models on a shared Kubernetes cluster and never lose a step.",
         context_settings={"help_option_names": ["-h", "--help"], "terminal_width": help_width()},
-        epilog="JOB is a name, or @last for the job started last. Exit codes: docs/cli.md.",
+        epilog="JOB is a name, or @last for what was started last. Exit codes: docs/cli.md.",
     )
 
 

@@ -78,24 +78,36 @@ def resolve(settings: Settings, name: str) -> tuple[Settings, str, bool]:
 
     Raises UsageError for a sweep, which is many jobs.
     """
-    if sweep := sweep_name(name):
-        raise UsageError(
-            f"sweep '{sweep}' is many jobs, and this command takes one: name one of its trials",
-            f"trainyard get sweep/{sweep}",
-        )
+    where, sweep = meant_sweep(settings, name)
+    if sweep:
+        from trainyard.sweeps import many_jobs
+
+        raise many_jobs(where, sweep)
     if name != LAST:
         return settings, name.removeprefix("trainingjob/").removeprefix("tj/"), False
     last = last_job()
     if last is None:
         raise NotFound("no job was started from here yet", "trainyard run --help")
+    return _where_last(settings, last), last["name"], last["place"] == "local"
+
+
+def meant_sweep(settings: Settings, name: str) -> tuple[Settings, str | None]:
+    """Where to look, and a sweep's own name: of sweep/NAME, and of @last after a sweep."""
+    last = last_job() if name == LAST else None
+    if last is None:
+        return settings, sweep_name(name)
+    return _where_last(settings, last), sweep_name(last["name"])
+
+
+def _where_last(settings: Settings, last: dict[str, Any]) -> Settings:
+    """The cluster that it was sent to, unless another is named."""
     if last["place"] == "local":
-        return settings, last["name"], True
-    settings = dataclasses.replace(
+        return settings
+    return dataclasses.replace(
         settings,
         context=settings.context or last.get("context"),
         namespace=settings.namespace or last["namespace"],
     )
-    return settings, last["name"], False
 
 
 def find_job(settings: Settings, name: str) -> Job:

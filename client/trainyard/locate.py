@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainyard.errors import NotAllowed, NotFound
-from trainyard.jobs import Job, find_job, own_cluster, resolve
-from trainyard.options import Settings, StorageFlags, sweep_name
+from trainyard.jobs import Job, find_job, meant_sweep, own_cluster, resolve
+from trainyard.options import Settings, StorageFlags
 from trainyard_operator.layout import LOGS_PREFIX, run_prefix
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ def locate(
 
     verb: the command to be named where the job is gone. Raises NotFound, Unreachable, NotAllowed.
     """
-    if sweep := sweep_name(name):
-        settings, name = _best_trial(settings, sweep)
+    settings_of_sweep, sweep = meant_sweep(settings, name)
+    if sweep:
+        settings, name = _best_trial(settings_of_sweep, sweep)
     settings, name, _ = resolve(settings, name)
     if flags.storage:
         where = {"uri": as_uri(flags.storage), "endpoint": flags.endpoint, "region": flags.region}

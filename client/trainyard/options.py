@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OUTPUTS = ("json", "yaml", "wide", "name")
-SWEEP_PREFIXES = ("sweep/", "tsw/", "trainingsweep/")
+SWEEP_WORDS = ("sweep", "sweeps", "tsw", "trainingsweep", "trainingsweeps")
+"""As kubectl takes them: alone for all sweeps, with a name after a slash for one."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -59,8 +60,8 @@ class StorageFlags:
 
 def sweep_name(name: str) -> str | None:
     """The sweep's own name, where a sweep is meant: sweep/NAME."""
-    found = [name.removeprefix(prefix) for prefix in SWEEP_PREFIXES if name.startswith(prefix)]
-    return found[0] if found else None
+    kind, _, sweep = name.partition("/")
+    return sweep if sweep and kind in SWEEP_WORDS else None
 
 
 class Duration(click.ParamType):

@@ -6,9 +6,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from trainyard.errors import JobFailed, JobStopped, NotFound, Rejected, WaitTimeout
-from trainyard.jobs import Job, find_job, forget, own_cluster
-from trainyard.options import Settings, sweep_name
+import click
+
+from trainyard.errors import (
+    ClientError,
+    JobFailed,
+    JobStopped,
+    NotFound,
+    Rejected,
+    UsageError,
+    WaitTimeout,
+)
+from trainyard.jobs import Job, find_job, forget, meant_sweep, own_cluster
+from trainyard.options import Settings
 from trainyard.resource import Resource
 from trainyard.state import LocalJob, local_jobs, local_sweeps, newest_local_sweep
 from trainyard.story import run_target
@@ -21,6 +31,8 @@ if TYPE_CHECKING:
     from trainyard.cluster import Cluster
 
 POLL_SECONDS = 2.0
+TRIALS_NAMED = 8
+"""Trials that a message lists."""
 LIST_COLUMNS = ("NAME", "PHASE", "METHOD", "TRIALS", "BEST", "MEAN")
 TRIAL_COLUMNS = ("TRIAL", "JOB", "PHASE", "VALUE", "SETTING")
 
@@ -155,8 +167,26 @@ def find_sweep(settings: Settings, name: str) -> Sweep:
 
 def find_job_or_sweep(settings: Settings, name: str) -> Job | Sweep:
     """What a person means by a name. Raises NotFound, Unreachable."""
-    sweep = sweep_name(name)
-    return find_sweep(settings, sweep) if sweep else find_job(settings, name)
+    where, sweep = meant_sweep(settings, name)
+    return find_sweep(where, sweep) if sweep else find_job(settings, name)
+
+
+def many_jobs(settings: Settings, name: str) -> UsageError:
+    """What is said where a command takes one job and got a sweep: which of its trials there are."""
+    sentence = f"sweep '{name}' is many jobs, and this command takes one"
+    try:
+        trials = find_sweep(settings, name).status.trials
+    except ClientError:
+        trials = []
+    if not trials:
+        return UsageError(f"{sentence} of its trials", f"trainyard get sweep/{name}")
+    named = ", ".join(trial.job for trial in trials[:TRIALS_NAMED])
+    rest = f" and {len(trials) - TRIALS_NAMED} more" if len(trials) > TRIALS_NAMED else ""
+    failed = [trial.job for trial in trials if trial.phase == "Failed"]
+    context = click.get_current_context(silent=True)
+    verb = context.info_name if context else "get"
+    help_ = f"trainyard {verb} {failed[0] if failed else trials[-1].job}"
+    return UsageError(f"{sentence} of its trials: {named}{rest}", help_)
 
 
 def list_sweeps(settings: Settings, *, everywhere: bool) -> list[Sweep]:
@@ -196,6 +226,16 @@ def resume_command(sweep: Sweep) -> str:
     """What lets it go on."""
     is_local = sweep.local is not None
     return f"trainyard run {run_target(sweep)}" if is_local else f"trainyard resume {sweep.ref}"
+
+
+def next_command(sweep: Sweep) -> str:
+    """What a person most likely wants to type once it has ended."""
+    best = sweep.status.best
+    if best and (best.checkpoint or sweep.spec["template"]["spec"].get("recipe")):
+        return f"trainyard fetch {sweep.ref}"
+    if sweep.status.report_uri:
+        return f"trainyard fetch {sweep.ref} --what report"
+    return f"trainyard get {sweep.ref}"
 
 
 def _versions(sweep: Sweep, timeout: float | None) -> Iterator[Sweep]:

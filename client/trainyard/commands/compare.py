@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from trainyard.commands.arguments import storage_options, take_storage_flags
 from trainyard.errors import NotFound
-from trainyard.options import Settings, Verb, sweep_name
+from trainyard.options import Settings, StorageFlags, Verb
 from trainyard.output import render_document, render_table, say
+
+if TYPE_CHECKING:
+    from trainyard.jobs import Job
 
 
 @click.command("compare", cls=Verb)
@@ -28,15 +31,8 @@ def command(
     \b
     trainyard compare fold-0 fold-1 fold-2 --metric test_accuracy
     """
-    from trainyard.locate import locate
-    from trainyard_operator.layout import RESULT_FILE
-
-    flags, results = take_storage_flags(typed), {}
-    for name in expanded(settings, names):
-        run = locate(settings, name, flags, "compare")
-        if not run.storage.exists(RESULT_FILE):
-            raise NotFound(f"'{name}' has no result yet", f"trainyard get {name}")
-        results[run.name] = json.loads(run.storage.read(RESULT_FILE))
+    flags = take_storage_flags(typed)
+    results = dict(result_of(where, name, flags) for where, name in expanded(settings, names))
     chosen = list(metrics) or shared_metrics(results)
     for name, result in results.items():
         for metric in chosen:
@@ -49,17 +45,60 @@ def command(
         say(render_table(*table(results, chosen)))
 
 
-def expanded(settings: Settings, names: Sequence[str]) -> list[str]:
-    """With the jobs of its trials in place of a sweep. Raises NotFound."""
-    found: list[str] = []
-    for name in names:
-        if sweep := sweep_name(name):
-            from trainyard.sweeps import find_sweep
+def expanded(settings: Settings, names: Sequence[str]) -> list[tuple[Settings, str]]:
+    """Where to look and for which job, with its trials in place of a sweep. Raises NotFound."""
+    from trainyard.jobs import meant_sweep
+    from trainyard.sweeps import find_sweep
 
-            found += find_sweep(settings, sweep).trials_done()
-        else:
-            found.append(name)
+    found: list[tuple[Settings, str]] = []
+    for name in names:
+        where, sweep = meant_sweep(settings, name)
+        jobs = find_sweep(where, sweep).trials_done() if sweep else [name]
+        found += [(where if sweep else settings, job) for job in jobs]
     return found
+
+
+def result_of(settings: Settings, name: str, flags: StorageFlags) -> tuple[str, dict[str, Any]]:
+    """The run's name and its result.json; of a program what it reported last. Raises NotFound."""
+    from trainyard.locate import locate
+    from trainyard_operator.layout import RESULT_FILE
+
+    if program := _program(settings, name, flags):
+        return program.name, _reported(program)
+    run = locate(settings, name, flags, "compare")
+    if not run.storage.exists(RESULT_FILE):
+        raise NotFound(f"'{name}' has no result yet", f"trainyard get {name}")
+    return run.name, json.loads(run.storage.read(RESULT_FILE))
+
+
+def _program(settings: Settings, name: str, flags: StorageFlags) -> "Job | None":
+    """The job, if it is there and runs a command: only a recipe leaves result.json."""
+    from trainyard.jobs import find_job
+
+    if flags.storage or flags.file:
+        return None
+    try:
+        job = find_job(settings, name)
+    except NotFound:
+        return None
+    return None if job.spec.get("recipe") else job
+
+
+def _reported(job: "Job") -> dict[str, Any]:
+    """As result.json has it: the metrics, and of a trial its setting as the configuration."""
+    import math
+
+    from trainyard_operator.sweep.record import trial_record
+
+    if job.phase != "Succeeded":
+        raise NotFound(f"'{job.name}' has no result yet", f"trainyard get {job.name}")
+    told = job.status.progress.metrics if job.status.progress else {}
+    metrics = {name: float(text) for name, text in told.items() if math.isfinite(float(text))}
+    if not metrics:
+        raise NotFound(f"'{job.name}' reported no metrics", f"trainyard logs {job.name}")
+    trial = trial_record(job.object)
+    fold = {} if trial is None or trial.fold is None else {"fold": trial.fold}
+    return {"metrics": metrics, "config": {**(trial.overrides if trial else {}), **fold}}
 
 
 def shared_metrics(results: Mapping[str, Mapping[str, Any]]) -> list[str]:

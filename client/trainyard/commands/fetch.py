@@ -13,7 +13,7 @@ from trainyard.commands.arguments import (
     take_storage_flags,
 )
 from trainyard.errors import NotFound, UsageError
-from trainyard.options import Settings, StorageFlags, Verb, sweep_name
+from trainyard.options import Settings, StorageFlags, Verb
 from trainyard.output import may_animate, render_document, say
 
 if TYPE_CHECKING:
@@ -54,9 +54,12 @@ def command(
     """
     if wants_best and which not in {None, "best"}:
         raise UsageError(f"--best and {which} ask for two checkpoints; write one of them")
+    from trainyard.jobs import meant_sweep
+
     flags, which = take_storage_flags(typed), "best" if wants_best else which
-    if what == "report" and (sweep := sweep_name(name)):
-        path = fetch_sweep_report(settings, sweep, flags, directory)
+    where, sweep = meant_sweep(settings, name)
+    if what == "report" and sweep:
+        path = fetch_sweep_report(where, sweep, flags, directory)
     else:
         path = _fetch_of_run(settings, name, flags, which, directory, what)
     say(render_document(settings, {"path": str(path)}) if settings.is_structured else str(path))

@@ -7,7 +7,7 @@ import click
 
 from trainyard.commands.arguments import job_argument
 from trainyard.errors import NotFound, UsageError
-from trainyard.options import Settings, Verb, sweep_name
+from trainyard.options import SWEEP_WORDS, Settings, Verb
 from trainyard.output import note, phase_text, render_document, render_table, say
 
 if TYPE_CHECKING:
@@ -46,10 +46,7 @@ def command(
 
     Without -n, -A, -l or --context, the last run of each name on this machine is listed too.
     """
-    if name and (sweep := sweep_name(name)):
-        _tell_sweep(settings, sweep)
-        return
-    if name == "sweeps":
+    if name in SWEEP_WORDS:
         _list_sweeps(settings, everywhere)
         return
     if name:
@@ -145,10 +142,14 @@ def _list(settings: Settings, jobs: list["Job"], everywhere: bool) -> None:
 
 
 def _tell(settings: Settings, name: str) -> None:
-    from trainyard.jobs import find_job
+    from trainyard.jobs import find_job, meant_sweep
     from trainyard.quantities import utc_now
     from trainyard.story import next_command, story_lines
 
+    where, sweep = meant_sweep(settings, name)
+    if sweep:
+        _tell_sweep(where, sweep)
+        return
     job = find_job(settings, name)
     if not job.object:
         raise NotFound(f"there is no job '{name}'", "trainyard get")

@@ -33,6 +33,7 @@ def run_sweep(
     """
     from trainyard.local.runner import StopRequest, stopping_on_signals
     from trainyard.local.sweep import LocalSweep
+    from trainyard.state import remember_last
     from trainyard.sweepfile import load_sweep, require_local
     from trainyard_operator.sweep.api import TrainingSweep
 
@@ -42,6 +43,7 @@ def run_sweep(
         _show_plan(settings, found.sweep)
         return Exit.DONE
     local = _local_sweep(settings, found, target, fresh)
+    remember_last("local", f"sweep/{found.sweep.metadata.name}", found.sweep.metadata.namespace)
     stored = {key: local.object[key] for key in ("apiVersion", "kind", "metadata", "spec")}
     sweep = TrainingSweep.model_validate(stored)
     with stopping_on_signals(StopRequest()) as stop:
@@ -83,15 +85,11 @@ def _local_sweep(settings: Settings, found: "SweepFile", target: str, fresh: boo
 def _require_same_spec(stored: dict[str, Any], sweep: "TrainingSweep", target: str) -> None:
     """Raises Rejected before the changed spec takes the place of the one that trials ran by."""
     from trainyard_operator.sweep.desired import spec_hash
+    from trainyard_operator.sweep.faults import MIXED
 
     begun = stored["status"].get("specHash")
     if begun and begun != spec_hash(sweep.spec):
-        name = sweep.metadata.name
-        raise Rejected(
-            f"spec: sweep {name} has begun with another one, and results of two kinds would be "
-            "mixed; change it back, give this one another metadata.name, or begin anew",
-            f"trainyard run {target} --fresh",
-        )
+        raise Rejected(MIXED, f"trainyard run {target} --fresh")
 
 
 def _conclude(

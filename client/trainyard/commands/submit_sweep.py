@@ -26,6 +26,7 @@ def submit_sweep(
     """Create the sweep or bring it in line with its file, then watch it. Raises ClientError."""
     from trainyard.commands.watch import follow_sweep
     from trainyard.jobs import own_cluster
+    from trainyard.state import remember_last
     from trainyard.sweepfile import load_sweep
     from trainyard.sweeps import Sweep
 
@@ -38,6 +39,8 @@ def submit_sweep(
     if old:
         _require_comparable(old, cluster.apply_sweep(body, dry_run=True))
     sweep = Sweep(cluster.apply_sweep(body, dry_run=dry_run), cluster)
+    if not dry_run:
+        remember_last("cluster", sweep.ref, cluster.namespace, settings.context)
     if sys.stdout.isatty() and not (detach or dry_run or settings.output):
         note(settings, f"submitted {sweep.name}; Ctrl-C leaves, the sweep goes on")
         follow_sweep(settings, sweep)

@@ -6,7 +6,7 @@ import click
 
 from trainyard.commands.arguments import job_argument
 from trainyard.errors import Interrupted
-from trainyard.options import Settings, Verb, sweep_name
+from trainyard.options import Settings, Verb
 from trainyard.output import note, say
 
 if TYPE_CHECKING:
@@ -23,21 +23,23 @@ def command(settings: Settings, name: str | None, compact: bool) -> None:
 
     The exit code is the job's: 0 Succeeded, 10 Failed, 11 suspended or deleted.
     """
-    from trainyard.jobs import find_job, require_job
+    from trainyard.jobs import find_job, meant_sweep, require_job
 
-    if name and (sweep := sweep_name(name)):
+    name = require_job(name)
+    where, sweep = meant_sweep(settings, name)
+    if sweep:
         from trainyard.sweeps import find_sweep
 
-        follow_sweep(settings, find_sweep(settings, sweep))
+        follow_sweep(settings, find_sweep(where, sweep))
         return
-    job = find_job(settings, require_job(name))
+    job = find_job(settings, name)
     note(settings, f"watching {job.name}; Ctrl-C leaves, the job goes on")
     follow_to_end(settings, job, compact=compact)
 
 
 def follow_sweep(settings: Settings, sweep: "Sweep") -> None:
     """Show the sweep until its end, a line for each change. Raises JobFailed, JobStopped."""
-    from trainyard.sweeps import follow
+    from trainyard.sweeps import follow, next_command
 
     shown: list[str] = []
 
@@ -55,7 +57,7 @@ def follow_sweep(settings: Settings, sweep: "Sweep") -> None:
         ) from None
     if not settings.is_structured:
         say(ended.message())
-        note(settings, f"next: trainyard fetch {ended.ref}")
+        note(settings, f"next: {next_command(ended)}")
 
 
 def follow_to_end(settings: Settings, job: "Job", *, compact: bool = False) -> None:

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from patience import WAIT_SECONDS
 
+from trainyard_operator.sweep.faults import MIXED
+
 PROGRAM = """
 import json, os, signal, sys, time
 given = dict(word.lstrip("-").split("=") for word in sys.argv[1:])
@@ -30,11 +32,6 @@ if os.path.exists("fail"):
 if waits:
     time.sleep(600)
 """
-MIXED = (
-    "spec: sweep tiny has begun with another one, and results of two kinds would be mixed; change "
-    "it back, give this one another metadata.name, or begin anew\nhelp: trainyard run sweep.yaml "
-    "--fresh"
-)
 GRID = {"method": "grid", "parameters": {"lr": {"values": [0.1, 0.2, 0.3]}}}
 
 
@@ -105,7 +102,10 @@ def test_a_stopped_sweep_goes_on_without_repeating_what_is_done(trainyard) -> No
     ):
         write_sweep(**GRID | {"parallelism": 1, "maxTrials": 3} | changed)
         refused = trainyard("run", "sweep.yaml")
-        assert (refused.code, refused.err) == (5, f"error: {MIXED}\n")
+        assert (refused.code, refused.err) == (
+            5,
+            f"error: {MIXED}\nhelp: trainyard run sweep.yaml --fresh\n",
+        )
     write_sweep(**GRID | {"parallelism": 1})
     ran = trainyard("run", "sweep.yaml")
     assert ran.code == 0, ran.err

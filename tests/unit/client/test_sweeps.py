@@ -8,6 +8,8 @@ import pytest
 from trainyard.commands.compare import expanded
 from trainyard.options import Settings
 
+SPEC = {"method": "folds", "template": {"spec": {"recipe": "classification"}}}
+
 
 class FakeCluster:
     """One sweep, which may go on from one look to the next."""
@@ -20,7 +22,7 @@ class FakeCluster:
     def get_sweep(self, name: str) -> dict[str, Any]:
         status = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         metadata = {"name": name, "namespace": "research", "uid": "u"}
-        return {"metadata": metadata, "spec": {"method": "folds"}, "status": status}
+        return {"metadata": metadata, "spec": SPEC, "status": status}
 
     def list_sweeps(self, *, everywhere: bool = False) -> list[dict[str, Any]]:
         return [self.get_sweep("digits")]
@@ -102,4 +104,5 @@ def test_fetch_before_any_trial_has_a_result_says_so(trainyard, use) -> None:
 
 def test_compare_takes_the_trials_that_succeeded(use) -> None:
     use(look("Running", done=1))
-    assert expanded(Settings(), ["other", "sweep/digits"]) == ["other", "digits-0"]
+    found = [job for _, job in expanded(Settings(), ["other", "sweep/digits"])]
+    assert found == ["other", "digits-0"]

@@ -1,0 +1,139 @@
+"""What is typed for a sweep on this machine, and what commands answer."""
+
+import json
+from typing import Any
+
+import pytest
+
+from trainyard.state import new_local_job, new_local_sweep, remember_last
+from trainyard_operator.sweep.names import SETTING_ANNOTATION, TRIAL_LABEL
+
+PROGRAM = {"command": ["train"]}
+RECIPE = {"recipe": "classification", "storage": {"uri": "file:///nowhere"}}
+
+
+def keep_sweep(*phases: str, spec: dict[str, Any] = PROGRAM, **status: Any) -> None:
+    """A grid called tiny that has ended, with so many trials."""
+    rows = [
+        {"number": n, "name": f"tiny-{n}", "job": f"tiny-{n}", "phase": phase}
+        for n, phase in enumerate(phases)
+    ]
+    done = {"type": "Succeeded", "status": "True", "reason": "Succeeded", "message": "Done."}
+    new_local_sweep("tiny", "u").save(
+        {
+            "metadata": {"name": "tiny", "namespace": "default", "uid": "u"},
+            "spec": {"method": "grid", "template": {"spec": spec}},
+            "status": {
+                "phase": "Succeeded",
+                "trials": rows,
+                "conditions": [done | {"lastTransitionTime": "2026-01-01T12:00:00Z"}],
+                **status,
+            },
+        }
+    )
+
+
+def keep_trial(number: int, loss: str, lr: float, fold: int | None = None) -> None:
+    """A program that has ended and reported a loss."""
+    name, setting = f"tiny-{number}", {"overrides": {"lr": lr}}
+    notes = setting if fold is None else setting | {"fold": fold}
+    new_local_job(name, f"u{number}").save(
+        {
+            "metadata": {
+                "name": name,
+                "uid": f"u{number}",
+                "labels": {TRIAL_LABEL: str(number)},
+                "annotations": {SETTING_ANNOTATION: json.dumps(notes)},
+            },
+            "spec": PROGRAM,
+            "status": {"phase": "Succeeded", "progress": {"metrics": {"val_loss": loss}}},
+        }
+    )
+
+
+def test_programs_are_compared_by_what_they_reported_last(trainyard) -> None:
+    keep_sweep("Succeeded", "Succeeded")
+    keep_trial(0, "0.04", 0.1)
+    keep_trial(1, "0.01", 0.2)
+    ran = trainyard("compare", "sweep/tiny")
+    assert [line.split() for line in ran.out.splitlines()[:3]] == [
+        ["JOB", "LR", "VAL_LOSS"],
+        ["tiny-0", "0.1", "0.0400"],
+        ["tiny-1", "0.2", "0.0100"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "help_"),
+    [
+        ({"phase": "Running"}, "'tiny-0' has no result yet", "trainyard get tiny-0"),
+        ({"phase": "Succeeded"}, "'tiny-0' reported no metrics", "trainyard logs tiny-0"),
+    ],
+)
+def test_program_that_cannot_be_compared_says_why(trainyard, status, message, help_) -> None:
+    stored = {"metadata": {"name": "tiny-0", "uid": "t"}, "spec": PROGRAM, "status": status}
+    new_local_job("tiny-0", "t").save(stored)
+    ran = trainyard("compare", "tiny-0")
+    assert (ran.code, ran.err) == (3, f"error: {message}\nhelp: {help_}\n")
+
+
+BEST = {"number": 0, "name": "tiny-0", "job": "tiny-0", "value": 0.5}
+URI = "file:///runs/report"
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "command"),
+    [
+        (PROGRAM, {"best": BEST | {"checkpoint": "file:///c"}}, "fetch sweep/tiny"),
+        (RECIPE, {"best": BEST}, "fetch sweep/tiny"),
+        (PROGRAM, {"best": BEST, "reportUri": URI}, "fetch sweep/tiny --what report"),
+        (PROGRAM, {}, "get sweep/tiny"),
+    ],
+    ids=["a program's copy", "a recipe's checkpoint", "the report alone", "nothing stored"],
+)
+def test_watch_names_what_there_is_to_fetch(trainyard, spec, status, command) -> None:
+    keep_sweep("Succeeded", spec=spec, **status)
+    assert trainyard("watch", "sweep/tiny").err.splitlines()[-1] == f"next: trainyard {command}"
+
+
+@pytest.mark.parametrize("word", ["sweep", "sweeps", "tsw", "trainingsweep", "trainingsweeps"])
+def test_sweeps_are_called_what_kubectl_calls_them(trainyard, word: str) -> None:
+    keep_sweep()
+    assert trainyard("get", word).out.splitlines()[1].split()[:2] == ["tiny", "Succeeded"]
+    assert trainyard("get", f"{word}/tiny").code == 0
+
+
+@pytest.mark.parametrize(
+    ("phases", "sentence"),
+    [
+        (
+            ("Succeeded", "Failed", "Running"),
+            " of its trials: tiny-0, tiny-1, tiny-2\nhelp: trainyard logs tiny-1",
+        ),
+        (("Succeeded", "Running"), " of its trials: tiny-0, tiny-1\nhelp: trainyard logs tiny-1"),
+        ((), " of its trials\nhelp: trainyard get sweep/tiny"),
+        (
+            ("Succeeded",) * 10,
+            " of its trials: tiny-0, tiny-1, tiny-2, tiny-3, tiny-4, tiny-5, tiny-6, tiny-7 and 2 "
+            "more\nhelp: trainyard logs tiny-9",
+        ),
+    ],
+    ids=["the failed one", "the newest", "none", "many"],
+)
+def test_logs_of_a_sweep_names_its_trials(trainyard, phases, sentence: str) -> None:
+    keep_sweep(*phases)
+    ran = trainyard("logs", "sweep/tiny")
+    start = "error: sweep 'tiny' is many jobs, and this command takes one"
+    assert (ran.code, ran.err) == (2, f"{start}{sentence}\n")
+
+
+def test_last_is_the_sweep_after_a_sweep_was_started(trainyard) -> None:
+    keep_sweep("Succeeded")
+    keep_trial(0, "0.04", 0.1)
+    remember_last("local", "sweep/tiny", "default")
+    told = trainyard("get", "sweep/tiny").out
+    assert trainyard("get", "@last").out == told
+    assert "Done." in trainyard("watch").out
+    assert trainyard("compare", "@last").out == trainyard("compare", "tiny-0").out
+    assert "help: trainyard logs tiny-0" in trainyard("logs").err
+    assert trainyard("delete", "@last", "-y").out == "sweep/tiny\n"
