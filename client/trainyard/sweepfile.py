@@ -172,7 +172,7 @@ def _check_trials(sweep: TrainingSweep, document: Located) -> None:
     proposals = propose(spec, ()) if spec.method != "bayes" else propose(_as_random(spec), ())
     for proposal in itertools.islice(proposals, CHECKED_TRIALS):
         job = TrainingJob.model_validate(build_trial(sweep, proposal, Defaults()))
-        source = f"{document.source}: trial '{proposal.name}'"
+        source = f"{document.source}: trial '{job.metadata.name}'"
         config = check_recipe(job, Located(job.to_dict(), source))
         _check_objective(sweep.spec, config.metric_names() if config else (), document)
 

@@ -26,6 +26,7 @@ from trainyard_operator.sweep.desired import setting_text
 from trainyard_operator.sweep.names import SWEEP_UID_LABEL, sweep_prefix, trial_name
 from trainyard_operator.sweep.status import SWEEP_ENDS, SweepStatus, parse_sweep_status
 from trainyard_operator.sweep.table import REPORT_PREFIX, TRIALS_PREFIX
+from trainyard_operator.wording import figure
 
 if TYPE_CHECKING:
     from trainyard.cluster import Cluster
@@ -86,7 +87,7 @@ class Sweep(Resource):
                 trial.name,
                 trial.job,
                 trial.phase,
-                "" if trial.value is None else f"{trial.value:.6g}",
+                "" if trial.value is None else figure(trial.value),
                 " ".join(f"{k}={setting_text(v)}" for k, v in (trial.overrides or {}).items()),
             ]
             for trial in self.status.trials

@@ -39,6 +39,11 @@ def cut(text: str, characters: int = LONGEST) -> str:
     return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
+def figure(value: float) -> str:
+    """Four significant digits, and no exponent where the number itself is short."""
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e10 else f"{value:.4g}"
+
+
 def ended(text: str) -> str:
     """The text as a sentence: cut, and with one full stop."""
     text = cut(text.strip())

@@ -99,7 +99,7 @@ def _conclude(
     from trainyard_operator.contract import Annotation
     from trainyard_operator.defaults import Defaults
     from trainyard_operator.sweep.desired import report_uri
-    from trainyard_operator.sweep.report import lead, trial_rows
+    from trainyard_operator.sweep.report import lead, told_rows
 
     name = sweep.metadata.name
     if status.phase == "Pending":
@@ -110,7 +110,7 @@ def _conclude(
     if settings.is_structured:
         say(render_document(settings, status.to_dict()))
     elif table.trials:
-        header, *rows = trial_rows(table)
+        header, *rows = told_rows(table, is_brief=True)
         say(render_table([cell.upper() for cell in header], rows))
         say(lead(table))
     if (uri := report_uri(sweep, Defaults())) and table.trials:

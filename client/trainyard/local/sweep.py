@@ -11,7 +11,7 @@ import concurrent.futures.thread  # noqa: F401  registers hooks of fork: not whi
 import csv
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
@@ -26,8 +26,9 @@ from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import now_text
 from trainyard_operator.decision import Create
 from trainyard_operator.defaults import Defaults
-from trainyard_operator.sweep.api import TrainingSweep
+from trainyard_operator.sweep.api import SweepSpec, TrainingSweep
 from trainyard_operator.sweep.decision import HoldTrial, ReleaseTrial, SweepDecision
+from trainyard_operator.sweep.desired import setting_text
 from trainyard_operator.sweep.handover import build_table
 from trainyard_operator.sweep.names import (
     HELD_ANNOTATION,
@@ -39,6 +40,7 @@ from trainyard_operator.sweep.record import TrialRecord, trial_record
 from trainyard_operator.sweep.scene import SweepScene
 from trainyard_operator.sweep.status import SWEEP_ENDS, SweepStatus, parse_sweep_status
 from trainyard_operator.sweep.table import SweepTable
+from trainyard_operator.wording import figure
 
 TICK_SECONDS = 0.2
 CURVE_SECONDS = 1.0
@@ -134,6 +136,17 @@ class LocalTrial:
         self.curve = tuple((step, float(text)) for step, text in points if text)
 
 
+def trial_line(record: TrialRecord, spec: SweepSpec) -> str:
+    """`tiny-2 (lr=0.3): Succeeded, val_loss 0.01`."""
+    words = [] if record.name == record.job else [record.name]
+    if spec.method != "list":
+        words += [f"{key}={setting_text(value)}" for key, value in record.overrides.items()]
+    named = f" ({', '.join(words)})" if words else ""
+    value = record.value(spec) if record.state != "Running" else None
+    result = "" if value is None else f", {spec.objective.metric} {figure(value)}"
+    return f"{record.job}{named}: {record.shown}{result}"
+
+
 class LocalSweep:
     """Runs one sweep; `tell` is given a line for each thing that happens."""
 
@@ -182,7 +195,9 @@ class LocalSweep:
         if self._stop.count > 1:
             for trial in self._trials.values():
                 trial.stop.count = max(trial.stop.count, 2)
-        decision = plan_sweep(self._scene())
+        scene = self._scene()
+        self._tell_trials(scene.records)
+        decision = plan_sweep(scene)
         self._status = decision.status
         for action in decision.actions:
             if isinstance(action, Create):
@@ -194,7 +209,6 @@ class LocalSweep:
         self._save()
         for event in decision.events:
             self._tell(event.message)
-        self._tell_trials()
         if self._count_ended() > self._reported:
             self._report(is_final=False)
         return decision
@@ -215,6 +229,7 @@ class LocalSweep:
             now=utc_now(),
             defaults=self._defaults,
             reports_by_job=False,
+            resume_by="run it again",
         )
 
     def _records(self) -> tuple[TrialRecord, ...]:
@@ -247,17 +262,12 @@ class LocalSweep:
     def _count_ended(self) -> int:
         return sum(record.state != "Running" for record in self._records())
 
-    def _tell_trials(self) -> None:
-        """A line for each trial that began or ended."""
-        for record in sorted(self._records(), key=lambda record: record.number):
-            if self._told.get(record.job) == record.state:
-                continue
-            self._told[record.job] = record.state
-            value = record.value(self._sweep.spec)
-            shown = "" if value is None else f", {self._sweep.spec.objective.metric} {value:.6g}"
-            settings = ", ".join(f"{key}={value}" for key, value in record.overrides.items())
-            named = f"{record.job} ({settings or record.name})"
-            self._tell(f"{named}: {record.state}{shown if record.state != 'Running' else ''}")
+    def _tell_trials(self, records: Iterable[TrialRecord]) -> None:
+        """A line for each trial that began, was suspended, or ended."""
+        for record in sorted(records, key=lambda record: record.number):
+            if record.shown != "Pending" and self._told.get(record.job) != record.shown:
+                self._told[record.job] = record.shown
+                self._tell(trial_line(record, self._sweep.spec))
 
     def _report(self, *, is_final: bool) -> SweepTable:
         """Write it beside the trials, where there is storage."""

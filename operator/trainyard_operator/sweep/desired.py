@@ -64,10 +64,10 @@ def report_uri(sweep: TrainingSweep, defaults: Defaults) -> str | None:
 
 def build_trial(sweep: TrainingSweep, proposal: Proposal, defaults: Defaults) -> dict[str, Any]:
     """The TrainingJob of one trial."""
-    template = sweep.spec.template
+    template, name = sweep.spec.template, trial_name(sweep.metadata.name, proposal.number)
     given = template.metadata.to_dict() if template.metadata else {}
     setting = {
-        "name": proposal.name,
+        "name": proposal.name or name,
         "overrides": proposal.overrides,
         **({} if proposal.fold is None else {"fold": proposal.fold}),
     }
@@ -75,7 +75,7 @@ def build_trial(sweep: TrainingSweep, proposal: Proposal, defaults: Defaults) ->
         "apiVersion": API_VERSION,
         "kind": JOB_KIND,
         "metadata": {
-            "name": trial_name(sweep.metadata.name, proposal.number),
+            "name": name,
             "namespace": sweep.metadata.namespace,
             "labels": given.get("labels", {})
             | labels_of(sweep)

@@ -162,7 +162,5 @@ def _text(value: Any) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value in a table."""
-    if value is None:
-        return ""
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
+    """A value in a table, with all of its digits."""
+    return "" if value is None else str(value)

@@ -19,7 +19,7 @@ def build_table(
             name=record.name,
             job=record.job,
             uid=record.uid,
-            state=record.state,
+            state=record.shown,
             overrides=record.overrides,
             fold=record.fold,
             value=record.value(spec),

@@ -29,6 +29,11 @@ def trial_name(sweep: str, number: int) -> str:
     return f"{sweep}-{number}"
 
 
+def called(job: str, name: str) -> str:
+    """A trial in a sentence: its job, and the variant or fold where there is one."""
+    return job if name == job else f"{job}, {name}"
+
+
 def report_name(sweep: str) -> str:
     """Name of the TrainingJob that writes the report."""
     return f"{sweep}-report"

@@ -68,7 +68,7 @@ def _begun(scene: SweepScene) -> SweepScene:
 def _suspend(scene: SweepScene) -> SweepDecision:
     """Trials save a checkpoint, and none begins."""
     holds = _hold_all(scene, HELD_BY_SWEEP, "The sweep is suspended.")
-    told = None if scene.status.phase == "Suspended" else Told.suspended()
+    told = None if scene.status.phase == "Suspended" else Told.suspended(scene.resume_by)
     return _decide(scene.update(phase="Suspended"), told, holds)
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from typing import Literal, Protocol, TypeVar
 
-from trainyard_operator.sweep.trial import TrialState
-
 Goal = Literal["maximize", "minimize"]
 
 
@@ -16,7 +14,7 @@ class Scored(Protocol):
         """From 0."""
 
     @property
-    def state(self) -> TrialState:
+    def state(self) -> str:
         """What became of it."""
 
     @property

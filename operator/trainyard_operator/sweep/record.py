@@ -17,6 +17,7 @@ from trainyard_operator.sweep.names import (
     SETTING_ANNOTATION,
     TRIAL_LABEL,
 )
+from trainyard_operator.sweep.status import TrialPhase
 from trainyard_operator.sweep.trial import Trial, TrialState
 
 
@@ -81,6 +82,15 @@ class TrialRecord:
         return "Stopped" if self.held_by in {HELD_BY_STOPPING, HELD_BY_END} else "Running"
 
     @property
+    def shown(self) -> TrialPhase:
+        """As people see it."""
+        if self.state != "Running":
+            return self.state
+        if self.is_suspended or self.phase == "Suspended":
+            return "Suspended"
+        return "Running" if self.phase in {"Running", "Restarting"} else "Pending"
+
+    @property
     def is_misconfigured(self) -> bool:
         """Whether it failed, or waits, because it cannot run as written."""
         return self.is_refused or self.cause == Cause.CONFIGURATION
@@ -126,7 +136,7 @@ def trial_record(raw: dict[str, Any]) -> TrialRecord | None:
         job=metadata["name"],
         uid=metadata["uid"],
         number=int(number),
-        name=str(setting.get("name") or number),
+        name=str(setting.get("name") or metadata["name"]),
         overrides=setting.get("overrides") or {},
         fold=setting.get("fold"),
         phase=status.get("phase") or "",

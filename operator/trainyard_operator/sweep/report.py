@@ -9,10 +9,11 @@ from trainyard_operator.sweep.effects import (
     cell,
     differences,
     importance,
-    mean_and_std,
     spreads,
 )
+from trainyard_operator.sweep.names import called
 from trainyard_operator.sweep.table import SweepTable
+from trainyard_operator.wording import figure
 
 
 def trial_rows(table: SweepTable) -> list[list[str]]:
@@ -30,6 +31,40 @@ def trial_rows(table: SweepTable) -> list[list[str]]:
         fixed = [str(trial.number), trial.name, trial.job, trial.state]
         rows.append([*fixed, *fold, *settings, cell(trial.value), *scores, trial.message])
     return rows
+
+
+def told_rows(table: SweepTable, *, is_brief: bool = False) -> list[list[str]]:
+    """`trial_rows` for people: few digits, and no column that says the same of every trial.
+
+    is_brief: of other metrics than the objective those of the test alone, where there are any.
+    """
+    trials = sorted(table.trials, key=lambda trial: trial.number)
+    keys = sorted({key for trial in trials for key in trial.overrides})
+    names = sorted({name for trial in trials for name in trial.metrics} - {table.metric})
+    tested = [name for name in names if name.startswith("test_")]
+    columns: list[tuple[str, list[str]]] = [
+        ("name", ["" if trial.name == trial.job else trial.name for trial in trials]),
+        ("state", [trial.state for trial in trials]),
+        *((key, [cell(trial.overrides.get(key)) for trial in trials]) for key in keys),
+        (table.metric, [_short(trial.value) for trial in trials]),
+        *(
+            (name, [_short(trial.metrics.get(name)) for trial in trials])
+            for name in (tested if is_brief and tested else names)
+        ),
+        ("message", [trial.message for trial in trials]),
+    ]
+    kept = [("job", [trial.job for trial in trials])]
+    kept += [one for one in columns if one[0] == table.metric or _tells(one[1])]
+    rows = zip(*(cells for _, cells in kept), strict=True)
+    return [[title for title, _ in kept], *map(list, rows)]
+
+
+def _tells(cells: Sequence[str]) -> bool:
+    return len(set(cells)) > 1 or (len(cells) == 1 and bool(cells[0]))
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else figure(value)
 
 
 def to_csv(table: SweepTable) -> str:
@@ -50,13 +85,21 @@ def lead(table: SweepTable) -> str:
     if not table.ranked:
         return told
     best, value = table.ranked[0]
-    told += f" Best {table.metric} {value:.6g} ({best.job}, {best.name})"
-    if not table.valued:
-        return f"{told}."
-    spread = mean_and_std("", [value for _, value in table.valued])
-    std = f" ± {spread.std:.6g}" if spread.std is not None else ""
-    mean = f"mean {spread.mean:.6g}{std} (standard deviation, n - 1) over {spread.count}"
-    return f"{told}; {mean}."
+    return (
+        f"{told} Best {table.metric} {figure(value)} ({called(best.job, best.name)}){_mean(table)}."
+    )
+
+
+def _mean(table: SweepTable) -> str:
+    """Of the one setting that trials repeat, or of the best of several; empty without repeats."""
+    all_ = spreads(table)
+    found = [one for one in all_ if one.count > 1 or table.method == "folds"]
+    if not found:
+        return ""
+    spread = found[0]
+    std = "" if spread.std is None else f" ± {spread.std:.3g}"
+    told = f"{figure(spread.mean)}{std} (standard deviation, n - 1) over {spread.count}"
+    return f"; mean {told}" if len(all_) == 1 else f"; best mean {told}, {spread.label}"
 
 
 def spread_rows(table: SweepTable) -> list[list[str]]:
@@ -65,7 +108,7 @@ def spread_rows(table: SweepTable) -> list[list[str]]:
     if all(spread.count == 1 for spread in found):
         return []
     header = ["setting", "trials", f"mean {table.metric}", "standard deviation"]
-    return [header] + [[s.label, str(s.count), cell(s.mean), cell(s.std)] for s in found]
+    return [header] + [[s.label, str(s.count), _short(s.mean), _short(s.std)] for s in found]
 
 
 def difference_rows(table: SweepTable) -> tuple[str, list[list[str]]]:
@@ -73,7 +116,7 @@ def difference_rows(table: SweepTable) -> tuple[str, list[list[str]]]:
     if table.method not in {"list", "grid"}:
         return "", []
     reference, found = differences(table)
-    rows = [[one.label, str(one.count), f"{one.mean:+.6g}", _interval(one)] for one in found]
+    rows = [[one.label, str(one.count), f"{one.mean:+.4g}", _interval(one)] for one in found]
     header = ["setting", "pairs", "mean difference", "95 % interval"]
     return reference, [header, *rows] if rows else []
 
@@ -87,7 +130,7 @@ def sections(table: SweepTable) -> dict[str, list[list[str]]]:
         "Mean over folds and seeds": spread_rows(table),
         f"Against {reference}": against,
         "Importance": [["parameter", "variance explained"], *explained] if explained else [],
-        "Trials": trial_rows(table),
+        "Trials": told_rows(table),
     }
     return {title: rows for title, rows in found.items() if rows}
 

@@ -29,6 +29,8 @@ class SweepScene:
     """The job that writes its report, if there is one."""
     reports_by_job: bool = True
     """Whether a job writes it; on one machine the runner itself does."""
+    resume_by: str = "set runPolicy.suspend to false"
+    """What a person does to have a suspended sweep go on."""
     create_error: str = ""
     """Why the API server last refused a trial."""
     rival: str = ""

@@ -59,18 +59,15 @@ def _proposal(spec: SweepSpec, number: int) -> Proposal:
     setting, fold = divmod(number, spec.folds) if spec.folds else (number, None)
     return Proposal(
         number=number,
-        name=_name(spec, number, setting, fold),
+        name=_name(spec, setting, fold),
         overrides=_settings(spec, setting),
         fold=fold,
     )
 
 
-def _name(spec: SweepSpec, number: int, setting: int, fold: int | None) -> str:
-    suffix = "" if fold is None else f"fold-{fold}"
-    if spec.method == "folds":
-        return suffix
-    own = (spec.trials or ())[setting].name if spec.method == "list" else f"trial-{setting}"
-    return f"{own}-{suffix}" if suffix else own
+def _name(spec: SweepSpec, setting: int, fold: int | None) -> str:
+    own = [(spec.trials or ())[setting].name] if spec.method == "list" else []
+    return "-".join([*own, *([] if fold is None else [f"fold-{fold}"])])
 
 
 def _settings(spec: SweepSpec, setting: int) -> Settings:
@@ -97,4 +94,4 @@ def _by_results(
             return
         settings = suggest(spec, found, number, stops)
         found[number] = Trial(number=number, overrides=settings)
-        yield Proposal(number=number, name=f"trial-{number}", overrides=settings)
+        yield Proposal(number=number, overrides=settings)

@@ -28,7 +28,7 @@ class TrialStatus(StatusModel):
     number: Annotated[int, Field(ge=0)]
     """From 0."""
     name: str
-    """What it is called: the variant's name, the fold, or its number."""
+    """What it is called: the variant, the fold, or else the same as its job."""
     job: str
     """Its TrainingJob."""
     overrides: Anything | None = None
@@ -36,8 +36,8 @@ class TrialStatus(StatusModel):
     fold: int | None = None
     """Its fold."""
     phase: TrialPhase
-    """Pending until it trains; Suspended with the sweep or by hand; Stopped early, or by the
-    sweep's end, with its checkpoint kept."""
+    """Pending until it trains; Suspended with the sweep, by hand or at a rung; Stopped early, or by
+    the sweep's end, with its checkpoint kept."""
     value: float | None = None
     """Its objective; absent before it is known."""
     message: Sentence | None = None
@@ -64,7 +64,7 @@ class BestTrial(StatusModel):
 
 
 class Summary(StatusModel):
-    """The objective over all trials that succeeded."""
+    """The objective over all trials that succeeded, where they repeat one setting."""
 
     metric: str
     """The objective."""
@@ -126,7 +126,8 @@ class SweepStatus(StatusModel):
     best: BestTrial | None = None
     """The trial that did best so far."""
     summary: Summary | None = None
-    """The objective over all trials that succeeded."""
+    """The objective over all trials that succeeded, where they repeat one setting, on folds or with
+    seeds; the report has the mean of each of several settings."""
     report_uri: str | None = None
     """Where the report lies."""
     display: SweepDisplay = SweepDisplay()

@@ -6,11 +6,12 @@ from typing import Literal, Self
 
 from trainyard_operator.decision import Event
 from trainyard_operator.status import Condition, build_condition, with_condition
+from trainyard_operator.sweep.names import called, trial_name
 from trainyard_operator.sweep.ranking import ranked
 from trainyard_operator.sweep.scene import SweepScene
 from trainyard_operator.sweep.search import trials_in_all
 from trainyard_operator.sweep.status import SWEEP_ENDS, SweepStatus
-from trainyard_operator.wording import cut, ended
+from trainyard_operator.wording import cut, ended, figure
 
 End = Literal["Succeeded", "Failed"]
 FAILURES_TOLD = 10
@@ -34,9 +35,9 @@ class Told:
         return cls(condition="Accepted", reason="NotAccepted", message=message, is_warning=True)
 
     @classmethod
-    def suspended(cls) -> Self:
+    def suspended(cls, resume_by: str) -> Self:
         """Nothing runs until it is wanted again."""
-        message = "Suspended; set runPolicy.suspend to false to go on."
+        message = f"Suspended; {resume_by} to go on."
         return cls(condition="Suspended", reason="Suspended", message=message)
 
     @classmethod
@@ -78,8 +79,11 @@ def outcome(scene: SweepScene) -> str:
     for state, word in (("Failed", "failed"), ("Stopped", "were stopped early")):
         if count := sum(trial.state == state for trial in trials):
             parts.append(f"{count} {word}")
-    told = f"; best {metric} {order[0][1]:.6g} (trial {order[0][0].number})" if order else ""
-    return f"Done: {', '.join(parts)}{told}."
+    if not order:
+        return f"Done: {', '.join(parts)}."
+    best, value = order[0]
+    named = called(trial_name(scene.sweep.metadata.name, best.number), best.name)
+    return f"Done: {', '.join(parts)}; best {metric} {figure(value)} ({named})."
 
 
 def tell(

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from trainyard_operator.sweep.ranking import Goal, ranked, succeeded
-from trainyard_operator.sweep.trial import TrialState
+from trainyard_operator.sweep.status import TrialPhase
 
 TABLE_ENV = "TRAINYARD_SWEEP_TABLE"
 """Variable that holds a `SweepTable` for `python -m trainyard_trainer.sweep_report`."""
@@ -32,7 +32,7 @@ class ReportedTrial:
     name: str
     job: str
     uid: str = ""
-    state: TrialState = "Running"
+    state: TrialPhase = "Running"
     overrides: dict[str, Any] = field(default_factory=dict)
     fold: int | None = None
     value: float | None = None

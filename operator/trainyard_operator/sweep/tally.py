@@ -4,29 +4,29 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from trainyard_operator.sweep.api import SweepSpec
 from trainyard_operator.sweep.desired import setting_text
-from trainyard_operator.sweep.effects import mean_and_std
+from trainyard_operator.sweep.effects import SEED_KEYS, mean_and_std
 from trainyard_operator.sweep.ranking import ranked, succeeded
 from trainyard_operator.sweep.record import TrialRecord
 from trainyard_operator.sweep.scene import SweepScene
 from trainyard_operator.sweep.search import trials_in_all
+from trainyard_operator.sweep.space import size_of
 from trainyard_operator.sweep.status import (
     TRIALS_SHOWN,
     BestTrial,
     Summary,
     SweepDisplay,
     TrialCounts,
-    TrialPhase,
     TrialStatus,
 )
 from trainyard_operator.sweep.trial import Trial
-from trainyard_operator.wording import cut
+from trainyard_operator.wording import cut, figure
 
 BEST_SHOWN = 16
 """Of the trials in the status, how many are there for their value; the others are the newest."""
 LONGEST_SETTING = 1024
 LONGEST_MESSAGE = 512
-_PHASES: dict[str, TrialPhase] = {"Succeeded": "Succeeded", "Failed": "Failed"}
 
 Valued = list[tuple[Trial, float]]
 
@@ -74,7 +74,7 @@ def _best(record: TrialRecord, value: float) -> BestTrial:
 
 def _summary(scene: SweepScene) -> Summary | None:
     values = [value for _, value in succeeded(scene.trials)]
-    if not values:
+    if not values or not has_one_setting(scene.sweep.spec):
         return None
     metric = scene.sweep.spec.objective.metric
     spread = mean_and_std(metric, values)
@@ -84,6 +84,19 @@ def _summary(scene: SweepScene) -> Summary | None:
         std=None if spread.std is None else _rounded(spread.std),
         trials=spread.count,
     )
+
+
+def has_one_setting(spec: SweepSpec) -> bool:
+    """Whether its trials repeat one setting on folds or with seeds; a mean over others says
+    nothing."""
+    if spec.method == "list":
+        settings = [
+            {key: value for key, value in one.overrides.items() if key not in SEED_KEYS}
+            for one in spec.trials or ()
+        ]
+        return all(setting == settings[0] for setting in settings)
+    others = {key: one for key, one in (spec.parameters or {}).items() if key not in SEED_KEYS}
+    return size_of(others) == 1
 
 
 def _rounded(value: float) -> float:
@@ -106,19 +119,10 @@ def _row(records: Mapping[int, TrialRecord], trial: Trial) -> TrialStatus:
         job=record.job,
         overrides=_setting(record),
         fold=record.fold,
-        phase=_phase(record),
+        phase=record.shown,
         value=trial.value,
         message=cut(record.message, LONGEST_MESSAGE) or None,
     )
-
-
-def _phase(record: TrialRecord) -> TrialPhase:
-    if record.state == "Stopped":
-        return "Stopped"
-    if record.state == "Running" and record.is_suspended:
-        return "Suspended"
-    is_at_work = record.phase in {"Running", "Restarting"}
-    return _PHASES.get(record.state, "Running" if is_at_work else "Pending")
 
 
 def _setting(record: TrialRecord) -> dict[str, Any] | None:
@@ -131,6 +135,6 @@ def _display(counts: TrialCounts, best: BestTrial | None, summary: Summary | Non
     spread = f" ± {summary.std:.3g}" if summary and summary.std is not None else ""
     return SweepDisplay(
         trials=f"{done}/{counts.total}",
-        best=f"{best.value:.4g} ({best.job})" if best else "",
-        summary=f"{summary.mean:.4g}{spread}" if summary else "",
+        best=f"{figure(best.value)} ({best.job})" if best else "",
+        summary=f"{figure(summary.mean)}{spread}" if summary else "",
     )

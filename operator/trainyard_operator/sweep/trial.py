@@ -15,7 +15,7 @@ class Trial:
     number: int
     """From 0, without gaps in what a search proposes; part of the TrainingJob's name."""
     name: str = ""
-    """What the report calls it; of `list` the variant's, else what its Proposal said."""
+    """What the report calls it; see `Proposal.name`."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Dotted key of the configuration to its value, without the fold's."""
     fold: int | None = None
@@ -44,8 +44,8 @@ class Proposal:
 
     number: int
     """Of no trial that is known."""
-    name: str
-    """What the report calls it."""
+    name: str = ""
+    """The variant, the fold, or both; empty where its job's name is all that it is called."""
     overrides: dict[str, Any]
     """Dotted key of the configuration to its value, without the fold's."""
     fold: int | None = None

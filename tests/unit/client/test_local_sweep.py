@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from core_sweeps import make_sweep
 from patience import WAIT_SECONDS
 
+from trainyard.local.sweep import trial_line
 from trainyard_operator.sweep.faults import MIXED
+from trainyard_operator.sweep.record import TrialRecord
 
 PROGRAM = """
 import json, os, signal, sys, time
@@ -66,7 +69,12 @@ def test_a_grid_runs_each_trial_once_and_leaves_a_report(trainyard) -> None:
     ran = trainyard("run", write_sweep(**GRID))
     assert ran.code == 0, ran.err
     assert sorted(begun()) == ["0.1", "0.2", "0.3"]
-    assert "3 of 3 trials succeeded. Best val_loss 0 (tiny-2, trial-2)" in ran.out
+    assert ran.out.splitlines()[0].split() == ["JOB", "LR", "VAL_LOSS"]
+    done = "Done: 3 of 3 trials succeeded; best val_loss 0 (tiny-2)."
+    told = [line for line in ran.err.splitlines() if not line.startswith("report: ")]
+    assert "tiny-2 (lr=0.3): Succeeded, val_loss 0" in told
+    assert told[-1] == done
+    assert "3 of 3 trials succeeded. Best val_loss 0 (tiny-2)." in ran.out
     [report] = Path("runs").glob("default/tiny/*/report/trials.csv")
     rows = list(csv.DictReader(report.read_text().splitlines()))
     assert [(row["job"], row["lr"], row["state"]) for row in rows] == [
@@ -76,9 +84,9 @@ def test_a_grid_runs_each_trial_once_and_leaves_a_report(trainyard) -> None:
     ]
     assert [float(row["val_loss"]) for row in rows] == pytest.approx([0.04, 0.01, 0.0])
     assert trainyard("get", "tiny-2").code == 0
-    told = trainyard("get", "sweep/tiny").out
-    assert "Done: 3 of 3 trials succeeded; best val_loss 0 (trial 2)." in told
-    assert f"report: {report.parent.absolute().as_uri()}" in told
+    shown = trainyard("get", "sweep/tiny").out
+    assert done in shown
+    assert f"report: {report.parent.absolute().as_uri()}" in shown
 
 
 @pytest.mark.slow
@@ -92,8 +100,11 @@ def test_a_stopped_sweep_goes_on_without_repeating_what_is_done(trainyard) -> No
         assert time.monotonic() < deadline, "no second trial began"
         time.sleep(0.05)
     assert trainyard("suspend", "sweep/tiny").code == 0
-    _, said = process.communicate(timeout=WAIT_SECONDS)
+    table, said = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 130, said
+    assert table.splitlines()[2].split()[:4] == ["tiny-1", "Suspended", "0.2", "0.01"]
+    assert "Suspended; run it again to go on.\n" in said
+    assert "tiny-1 (lr=0.2): Suspended\n" in said
     assert "error: sweep tiny stopped; its trials keep their checkpoints" in said
     Path("wait").unlink()
     for changed in (
@@ -119,6 +130,31 @@ def test_a_sweep_whose_trials_all_fail_has_failed_and_says_why(trainyard) -> Non
     ran = trainyard("run", write_sweep(**GRID))
     assert ran.code == 10
     assert "error: sweep tiny failed: No trial succeeded: all of them failed; tiny-0" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("method", "record", "line"),
+    [
+        ("grid", {"overrides": {"lr": 0.3}}, "tiny-2 (lr=0.3): Succeeded, val_accuracy 0.5123"),
+        (
+            "grid",
+            {"name": "fold-1", "fold": 1, "overrides": {"lr": 0.3}},
+            "tiny-2 (fold-1, lr=0.3): Succeeded, val_accuracy 0.5123",
+        ),
+        (
+            "list",
+            {"name": "A1", "overrides": {"lr": 0.3}},
+            "tiny-2 (A1): Succeeded, val_accuracy 0.5123",
+        ),
+        ("random", {"phase": "Running"}, "tiny-2: Running"),
+        ("folds", {"name": "fold-2", "phase": "Failed"}, "tiny-2 (fold-2): Failed"),
+    ],
+)
+def test_line_of_a_trial_names_its_job_and_what_it_tries(method: str, record, line: str) -> None:
+    reported = {} if record.get("phase") else {"metrics": {"val_accuracy": 0.51234}}
+    base = {"job": "tiny-2", "uid": "u", "number": 2, "name": "tiny-2", "phase": "Succeeded"}
+    found = TrialRecord(**base | reported | record)
+    assert trial_line(found, make_sweep(method).spec) == line
 
 
 def test_dry_run_shows_the_first_trials(trainyard) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from core_sweepcluster import SweepCluster, start
-from core_sweeps import make_spec, make_sweep
+from core_sweeps import make_sweep
 
 from trainyard_operator.sweep.decision import DeleteSweep
 
@@ -40,7 +40,7 @@ def test_sweep_succeeds_with_mean_and_deviation_of_its_folds() -> None:
     assert status.phase == "Succeeded"
     assert told(cluster, "Succeeded") == (
         "Succeeded",
-        "Done: 3 of 3 trials succeeded; best val_accuracy 1 (trial 2).",
+        "Done: 3 of 3 trials succeeded; best val_accuracy 1 (digits-2, fold-2).",
     )
     assert status.summary is not None
     assert status.summary.to_dict() == {
@@ -76,7 +76,7 @@ def test_failed_trial_is_counted_and_the_others_go_on() -> None:
     cluster.settle()
     assert cluster.status.phase == "Succeeded"
     assert told(cluster, "Succeeded")[1] == (
-        "Done: 2 of 3 trials succeeded, 1 failed; best val_accuracy 0.7 (trial 2)."
+        "Done: 2 of 3 trials succeeded, 1 failed; best val_accuracy 0.7 (digits-2, fold-2)."
     )
     failed = [event.message for event in cluster.events if event.reason == "TrialFailed"]
     assert failed == ["Trial digits-0 failed: Rank 0 failed: ValueError: bad."]
@@ -125,49 +125,6 @@ def test_one_bad_setting_among_good_ones_is_a_failed_trial() -> None:
     cluster.settle()
     assert cluster.status.phase == "Running"
     assert cluster.made[-1] == "digits-2"
-
-
-def test_objective_that_no_trial_reports_ends_the_sweep_and_names_what_there_is() -> None:
-    cluster = start()
-    cluster.succeed("digits-0", 0.5, "val_accuracies")
-    cluster.settle()
-    assert told(cluster, "Failed") == (
-        "ObjectiveNotReported",
-        "spec.objective.metric: no trial reports 'val_accuracy'; did you mean 'val_accuracies'? "
-        "They report 'val_accuracies'.",
-    )
-
-
-def test_trainer_that_misses_the_objective_is_quoted_in_the_sweeps_words() -> None:
-    cluster = start()
-    rest = "'val_accuracy' is not among what is evaluated; name one of 'val_loss'."
-    cluster.fail("digits-0", "ConfigurationError", f"spec.checkpoint.keepBest.metric: {rest}")
-    cluster.settle()
-    assert told(cluster, "Failed") == ("ObjectiveNotReported", f"spec.objective.metric: {rest}")
-
-
-def test_objective_that_is_missed_after_training_began_still_ends_the_sweep_at_once() -> None:
-    cluster = start(parallelism=2)
-    for job in ("digits-0", "digits-1"):
-        cluster.report(job, 10, 0.5, "train_loss")
-    rest = "'val_accuracy' is not among what is evaluated; name one of 'val_loss'."
-    cluster.fail("digits-1", "ConfigurationError", f"spec.checkpoint.keepBest.metric: {rest}")
-    cluster.settle()
-    assert told(cluster, "Failed") == ("ObjectiveNotReported", f"spec.objective.metric: {rest}")
-    assert cluster.made == ["digits-0", "digits-1"]
-
-
-def test_templates_own_keep_best_that_is_missed_is_not_told_as_the_objective() -> None:
-    template = make_spec()["template"]
-    template["spec"]["checkpoint"] = {"keepBest": {"metric": "val_acc", "mode": "max"}}
-    cluster = start(template=template)
-    rest = "'val_acc' is not among what is evaluated; name one of 'val_loss'."
-    cluster.fail("digits-0", "ConfigurationError", f"spec.checkpoint.keepBest.metric: {rest}")
-    cluster.settle()
-    assert told(cluster, "Failed") == (
-        "ConfigurationError",
-        f"spec.template.spec.checkpoint.keepBest.metric: {rest}",
-    )
 
 
 def test_suspended_sweep_holds_its_trials_and_goes_on_with_them() -> None:

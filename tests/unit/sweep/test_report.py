@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from trainyard_operator.sweep.effects import T_975, differences, importance, spreads
-from trainyard_operator.sweep.report import lead, sections, to_csv, to_markdown
+from trainyard_operator.sweep.report import lead, sections, to_csv, to_markdown, told_rows
 from trainyard_operator.sweep.table import ReportedTrial, SweepTable, with_results
 
 FOLDS = (0.90, 0.95, 0.93, 0.91, 0.96)
@@ -22,7 +22,7 @@ def table_of(method: str, *trials: ReportedTrial, **fields: Any) -> SweepTable:
 
 
 def trial(number: int, value: float | None, **fields: Any) -> ReportedTrial:
-    base = {"name": f"trial-{number}", "job": f"digits-{number}", "state": "Succeeded"}
+    base = {"name": f"digits-{number}", "job": f"digits-{number}", "state": "Succeeded"}
     return ReportedTrial(number=number, value=value, **base | fields)
 
 
@@ -43,8 +43,8 @@ def test_a_cross_validation_has_a_mean_and_a_deviation():
     [spread] = spreads(table)
     assert (spread.mean, spread.std) == pytest.approx((mean(FOLDS), stdev(FOLDS)))
     assert lead(table) == (
-        "5 of 5 trials succeeded. Best val_accuracy 0.96 (digits-4, fold-4); mean 0.93 ± "
-        "0.0254951 (standard deviation, n - 1) over 5."
+        "5 of 5 trials succeeded. Best val_accuracy 0.96 (digits-4, fold-4); mean 0.93 ± 0.0255 "
+        "(standard deviation, n - 1) over 5."
     )
 
 
@@ -108,16 +108,53 @@ def test_the_csv_has_every_trial_setting_and_metric():
     full = with_results(table, {0: {"val_accuracy": 0.51234567891, "test_accuracy": 0.5}})
     assert list(csv.reader(to_csv(full).splitlines())) == [
         ["number", "name", "job", "state", "lr", "val_accuracy", "test_accuracy", "message"],
-        ["0", "trial-0", "digits-0", "Succeeded", "1e-05", "0.5123456789", "0.5", ""],
-        ["1", "trial-1", "digits-1", "Failed", "0.1", "", "", "exit code 1, twice"],
+        ["0", "digits-0", "digits-0", "Succeeded", "1e-05", "0.51234567891", "0.5", ""],
+        ["1", "digits-1", "digits-1", "Failed", "0.1", "", "", "exit code 1, twice"],
     ]
+
+
+def test_people_see_few_digits_and_no_column_that_says_the_same_of_all():
+    setting = {"lr": 0.1, "model.depth": 2}
+    table = table_of(
+        "grid",
+        trial(0, 0.51234567891, overrides=setting),
+        trial(1, 0.5, overrides=setting | {"lr": 0.2}),
+    )
+    scores = {"test_accuracy": 1 / 3, "train_loss": 12345.678, "epochs": 3.0}
+    full = with_results(table, {0: scores, 1: scores | {"test_accuracy": 0.5, "train_loss": 0.1}})
+    assert told_rows(full) == [
+        ["job", "lr", "val_accuracy", "test_accuracy", "train_loss"],
+        ["digits-0", "0.1", "0.5123", "0.3333", "12346"],
+        ["digits-1", "0.2", "0.5", "0.5", "0.1"],
+    ]
+    assert told_rows(full, is_brief=True)[0] == ["job", "lr", "val_accuracy", "test_accuracy"]
+
+
+def test_people_see_variants_states_and_reasons_where_these_differ():
+    table = table_of(
+        "list",
+        trial(0, 0.5, name="A0"),
+        trial(1, None, name="A1", state="Suspended", message="The sweep is suspended."),
+    )
+    assert told_rows(table) == [
+        ["job", "name", "state", "val_accuracy", "message"],
+        ["digits-0", "A0", "Succeeded", "0.5", ""],
+        ["digits-1", "A1", "Suspended", "", "The sweep is suspended."],
+    ]
+
+
+def test_settings_that_differ_have_no_mean_together():
+    trials = [trial(n, value, overrides={"lr": n}) for n, value in enumerate((0.5, 0.7))]
+    assert lead(table_of("grid", *trials, is_final=True)) == (
+        "2 of 2 trials succeeded. Best val_accuracy 0.7 (digits-1)."
+    )
 
 
 def test_the_markdown_of_an_ablation():
     assert to_markdown(ablation()).startswith(
         "# digits\n\n"
         "6 of 6 trials succeeded; the sweep goes on. Best val_accuracy 0.9 (digits-1, A0-fold-1); "
-        "mean 0.81 ± 0.069857 (standard deviation, n - 1) over 6.\n\n"
+        "best mean 0.85 ± 0.05 (standard deviation, n - 1) over 3, A0.\n\n"
         "## Mean over folds and seeds\n\n"
         "| setting | trials | mean val_accuracy | standard deviation |\n"
         "| --- | --- | --- | --- |\n"
@@ -135,15 +172,13 @@ def test_a_sweep_without_results_has_a_report_too():
     table = table_of("random", trial(0, None, state="Failed", message="out of memory"))
     assert lead(table) == "0 of 1 trials succeeded, 1 failed; the sweep goes on."
     assert list(sections(table)) == ["Trials"]
-    assert sections(table_of("bayes"))["Trials"] == [
-        ["number", "name", "job", "state", "val_accuracy", "message"]
-    ]
+    assert sections(table_of("bayes"))["Trials"] == [["job", "val_accuracy"]]
 
 
 @pytest.mark.parametrize("state", ["Running", "Stopped"])
 def test_a_sweep_of_which_none_has_succeeded_yet_has_a_best_and_no_mean(state):
     table = table_of("random", trial(0, 0.7, state=state), trial(1, 0.9, state="Failed"))
-    assert lead(table).endswith("; the sweep goes on. Best val_accuracy 0.7 (digits-0, trial-0).")
+    assert lead(table).endswith("; the sweep goes on. Best val_accuracy 0.7 (digits-0).")
     assert list(sections(table)) == ["Trials"]
 
 

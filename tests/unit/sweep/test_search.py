@@ -48,7 +48,7 @@ def test_a_grid_is_every_combination_by_the_alphabet_of_its_keys():
     expected = list(itertools.product([16, 32, 64], ["b0", "b1"]))
     assert [tuple(p.overrides.values()) for p in proposals] == expected
     assert proposals[1] == Proposal(
-        number=1, name="trial-1", overrides={"data.batch_size": 16, "model.variant": "b1"}
+        number=1, overrides={"data.batch_size": 16, "model.variant": "b1"}
     )
     turned = dict(reversed(GRID.items()))
     assert propose(spec_of("grid", parameters=turned, parallelism=9), []) == proposals

@@ -17,7 +17,7 @@ def make_table(method: str = "random") -> SweepTable:
     trials = tuple(
         ReportedTrial(
             number=number,
-            name=f"trial-{number}",
+            name=f"digits-{number}",
             job=f"digits-{number}",
             uid=f"u{number}",
             state="Succeeded" if number < 5 else "Failed",
@@ -76,7 +76,7 @@ def test_a_report_has_tables_and_plots(storage, tmp_path):
     for name in ("learning curves", "parallel coordinates", "importance"):
         assert f'<img alt="{name}"' in page
     assert "4 more" not in page
-    assert "Best val_accuracy 0.9 (digits-4, trial-4)" in page
+    assert "Best val_accuracy 0.9 (digits-4)" in page
 
 
 @pytest.mark.slow
