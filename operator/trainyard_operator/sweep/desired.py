@@ -126,9 +126,12 @@ def _keep_best(spec: SweepSpec) -> dict[str, Any]:
 
 
 def _first_pause(spec: SweepSpec) -> dict[str, Any]:
-    """With asha a trial rests at its rungs, so that it is judged at each and trains no further."""
+    """With asha a trial rests at its rungs, so that it is judged at each and trains no further.
+
+    What else the template says of it goes: nobody would let such a trial go on.
+    """
     rule = spec.early_stopping
-    return {"pause_at_step": rule.min_steps} if rule and rule.method == "asha" else {}
+    return {"pause_at_step": rule.min_steps if rule and rule.method == "asha" else None}
 
 
 def setting_text(value: Any) -> str:

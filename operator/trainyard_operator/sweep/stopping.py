@@ -48,8 +48,13 @@ def judge(spec: SweepSpec, trials: Sequence[Trial]) -> tuple[Verdict, ...]:
     if spec.early_stopping is None:
         return ()
     field = _Field(spec, trials)
+    first = _as_first_seen(spec, trials) if spec.method == "bayes" else {}
+    early = _Field(spec, first.values())
     running = [trial for trial in trials if trial.state == "Running"]
-    judged = [(t, None if t.is_cleared else field.verdict(t, len(t.curve))) for t in running]
+    judged = [
+        (t, None if t.is_cleared else (early if first.get(t.number) == t else field).judgement(t))
+        for t in running
+    ]
     stopped = [verdict for _, verdict in judged if verdict]
     kept = {trial.number for trial, verdict in judged if trial.is_paused and not verdict}
     places = sum(not t.is_paused for t in running) - sum(
@@ -90,6 +95,18 @@ def first_stops(spec: SweepSpec, trials: Sequence[Trial]) -> dict[int, int]:
                 field.put(up_to(trial, found[trial.number]))
                 break
     return found
+
+
+def _as_first_seen(spec: SweepSpec, trials: Sequence[Trial]) -> dict[int, Trial]:
+    """Trials by number, without what promotions brought: none is judged by that in a search that
+    does not depend on when promotions happen, but those that were promoted themselves."""
+    stops = first_stops(spec, trials)
+    return {
+        t.number: up_to(t, stops[t.number])
+        if t.curve and stops.get(t.number, t.curve[-1][0]) < t.curve[-1][0]
+        else t
+        for t in trials
+    }
 
 
 def up_to(trial: Trial, step: int) -> Trial:
@@ -163,6 +180,10 @@ class _Field:
         if self._rule.method == "median":
             return self._by_median(trial, trial.curve[count - 1][0])
         return self._by_rung(trial, count)
+
+    def judgement(self, trial: Trial) -> Verdict | None:
+        """On a trial as it stands."""
+        return self.verdict(trial, len(trial.curve))
 
     def promotions(self, kept: Collection[int] = ()) -> list[Verdict]:
         """Trials to go on: those that paused and are `kept`, and stopped ones that belong to the

@@ -80,3 +80,10 @@ def test_keep_best_of_the_template_stays() -> None:
 def test_objective_of_the_test_split_chooses_no_checkpoint() -> None:
     sweep = make_sweep("folds", objective={"metric": "test_accuracy", "goal": "maximize"})
     assert "keepBest" not in build_trial(sweep, PROPOSAL, Defaults())["spec"]["checkpoint"]
+
+
+def test_a_trial_pauses_at_the_first_rung_and_for_nobody_else() -> None:
+    asha = {"method": "asha", "minSteps": 40}
+    made = build_trial(make_sweep("random", earlyStopping=asha), PROPOSAL, Defaults())
+    assert made["spec"]["checkpoint"]["pauseAtStep"] == 40
+    assert "pauseAtStep" not in trial(checkpoint={"pauseAtStep": 10})["spec"]["checkpoint"]

@@ -181,6 +181,19 @@ def test_bayes_judges_by_what_was_settled_before_a_trial_began():
     assert [v.number for v in judge(spec, [*better, trial(8, 0.1)])] == [8]
 
 
+def test_bayes_judges_by_nothing_that_a_promotion_brought():
+    spec = spec_of(ASHA, method="bayes", parallelism=1)
+    known = [trial(0, 0.5, 0.5, 0.5, state="Succeeded"), trial(1, 0.4, 0.4, 0.4, state="Succeeded")]
+    known += [trial(n, 0.3, state="Stopped") for n in (2, 3)]
+    assert first_stops(spec, known) == {2: 10, 3: 10}
+    new = trial(4, 0.6, 0.6, 0.6)
+    promoted = trial(2, 0.3, 0.9, 0.9, state="Succeeded")
+    assert [v.number for v in judge(spec, [*known, new])] == []
+    assert [v.number for v in judge(spec, [*known[:2], promoted, known[3], new])] == []
+    better = [trial(n, 0.9, 0.9, 0.9, state="Succeeded") for n in range(4)]
+    assert [v.number for v in judge(spec, [*better, trial(4, 0.3, 0.8, 0.8)])] == [4]
+
+
 def test_first_stops_do_not_depend_on_what_promotions_brought():
     spec = spec_of(ASHA, method="bayes", parallelism=1)
     values = random.Random(4)
