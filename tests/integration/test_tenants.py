@@ -7,14 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from core_sweeps import make_spec
 from integration.api_server import CORE, MERGE_PATCH, ApiServer, Namespace
-from integration.conftest import install_crd, make_operator, running_control_plane, write_kubeconfig
+from integration.conftest import (
+    Operator,
+    install_crd,
+    make_operator,
+    running_control_plane,
+    write_kubeconfig,
+)
 from integration.helm_chart import CHART, Helm, environment_of
 
 SHARED = "s3://lab/trainyard"
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 POLICY = "trainyard-storage.trainyard.dev"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
+HIDDEN = "h1dden-value"
 REFUSED = (
     'trainingjobs.trainyard.dev "nodules" is forbidden: ValidatingAdmissionPolicy '
     f"'{POLICY}' with binding '{POLICY}' denied request: "
@@ -170,36 +178,95 @@ def test_editor_of_one_namespace_sees_and_changes_nothing_in_the_other(api: ApiS
     assert api.send_as(token, "DELETE", own).status_code == 404
 
 
-def test_secret_of_another_namespace_reaches_no_pod_and_no_secret_is_told(
-    api: ApiServer, tmp_path: Path
-) -> None:
-    """The operator gets the reference alone; it may read no Secret."""
-    hidden = "h1dden-value"
+@pytest.fixture
+def operator(api: ApiServer, tmp_path: Path) -> Iterator[Operator]:
+    """Of the release, and as talkative as it can be; each tenant has a Secret and a config map."""
     for name in ("team-a", "team-b"):
-        secret = {
-            "metadata": {"name": f"s3-{name}"},
-            "stringData": {"AWS_SECRET_ACCESS_KEY": hidden},
-        }
-        api.must("POST", f"{CORE}/namespaces/{name}/secrets", secret)
+        secret = {"stringData": {"AWS_SECRET_ACCESS_KEY": HIDDEN}}
+        for kind, body in (("secrets", secret), ("configmaps", {"data": {"k": "seed: 1"}})):
+            path = f"{CORE}/namespaces/{name}/{kind}"
+            api.must("POST", path, body | {"metadata": {"name": f"own-{name}"}})
     path = "/apis/apps/v1/namespaces/trainyard-system/deployments/trainyard-operator"
     operator = make_operator(write_kubeconfig(api, tmp_path / "kubeconfig"), tmp_path)
     operator.environment |= environment_of(api.must("GET", path))
     operator.environment["TRAINYARD_OPERATOR_LOG_LEVEL"] = "debug"
     operator.start()
-    try:
-        tenant = Namespace(api, "team-a")
-        storage = {"uri": "s3://mine", "credentialsSecretRef": {"name": "s3-team-b"}}
-        tenant.create(make("borrows", storage=storage))
-        pod = tenant.wait(lambda: tenant.pods().get("borrows-master-0"), "its pod")
-        assert_only_by_reference(pod, "s3-team-b")
-        told = [tenant.job("borrows"), tenant.api.must("GET", f"{tenant.core}/events"), pod]
-        told += [operator.log.read_text(), operator.get("/metrics").text]
-        assert hidden not in json.dumps(told)
-        token = api.token("trainyard-system", "trainyard-operator")
-        secrets = f"{CORE}/namespaces/team-a/secrets"
-        assert api.send_as(token, "GET", secrets).status_code == 403
-    finally:
-        operator.kill()
+    yield operator
+    operator.kill()
+    for name in ("team-a", "team-b"):
+        for kind in ("secrets", "configmaps"):
+            api.must("DELETE", f"{CORE}/namespaces/{name}/{kind}/own-{name}")
+
+
+def test_secret_of_another_namespace_reaches_no_pod_and_no_secret_is_told(
+    tenant: Namespace, operator: Operator
+) -> None:
+    """The operator gets the reference alone; it may read no Secret."""
+    storage = {"uri": "s3://mine", "credentialsSecretRef": {"name": "own-team-b"}}
+    tenant.create(make("borrows", storage=storage))
+    pod = tenant.wait(lambda: tenant.pods().get("borrows-master-0"), "its pod")
+    assert_only_by_reference(pod, "own-team-b")
+    assert message_of_the_kubelet(tenant, "borrows", 'secret "own-team-b" not found') == (
+        "spec.storage.credentialsSecretRef: no Secret 'own-team-b' in namespace 'team-a'; create "
+        "it, or drop the field to use the pod's identity."
+    )
+    told = [tenant.job("borrows"), tenant.api.must("GET", f"{tenant.core}/events"), pod]
+    told += [operator.log.read_text(), operator.get("/metrics").text]
+    assert HIDDEN not in json.dumps(told)
+    token = tenant.api.token("trainyard-system", "trainyard-operator")
+    secrets = f"{CORE}/namespaces/team-a/secrets"
+    assert tenant.api.send_as(token, "GET", secrets).status_code == 403
+
+
+def test_config_map_of_another_namespace_reaches_no_pod_and_is_named(
+    tenant: Namespace, operator: Operator
+) -> None:
+    reference = {"name": "own-team-b", "key": "k"}
+    tenant.create(make("reads", configFrom={"configMapKeyRef": reference}))
+    pod = tenant.wait(lambda: tenant.pods().get("reads-master-0"), "its pod")
+    (container,) = pod["spec"]["containers"]
+    given = [each["valueFrom"] for each in container["env"] if "valueFrom" in each]
+    assert [each["configMapKeyRef"] for each in given if "configMapKeyRef" in each] == [reference]
+    assert message_of_the_kubelet(tenant, "reads", 'configmap "own-team-b" not found') == (
+        "spec.configFrom.configMapKeyRef: no ConfigMap 'own-team-b' in namespace 'team-a'; create "
+        "it, or drop the field."
+    )
+
+
+def message_of_the_kubelet(tenant: Namespace, job: str, said: str) -> str:
+    """What becomes of it in the job's condition."""
+    waits = {"reason": "CreateContainerConfigError", "message": said}
+    tenant.set_pod(f"{job}-master-0", phase="Pending", state={"waiting": waits})
+
+    def message() -> str:
+        return str(tenant.condition(job, "Running").get("message", ""))
+
+    tenant.wait(lambda: message().startswith("spec."), "told")
+    return message()
+
+
+def test_sweep_gets_no_trial_that_names_what_another_namespace_stores(
+    tenant: Namespace, operator: Operator
+) -> None:
+    sweeps, dataset = tenant.of("trainingsweeps"), {"uri": f"{SHARED}/team-b/scans"}
+    template = {"spec": {"recipe": "classification", "dataset": dataset}}
+    spec = make_spec("folds", template=template)
+    header = {"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingSweep"}
+    sweeps.create(header | {"metadata": {"name": "nodules"}, "spec": spec})
+    of_trial = REFUSED.replace("nodules", "nodules-0")
+    found = sweeps.wait(lambda: refused_trial(sweeps), "told")
+    assert found == (
+        f"The API server refused a trial: {of_trial}spec.dataset.uri: '{SHARED}/team-b/scans/' "
+        f"holds what other namespaces store; below '{SHARED}/' only '{SHARED}/team-a/' belongs to "
+        "this one."
+    )
+    assert not tenant.exists("nodules-0")
+
+
+def refused_trial(sweeps: Namespace) -> str:
+    """Which of its conditions says so."""
+    texts = [each["message"] for each in sweeps.status("nodules").get("conditions", ())]
+    return next((text for text in texts if "refused a trial" in text), "")
 
 
 def assert_only_by_reference(pod: dict[str, Any], secret: str) -> None:
