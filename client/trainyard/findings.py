@@ -1,7 +1,8 @@
 """Pydantic's findings on a TrainingJob as sentences: where, what, and what to write instead."""
 
 import difflib
-from typing import Any, get_args
+from collections.abc import Sequence
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -10,6 +11,13 @@ from trainyard.errors import Rejected
 from trainyard.yamltext import KeyPath, Located
 from trainyard_trainer.config_errors import BOUNDS, quoted
 
+_METADATA = (
+    "name", "namespace", "labels", "annotations",
+    "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers",
+    "generateName", "generation", "managedFields", "ownerReferences", "resourceVersion",
+    "selfLink", "uid",
+)  # fmt: skip
+"""Of Kubernetes' ObjectMeta; the first four are for people to write."""
 _TYPES = {
     "int": "a whole number",
     "float": "a number",
@@ -19,6 +27,8 @@ _TYPES = {
     "dict": "keys and values",
     "model": "keys and values",
 }
+_SIZES = {"too_short": ("at least", "min_length"), "too_long": ("at most", "max_length")}
+"""Of lists and mappings: kinds of mistake in words, and the name of the bound."""
 
 
 def rejection(model: type[BaseModel], error: ValidationError, document: Located) -> Rejected:
@@ -34,13 +44,39 @@ def rejection(model: type[BaseModel], error: ValidationError, document: Located)
     return Rejected(sentences[0], details=tuple(sentences[1:]))
 
 
-def nearest(word: str, known: list[str]) -> str:
+def nearest(word: str, known: Sequence[str]) -> str:
     """`did you mean 'x'?`, or what is known where nothing is near."""
-    folded = {name.lower().replace("_", ""): name for name in known}
-    match = difflib.get_close_matches(word.lower().replace("_", ""), folded, n=1, cutoff=0.6)
-    if match:
-        return f"did you mean '{folded[match[0]]}'?"
+    if match := near(word, known):
+        return f"did you mean '{match}'?"
     return "known are " + ", ".join(f"'{name}'" for name in known)
+
+
+def near(word: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
+    """The known word that is most like it, if one is."""
+    folded = {name.lower().replace("_", ""): name for name in known}
+    match = difflib.get_close_matches(word.lower().replace("_", ""), folded, n=1, cutoff=cutoff)
+    return folded[match[0]] if match else None
+
+
+def require_known_metadata(document: Located) -> None:
+    """Raises Rejected for a key of metadata that Kubernetes does not have, and would drop."""
+    metadata = document.value.get("metadata") if isinstance(document.value, dict) else None
+    for key in metadata if isinstance(metadata, dict) else ():
+        if key not in _METADATA:
+            where = document.where(("metadata", key))
+            hint = nearest(str(key), _METADATA[:4])
+            raise Rejected(f"{where}: metadata: unknown key '{key}'; {hint}")
+
+
+def _hint(model: type[BaseModel], path: KeyPath) -> str:
+    """What was meant: a key of this place, or one that belongs further up."""
+    word, known = str(path[-1]), _section(model, path[:-1])
+    if near(word, known):
+        return nearest(word, known)
+    for length in range(len(path) - 2, 0, -1):
+        if match := near(word, _section(model, path[:length]), cutoff=0.8):
+            return f"did you mean '{'.'.join(map(str, (*path[:length], match)))}'?"
+    return nearest(word, known)
 
 
 def _sentence(model: type[BaseModel], mistake: ErrorDetails, document: Located) -> str:
@@ -48,9 +84,8 @@ def _sentence(model: type[BaseModel], mistake: ErrorDetails, document: Located) 
     where = document.where(path)
     dotted = ".".join(str(part) for part in path)
     if mistake["type"] == "extra_forbidden":
-        section = _section(model, path[:-1])
         above = ".".join(str(part) for part in path[:-1]) or "the file"
-        return f"{where}: {above}: unknown key '{path[-1]}'; {nearest(str(path[-1]), section)}"
+        return f"{where}: {above}: unknown key '{path[-1]}'; {_hint(model, path)}"
     if mistake["type"] == "missing":
         return f"{where}: {dotted} is required"
     if mistake["type"] == "value_error":
@@ -63,6 +98,9 @@ def _demand(mistake: ErrorDetails) -> str:
     if kind in BOUNDS:
         words, key = BOUNDS[kind]
         return f"must be {words} {context[key]}"
+    if kind in _SIZES:
+        words, key = _SIZES[kind]
+        return f"must have {words} {context[key]} {'entry' if context[key] == 1 else 'entries'}"
     if kind == "literal_error":
         return f"must be one of {context['expected']}".replace(" or ", ", ")
     if expected := _TYPES.get(kind.partition("_")[0]):
@@ -90,11 +128,20 @@ def _without_union_tags(location: tuple[int | str, ...], value: Any) -> KeyPath:
 def _section(model: type[BaseModel], path: KeyPath) -> list[str]:
     """The keys that are valid at a path, in the API's spelling."""
     found: type[BaseModel] | None = model
+    is_key = False
     for part in path:
+        if is_key or isinstance(part, int):
+            is_key = False  # Of a mapping or a list, whose values are of the model found already.
+            continue
         fields = found.model_fields.values() if found else ()
         field = next((one for one in fields if part == one.alias), None)
         found = _model_in(field.annotation) if field else None
+        is_key = field is not None and _is_mapping(field.annotation)
     return [field.alias or name for name, field in found.model_fields.items()] if found else []
+
+
+def _is_mapping(annotation: Any) -> bool:
+    return get_origin(annotation) is dict or any(_is_mapping(one) for one in get_args(annotation))
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

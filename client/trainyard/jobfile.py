@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import ValidationError
 
 from trainyard.errors import Rejected, UsageError
-from trainyard.findings import nearest, rejection
+from trainyard.findings import nearest, rejection, require_known_metadata
 from trainyard.locate import LOCAL_FOLDER, as_uri
 from trainyard.yamltext import KeyPath, Located, parse_yaml, read_yaml
 from trainyard_operator.api import LONGEST_NAME, NAME_PATTERN, JobSpec, TrainingJob
@@ -67,15 +67,15 @@ def complete(document: Located, request: Request) -> JobFile:
         found = read_yaml(request.config_file)
         if not isinstance(found.value, dict):
             raise Rejected(f"{found.source}: holds no keys and values")
-        _put(manifest, ["spec", "config"], found.value)
+        put(manifest, ["spec", "config"], found.value)
     for text in assignments_in(request.assignments):
         _assign(manifest, text)
     for dotted, value in request.settings:
-        _put(manifest, dotted.split("."), value)
+        put(manifest, dotted.split("."), value)
     if request.name:
-        _put(manifest, ["metadata", "name"], request.name)
+        put(manifest, ["metadata", "name"], request.name)
     if request.nodes is not None:
-        _put(manifest, ["spec", "nodes"], request.nodes)
+        put(manifest, ["spec", "nodes"], request.nodes)
     if request.is_local:
         _localize(manifest)
     job = validated(document)
@@ -89,6 +89,7 @@ def validated(document: Located) -> TrainingJob:
         job = TrainingJob.model_validate(document.value, by_alias=True, by_name=False)
     except ValidationError as error:
         raise rejection(TrainingJob, error, document) from None
+    require_known_metadata(document)
     for path, is_valid, demand in _rules(job):
         if not is_valid:
             raise Rejected(f"{document.where(path)}: {'.'.join(map(str, path))} {demand}")
@@ -97,20 +98,26 @@ def validated(document: Located) -> TrainingJob:
 
 def check_recipe(job: TrainingJob, document: Located) -> "RecipeConfig | None":
     """The recipe's configuration, if it is known here. Raises Rejected."""
+    from trainyard_trainer.errors import ConfigurationError
+
+    try:
+        return recipe_config(job)
+    except ConfigurationError as error:
+        raise Rejected(f"{_where(document, str(error))}: {str(error).rstrip('.')}") from None
+
+
+def recipe_config(job: TrainingJob) -> "RecipeConfig | None":
+    """None where nobody can know it here. Raises ConfigurationError."""
     if job.spec.recipe is None:
         return None
     from trainyard_trainer import config, registry
-    from trainyard_trainer.errors import ConfigurationError
 
     if job.spec.image and job.spec.recipe not in registry.recipe_names():
         return None  # Another image may hold recipes of its own.
-    try:
-        found = registry.config_class(job.spec.recipe)
-        if job.spec.config_from is not None:
-            return None
-        return config.build_config(found, [job.spec.config or {}], job.spec.overrides or [])
-    except ConfigurationError as error:
-        raise Rejected(f"{_where(document, str(error))}: {str(error).rstrip('.')}") from None
+    found = registry.config_class(job.spec.recipe)
+    if job.spec.config_from is not None:
+        return None
+    return config.build_config(found, [job.spec.config or {}], job.spec.overrides or [])
 
 
 def _read(request: Request) -> Located:
@@ -175,7 +182,7 @@ def _assign(manifest: dict[str, Any], text: str) -> None:
     if not equals or not all(parts):
         raise UsageError(f"'{text}' is not of the form key=value", "trainyard run --help")
     if parts[0] in _OWN_PREFIXES and len(parts) > 1:
-        _put(manifest, parts, parse_yaml(value, f"'{text}'").value)
+        put(manifest, parts, parse_yaml(value, f"'{text}'").value)
         return
     spec = manifest.setdefault("spec", {})
     known = {field.alias or name for name, field in JobSpec.model_fields.items()}
@@ -191,7 +198,8 @@ def _assign(manifest: dict[str, Any], text: str) -> None:
     spec["overrides"] = [*(spec.get("overrides") or []), text]
 
 
-def _put(manifest: dict[str, Any], parts: Sequence[str], value: Any) -> None:
+def put(manifest: dict[str, Any], parts: Sequence[str], value: Any) -> None:
+    """Set a value at a path, with what is missing above it."""
     here = manifest
     for part in parts[:-1]:
         if not isinstance(here.get(part), dict):

@@ -5,29 +5,24 @@ distribution whose `min` and `max` are the values themselves, and `run_cap` for 
 `trainyard run JOB --sweep FILE` makes a TrainingSweep of both.
 """
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from trainyard.errors import Rejected, UsageError
-from trainyard.findings import nearest, rejection
-from trainyard.jobfile import Request, check_recipe, complete, load_job
+from trainyard.findings import near, rejection, require_known_metadata
+from trainyard.jobfile import Request, complete, load_job, put
+from trainyard.sweepcheck import check_trials
 from trainyard.yamltext import Located, read_yaml
-from trainyard_operator.api import TrainingJob
+from trainyard_operator.api import JobSpec
 from trainyard_operator.contract import API_VERSION, JOB_KIND
-from trainyard_operator.defaults import Defaults
 from trainyard_operator.sweep.api import SweepSpec, TrainingSweep
-from trainyard_operator.sweep.desired import build_trial
 from trainyard_operator.sweep.names import SWEEP_KIND
-from trainyard_operator.sweep.search import propose
 
-CHECKED_TRIALS = 64
-"""So many of the first trials are built and checked against the recipe before anything runs."""
 _WITHOUT_MEANING = frozenset({"program", "name", "description", "project", "entity", "command"})
 """Keys of a guide's file that a template answers, or nobody needs."""
 _DISTRIBUTIONS = {
@@ -68,17 +63,25 @@ def load_sweep(request: Request, guide: Path | None = None) -> SweepFile:
     own, request = _own_fields(request)
     document = _guided(request, guide) if guide else read_yaml(Path(request.target))
     manifest = document.value
+    template = {} if guide else _template_of(document)
+    for dotted, value in own.items():
+        put(manifest["spec"], dotted.split("."), value)
     if guide is None:
-        _complete_template(document, request)
+        _complete(template, document, request)
     if request.name:
         manifest["metadata"]["name"] = request.name
-    manifest["spec"] |= own
+    sweep = _validated(document)
+    require_known_metadata(document)
+    check_trials(sweep, document)
+    return SweepFile(manifest=manifest, sweep=sweep)
+
+
+def _validated(document: Located) -> TrainingSweep:
+    """The typed sweep. Raises Rejected with every mistake."""
     try:
-        sweep = TrainingSweep.model_validate(manifest, by_alias=True, by_name=False)
+        return TrainingSweep.model_validate(document.value, by_alias=True, by_name=False)
     except ValidationError as error:
         raise rejection(TrainingSweep, error, document) from None
-    _check_trials(sweep, document)
-    return SweepFile(manifest=manifest, sweep=sweep)
 
 
 def spec_of_guide(document: Located) -> dict[str, Any]:
@@ -138,64 +141,52 @@ def _guided(request: Request, guide: Path) -> Located:
 
 
 def _own_fields(request: Request) -> tuple[dict[str, Any], Request]:
-    """`spec.parallelism=2` and the like are the sweep's; what is left is the template's."""
-    names = {field.alias or name for name, field in SweepSpec.model_fields.items()}
-    own, rest = {}, []
+    """`spec.parallelism=2` and the like, by dotted path; what is left is the template's."""
+    names, of_jobs = _aliases(SweepSpec), _aliases(JobSpec)
+    own: dict[str, Any] = {}
+    rest = []
     for text in request.assignments:
         key, equals, value = text.partition("=")
-        head, _, name = key.partition(".")
-        if equals and head == "spec" and name in names:
-            own[name] = yaml.safe_load(value)
-        else:
+        head, _, field = key.partition(".")
+        first = field.partition(".")[0]
+        if head != "spec" or not equals or (first in of_jobs and field not in names):
             rest.append(text)
+        elif first in names:
+            own[field] = yaml.safe_load(value)
+        else:
+            match = near(first, names) or near(first, of_jobs)
+            hint = f"did you mean 'spec.{match}'?" if match else f"it has {', '.join(names)}"
+            raise UsageError(f"'{text}': a sweep has no field 'spec.{first}'; {hint}")
     return own, replace(request, assignments=tuple(rest))
 
 
-def _complete_template(document: Located, request: Request) -> None:
-    """The template as a job: with the assignments, local paths, and its own mistakes named."""
+def _aliases(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _template_of(document: Located) -> dict[str, Any]:
+    """Raises Rejected where there is none, or no name."""
     spec = document.value.get("spec") if isinstance(document.value, dict) else None
     template = spec.get("template") if isinstance(spec, dict) else None
-    inner = template.get("spec") if isinstance(template, dict) else None
     name = (document.value.get("metadata") or {}).get("name") if spec else None
-    if not isinstance(inner, dict) or not name:
+    if not isinstance(template, dict) or not isinstance(template.get("spec"), dict) or not name:
         raise Rejected(
             f"{document.source}: a TrainingSweep needs metadata.name and spec.template.spec"
         )
-    job = {"apiVersion": API_VERSION, "kind": JOB_KIND, "metadata": {"name": name}, "spec": inner}
-    made = complete(Located(job, f"{document.source}: spec.template"), replace(request, name=None))
-    template["spec"] = made.manifest["spec"]  # type: ignore[index]
+    return template
 
 
-def _check_trials(sweep: TrainingSweep, document: Located) -> None:
-    """A parameter that the recipe does not have is told now, and not by each trial."""
-    spec = sweep.spec.model_copy(update={"parallelism": CHECKED_TRIALS})
-    proposals = propose(spec, ()) if spec.method != "bayes" else propose(_as_random(spec), ())
-    for proposal in itertools.islice(proposals, CHECKED_TRIALS):
-        job = TrainingJob.model_validate(build_trial(sweep, proposal, Defaults()))
-        source = f"{document.source}: trial '{job.metadata.name}'"
-        config = check_recipe(job, Located(job.to_dict(), source))
-        _check_objective(sweep.spec, config.metric_names() if config else (), document)
-
-
-def _check_objective(spec: SweepSpec, known: Sequence[str], document: Located) -> None:
-    """known: what the recipe evaluates; empty where nobody knows beforehand. Raises Rejected."""
-    metric = spec.objective.metric
-    split = next((word for word in ("val_", "test_", "train_") if metric.startswith(word)), "")
-    # Losses have names of their own; and what a template of its own keepBest compares by, too.
-    is_free = split == "train_" or (not split and spec.template.spec.checkpoint.keep_best)
-    if not known or is_free or metric.removeprefix(split) in known:
-        return
-    names = list(dict.fromkeys(f"{split or 'val_'}{name}" for name in known))
-    where = document.where(("spec", "objective", "metric"))
-    raise Rejected(
-        f"{where}: spec.objective.metric: recipe {spec.template.spec.recipe} reports no "
-        f"'{metric}'; {nearest(metric, names)}"
-    )
-
-
-def _as_random(spec: SweepSpec) -> SweepSpec:
-    """Its parameters drawn without Optuna, only to be checked."""
-    return spec.model_copy(update={"method": "random", "max_trials": 3})
+def _complete(template: dict[str, Any], document: Located, request: Request) -> None:
+    """The template as a job: with the assignments, local paths, and its own mistakes named."""
+    name, spec = document.value["metadata"]["name"], template["spec"]
+    job = {"apiVersion": API_VERSION, "kind": JOB_KIND, "metadata": {"name": name}, "spec": spec}
+    here = Located(job, f"{document.source}: spec.template")
+    try:
+        made = complete(here, replace(request, name=None))
+    except Rejected:
+        _validated(document)  # Of the whole it says the place, and what belongs elsewhere.
+        raise
+    template["spec"] = made.manifest["spec"]
 
 
 def require_local(sweep: TrainingSweep) -> None:

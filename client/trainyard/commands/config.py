@@ -47,7 +47,7 @@ def show(settings: Settings, **typed: Any) -> None:
 @config_file_option()
 @click.pass_obj
 def check(settings: Settings, **typed: Any) -> None:
-    """Check a job as `submit` would, without a cluster. Exit code 5 if it is invalid.
+    """Check a job or a sweep as `submit` would, without a cluster. Exit code 5 if it is invalid.
 
     Says how keys were read that are not in the recipe's own spelling.
 
@@ -56,8 +56,15 @@ def check(settings: Settings, **typed: Any) -> None:
     trainyard config check classification --config guide.yaml fold=1
     """
     from trainyard.jobfile import Request, load_job
+    from trainyard.sweepfile import is_sweep_file, load_sweep
+    from trainyard_operator.sweep.search import trials_in_all
     from trainyard_trainer import config, registry
 
+    if is_sweep_file(typed["target"]):
+        sweep = load_sweep(Request(**typed)).sweep
+        told = f"sweep '{sweep.metadata.name}' is valid, of {trials_in_all(sweep.spec)} trials"
+        note(settings, f"{typed['target']}: {told}")
+        return
     job = load_job(Request(**typed)).job
     if job.spec.recipe in registry.recipe_names():
         found = registry.config_class(job.spec.recipe)

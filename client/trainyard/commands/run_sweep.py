@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from trainyard_operator.sweep.status import SweepStatus
     from trainyard_operator.sweep.table import SweepTable
 
+TRIALS_SHOWN = 64
+"""Lines of --dry-run."""
+
 
 def run_sweep(
     settings: Settings,
@@ -128,14 +131,14 @@ def _conclude(
 
 
 def _show_plan(settings: Settings, sweep: "TrainingSweep") -> None:
-    """The trials that would begin first."""
+    """The trials, as far as they are known; a person sees the first TRIALS_SHOWN."""
     from trainyard_operator.defaults import Defaults
     from trainyard_operator.sweep.desired import build_trial
-    from trainyard_operator.sweep.search import propose, trials_in_all
+    from trainyard_operator.sweep.search import first_trials, trials_in_all
 
-    manifests: list[dict[str, Any]] = [
-        build_trial(sweep, proposal, Defaults()) for proposal in propose(sweep.spec, ())
-    ]
+    total = trials_in_all(sweep.spec)
+    known = first_trials(sweep.spec, total if settings.is_structured else TRIALS_SHOWN)
+    manifests = [build_trial(sweep, proposal, Defaults()) for proposal in known]
     if settings.is_structured:
         say(render_document(settings, manifests))
         return
@@ -143,4 +146,7 @@ def _show_plan(settings: Settings, sweep: "TrainingSweep") -> None:
         spec = manifest["spec"]
         words = [f"create trainingjob/{manifest['metadata']['name']}"]
         say(" ".join([*words, *(spec.get("overrides") or spec.get("args") or ())]))
-    note(settings, f"nothing was started; there would be {trials_in_all(sweep.spec)} trials")
+    more = f"; {total - len(known)} more" if len(known) < total else ""
+    if more and sweep.spec.method == "bayes":
+        more += " follow from their results"
+    note(settings, f"nothing was started; there would be {total} trials{more}")

@@ -29,6 +29,17 @@ def propose(spec: SweepSpec, trials: Sequence[Trial]) -> tuple[Proposal, ...]:
     return tuple(_proposal(spec, number) for number in numbers)
 
 
+def first_trials(spec: SweepSpec, count: int) -> tuple[Proposal, ...]:
+    """The first `count` of those that are known beforehand; of bayes those drawn at random."""
+    if spec.method == "bayes":
+        from trainyard_operator.sweep.bayes import STARTUP_TRIALS
+
+        most = min(count, STARTUP_TRIALS, spec.max_trials or 0)
+        spec = spec.model_copy(update={"method": "random", "max_trials": most})
+    numbers = range(min(count, trials_in_all(spec)))
+    return tuple(_proposal(spec, number) for number in numbers)
+
+
 def trials_in_all(spec: SweepSpec, trials: Sequence[Trial] = ()) -> int:
     """How many trials there will be, as far as it is known; each number is below it.
 

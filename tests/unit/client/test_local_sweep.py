@@ -157,13 +157,39 @@ def test_line_of_a_trial_names_its_job_and_what_it_tries(method: str, record, li
     assert trial_line(found, make_sweep(method).spec) == line
 
 
-def test_dry_run_shows_the_first_trials(trainyard) -> None:
-    ran = trainyard("run", write_sweep(**GRID), "--dry-run", "spec.parallelism=3")
-    assert (ran.code, ran.out) == (
-        0,
-        "".join(f"create trainingjob/tiny-{n} --lr=0.{n + 1}\n" for n in range(3)),
-    )
+RANGE = {"lr": {"distribution": "uniform", "min": 0, "max": 1}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "lines", "told"),
+    [
+        (GRID, 3, "there would be 3 trials"),
+        ({"method": "folds", "folds": 70}, 64, "there would be 70 trials; 6 more"),
+        ({"method": "random", "maxTrials": 4, "parameters": RANGE}, 4, "there would be 4 trials"),
+        (
+            {"method": "bayes", "maxTrials": 12, "parameters": RANGE},
+            10,
+            "there would be 12 trials; 2 more follow from their results",
+        ),
+    ],
+    ids=["grid", "many", "random", "bayes"],
+)
+def test_dry_run_shows_every_trial_that_is_known(trainyard, fields, lines: int, told: str) -> None:
+    ran = trainyard("run", write_sweep(**fields), "--dry-run")
+    shown = ran.out.splitlines()
+    assert (ran.code, len(shown)) == (0, lines)
+    assert shown[0].startswith("create trainingjob/tiny-0 --")
+    assert len(set(shown)) == lines
+    assert ran.err == f"nothing was started; {told}\n"
     assert not Path("runs").exists()
+
+
+def test_dry_run_shows_the_settings_and_a_program_all_trials(trainyard) -> None:
+    ran = trainyard("run", write_sweep(**GRID), "--dry-run", "spec.parallelism=3")
+    assert ran.out == "".join(f"create trainingjob/tiny-{n} --lr=0.{n + 1}\n" for n in range(3))
+    write_sweep(method="folds", folds=70)
+    found = json.loads(trainyard("run", "sweep.yaml", "--dry-run", "-o", "json").out)
+    assert len(found) == 70
 
 
 GUIDE = {
@@ -186,7 +212,8 @@ def run_guide(trainyard: Any, *words: str, **changes: Any) -> Any:
 def test_a_guides_sweep_file_runs_beside_a_job(trainyard) -> None:
     ran = run_guide(trainyard, "model=efficientnet", "-o", "json", run_cap=20)
     assert ran.code == 0, ran.err
-    [first] = json.loads(ran.out)
+    first, *others = json.loads(ran.out)
+    assert len(others) == 19
     assert first["spec"]["overrides"][0] == "model=efficientnet"
     keys = [text.partition("=")[0] for text in first["spec"]["overrides"][1:]]
     assert keys == ["data.batch_size", "model.variant", "training.learning_rate"]

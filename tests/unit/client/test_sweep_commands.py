@@ -149,7 +149,7 @@ def test_submit_of_what_the_recipe_does_not_have_names_the_nearest_key(trainyard
     ran = trainyard("submit", "sweep.yaml")
     assert (ran.code, cluster.asked) == (5, [])
     assert ran.err == (
-        "error: sweep.yaml: trial 'digits-0': spec.overrides.training: unknown key "
+        "error: sweep.yaml:11:5: spec.parameters.training.learning_rte: unknown key "
         "'learning_rte'; did you mean 'learning_rate'?\n"
     )
 

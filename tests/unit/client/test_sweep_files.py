@@ -1,5 +1,6 @@
 """What is wrong with a sweep's file is told before anything runs."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -55,3 +56,126 @@ def test_objective_of_a_program_is_not_known_beforehand(trainyard) -> None:
     template = {"spec": {"command": ["train"]}}
     spec = make_spec(template=template, objective={"metric": "x", "goal": "minimize"})
     assert trainyard("run", write_sweep(spec), "--dry-run").code == 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        (
+            make_spec(paralelism=2),
+            "spec: unknown key 'paralelism'; did you mean 'parallelism'?",
+        ),
+        (
+            make_spec(template=make_spec()["template"] | {"paralelism": 2}),
+            "spec.template: unknown key 'paralelism'; did you mean 'spec.parallelism'?",
+        ),
+        (
+            make_spec(template={"spec": make_spec()["template"]["spec"] | {"paralelism": 2}}),
+            "spec.template.spec: unknown key 'paralelism'; did you mean 'spec.parallelism'?",
+        ),
+        (
+            make_spec("grid", parameters={"training.epochs": {"values": []}}),
+            "spec.parameters.training.epochs.values must have at least 1 entry, not []",
+        ),
+        (
+            make_spec("grid", parameters={"training.epochs": {"value": [1]}}),
+            "spec.parameters.training.epochs: unknown key 'value'; did you mean 'values'?",
+        ),
+        (
+            make_spec("list", trials=[{"name": "A0", "override": {}}]),
+            "spec.trials.0: unknown key 'override'; did you mean 'overrides'?",
+        ),
+        (
+            make_spec("grid", parameters={"training.learning_rte": {"values": [1]}}),
+            "spec.parameters.training.learning_rte: unknown key 'learning_rte'; did you mean "
+            "'learning_rate'?",
+        ),
+        (
+            make_spec("grid", parameters={"training.learning_rate": {"values": [0.1, -1]}}),
+            "spec.parameters.training.learning_rate: must be more than 0; got -1",
+        ),
+        (
+            make_spec(
+                "list",
+                trials=[
+                    {"name": "A0"},
+                    {"name": "A1", "overrides": {"training.epochs": 0}},
+                ],
+            ),
+            "spec.trials.1.overrides.training.epochs: must be at least 1; got 0",
+        ),
+        (
+            make_spec(
+                template={"spec": make_spec()["template"]["spec"] | {"recipe": "csr"}},
+                objective={"metric": "val_auc", "goal": "maximize"},
+            ),
+            "spec.folds: recipe csr has no 'data.fold'; with foldParameter: training.seed folds "
+            "are repeats with other seeds",
+        ),
+    ],
+)
+def test_mistake_is_told_where_it_stands(trainyard, spec: dict[str, Any], sentence: str) -> None:
+    assert refusal(trainyard, spec) == sentence
+
+
+def test_setting_that_a_section_refuses_is_told_with_its_reason(trainyard) -> None:
+    spec = make_spec("grid", parameters={"data.fold": {"values": [0, 3]}})
+    spec["template"]["spec"] = spec["template"]["spec"] | {"config": {"data": {"folds": 2}}}
+    assert refusal(trainyard, spec) == (
+        "spec.parameters.data.fold: fold 3 does not exist; folds: 2 are numbered from 0; got "
+        "{'augmentation': {}, 'folds': 2, 'fold': 3}"
+    )
+
+
+def test_setting_that_no_key_alone_explains_is_told_with_its_trial(trainyard) -> None:
+    template = {"spec": make_spec()["template"]["spec"] | {"recipe": "mar-gan"}}
+    spec = make_spec("grid", template=template, parameters={"data.patch_size": {"values": [32]}})
+    ran = trainyard("run", write_sweep(spec), "--dry-run")
+    assert ran.code == 5
+    assert ran.err.startswith(
+        "error: sweep.yaml: trial 'digits-0' (data.patch_size=32): spec.config: data.patch_size is "
+        "32; 3 scales need at least 128; got {"
+    )
+
+
+def test_config_check_takes_a_sweep(trainyard) -> None:
+    ran = trainyard("config", "check", write_sweep(make_spec()))
+    assert (ran.code, ran.err) == (0, "sweep.yaml: sweep 'digits' is valid, of 3 trials\n")
+    ran = trainyard("config", "check", write_sweep(make_spec(paralelism=2)))
+    assert ran.code == 5
+
+
+@pytest.mark.parametrize("kind", ["TrainingSweep", "TrainingJob"])
+def test_metadata_that_kubernetes_does_not_have_is_refused(trainyard, kind: str) -> None:
+    spec = make_spec() if kind == "TrainingSweep" else {"command": ["train"]}
+    metadata = {"name": "digits", "lables": {"team": "vision"}}
+    assert refusal(trainyard, spec, kind=kind, metadata=metadata) == (
+        "metadata: unknown key 'lables'; did you mean 'labels'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "spec.paralelism=3",
+            "'spec.paralelism=3': a sweep has no field 'spec.paralelism'; did you mean "
+            "'spec.parallelism'?",
+        ),
+        (
+            "spec.nodez=2",
+            "'spec.nodez=2': a sweep has no field 'spec.nodez'; did you mean 'spec.nodes'?",
+        ),
+    ],
+)
+def test_field_that_neither_sweep_nor_job_has(trainyard, word: str, message: str) -> None:
+    ran = trainyard("run", write_sweep(make_spec()), "--dry-run", word)
+    assert (ran.code, ran.err) == (2, f"error: {message}\n")
+
+
+def test_fields_of_the_sweep_and_of_its_jobs_are_set_by_their_paths(trainyard) -> None:
+    words = ("spec.objective.metric=val_loss", "spec.objective.goal=minimize", "spec.nodes=2")
+    ran = trainyard("run", write_sweep(make_spec()), "--dry-run", "-o", "json", *words)
+    [first, *_] = json.loads(ran.out)
+    assert first["spec"]["checkpoint"]["keepBest"] == {"metric": "val_loss", "mode": "min"}
+    assert first["spec"]["nodes"] == 2
