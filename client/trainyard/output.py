@@ -69,6 +69,14 @@ def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(render(line) for line in lines)
 
 
+def without_empty(
+    header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """The columns in which a row has something; all of them where there is no row."""
+    kept = [place for place in range(len(header)) if not rows or any(row[place] for row in rows)]
+    return [header[place] for place in kept], [[row[place] for place in kept] for row in rows]
+
+
 def render_document(settings: Settings, value: Any) -> str:
     """One JSON or YAML document."""
     if settings.output == "yaml":

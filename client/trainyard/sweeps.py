@@ -84,7 +84,7 @@ class Sweep(Resource):
         """TRIAL_COLUMNS, of the trials that the status shows."""
         return [
             [
-                trial.name,
+                "" if trial.name == trial.job else trial.name,
                 trial.job,
                 trial.phase,
                 "" if trial.value is None else figure(trial.value),

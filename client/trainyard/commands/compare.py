@@ -26,13 +26,15 @@ def command(
     """Final metrics of ended jobs side by side, their mean and standard deviation.
 
     Such as of the folds of a cross-validation. Keys in which their configurations differ are shown
-    beside the names. sweep/NAME stands for the sweep's trials that succeeded.
+    beside the names. sweep/NAME stands for the sweep's trials that succeeded; where it tries
+    several settings, a mean over them would say nothing, and none is shown.
 
     \b
     trainyard compare fold-0 fold-1 fold-2 --metric test_accuracy
     """
     flags = take_storage_flags(typed)
-    results = dict(result_of(where, name, flags) for where, name in expanded(settings, names))
+    jobs, are_repeats = expanded(settings, names)
+    results = dict(result_of(where, name, flags) for where, name in jobs)
     chosen = list(metrics) or shared_metrics(results)
     for name, result in results.items():
         for metric in chosen:
@@ -40,22 +42,28 @@ def command(
                 known = ", ".join(sorted(result["metrics"]))
                 raise NotFound(f"'{name}' has no metric '{metric}'; it has {known}")
     if settings.is_structured:
-        say(render_document(settings, to_dict(results, chosen)))
+        say(render_document(settings, to_dict(results, chosen, are_repeats)))
     else:
-        say(render_table(*table(results, chosen)))
+        say(render_table(*table(results, chosen, are_repeats)))
 
 
-def expanded(settings: Settings, names: Sequence[str]) -> list[tuple[Settings, str]]:
-    """Where to look and for which job, with its trials in place of a sweep. Raises NotFound."""
+def expanded(settings: Settings, names: Sequence[str]) -> tuple[list[tuple[Settings, str]], bool]:
+    """Where to look and for which job, with its trials in place of a sweep; and whether a mean over
+    them says something. Raises NotFound."""
     from trainyard.jobs import meant_sweep
     from trainyard.sweeps import find_sweep
 
     found: list[tuple[Settings, str]] = []
+    are_repeats = True
     for name in names:
         where, sweep = meant_sweep(settings, name)
-        jobs = find_sweep(where, sweep).trials_done() if sweep else [name]
-        found += [(where if sweep else settings, job) for job in jobs]
-    return found
+        if sweep is None:
+            found.append((settings, name))
+            continue
+        whole = find_sweep(where, sweep)
+        found += [(where, job) for job in whole.trials_done()]
+        are_repeats = are_repeats and whole.status.summary is not None
+    return found, are_repeats
 
 
 def result_of(settings: Settings, name: str, flags: StorageFlags) -> tuple[str, dict[str, Any]]:
@@ -134,7 +142,7 @@ def summary(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def table(
-    results: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]
+    results: Mapping[str, Mapping[str, Any]], metrics: Sequence[str], are_repeats: bool
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows."""
     told = differences(results)
@@ -147,6 +155,8 @@ def table(
         ]
         for number, (name, result) in enumerate(results.items())
     ]
+    if not are_repeats:
+        return header, rows
     summaries = [summary([one["metrics"][m] for one in results.values()]) for m in metrics]
     empty = [""] * len(told)
     rows.append(["mean", *empty, *(f"{mean:.4f}" for mean, _ in summaries)])
@@ -155,7 +165,9 @@ def table(
     return header, rows
 
 
-def to_dict(results: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
+def to_dict(
+    results: Mapping[str, Mapping[str, Any]], metrics: Sequence[str], are_repeats: bool
+) -> dict[str, Any]:
     """For programs."""
     told = differences(results)
     jobs = [
@@ -166,7 +178,8 @@ def to_dict(results: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) ->
         }
         for number, (name, result) in enumerate(results.items())
     ]
-    summaries = {m: summary([one["metrics"][m] for one in results.values()]) for m in metrics}
+    repeated = metrics if are_repeats else ()
+    summaries = {m: summary([one["metrics"][m] for one in results.values()]) for m in repeated}
     return {
         "jobs": jobs,
         "mean": {metric: mean for metric, (mean, _) in summaries.items()},

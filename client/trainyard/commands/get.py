@@ -8,7 +8,7 @@ import click
 from trainyard.commands.arguments import job_argument
 from trainyard.errors import NotFound, UsageError
 from trainyard.options import SWEEP_WORDS, Settings, Verb
-from trainyard.output import note, phase_text, render_document, render_table, say
+from trainyard.output import note, phase_text, render_document, render_table, say, without_empty
 
 if TYPE_CHECKING:
     from trainyard.jobs import Job
@@ -169,8 +169,8 @@ def _tell_sweep(settings: Settings, name: str) -> None:
     if settings.is_structured:
         say(render_document(settings, sweep.object))
         return
-    say(render_table(list(LIST_COLUMNS), [sweep.row()]))
-    say(render_table(list(TRIAL_COLUMNS), sweep.trial_rows()))
+    say(render_table(*without_empty(LIST_COLUMNS, [sweep.row()])))
+    say(render_table(*without_empty(TRIAL_COLUMNS, sweep.trial_rows())))
     if message := sweep.message():
         say(message)
     if uri := sweep.status.report_uri:

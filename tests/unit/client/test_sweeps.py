@@ -68,9 +68,9 @@ def test_get_tells_of_the_sweep_and_its_trials(trainyard, use) -> None:
     ran = trainyard("get", "sweep/digits")
     assert ran.code == 0
     assert [line.split() for line in ran.out.splitlines()] == [
-        ["NAME", "PHASE", "METHOD", "TRIALS", "BEST", "MEAN"],
+        ["NAME", "PHASE", "METHOD", "TRIALS", "BEST"],
         ["digits", "Succeeded", "folds", "2/2", "0.91", "(digits-1)"],
-        ["TRIAL", "JOB", "PHASE", "VALUE", "SETTING"],
+        ["TRIAL", "JOB", "PHASE", "VALUE"],
         ["fold", "0", "digits-0", "Succeeded", "0.9"],
         ["fold", "1", "digits-1", "Succeeded", "0.91"],
         ["Done."],
@@ -104,5 +104,5 @@ def test_fetch_before_any_trial_has_a_result_says_so(trainyard, use) -> None:
 
 def test_compare_takes_the_trials_that_succeeded(use) -> None:
     use(look("Running", done=1))
-    found = [job for _, job in expanded(Settings(), ["other", "sweep/digits"])]
-    assert found == ["other", "digits-0"]
+    found, _ = expanded(Settings(), ["other", "sweep/digits"])
+    assert [job for _, job in found] == ["other", "digits-0"]
