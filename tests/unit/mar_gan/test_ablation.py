@@ -39,6 +39,16 @@ def test_a_run_is_the_variant_with_the_guides_flags() -> None:
     ]
 
 
+def test_a_step_takes_its_parts_away_whatever_the_jobs_file_sets() -> None:
+    parts = ("feature_matching", "edge", "physics", "metal_consistency")
+    assert ablation.settings_of("v2") == [
+        "training.loss_weights.mse=1.0",
+        "training.loss_weights.reconstruction=0.0",
+        *(f"training.loss_weights.{part}=0.0" for part in parts),
+    ]
+    assert ablation.settings_of("full") == []
+
+
 def test_the_study_begins_with_the_full_model() -> None:
     names = ablation.names_of(None)
     assert names[:3] == ["full", "A0", "A1"]

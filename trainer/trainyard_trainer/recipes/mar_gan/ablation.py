@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.events import encode_png
 from trainyard_trainer.pictures import Drawing
-from trainyard_trainer.recipes.mar_gan.variants import ABLATION, MEANINGS, STEPS
+from trainyard_trainer.recipes.mar_gan.variants import ABLATION, MEANINGS, STEPS, VARIANTS
 
 COLUMNS = (
     "test_psnr",
@@ -63,9 +63,7 @@ def run_command(options: argparse.Namespace, name: str) -> list[str]:
 
 def settings_of(name: str) -> list[str]:
     """A variant as assignments: its keys, for what a job's file sets beats a `variant`."""
-    if name not in ABLATION:
-        return [f"variant={name}"]
-    return [f"{key}={json.dumps(value)}" for key, value in ABLATION[name].items()]
+    return [f"{key}={json.dumps(value)}" for key, value in VARIANTS[name].items()]
 
 
 def job_name(variant: str) -> str:

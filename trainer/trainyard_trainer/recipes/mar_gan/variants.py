@@ -28,21 +28,27 @@ def _weights(**parts: float) -> Settings:
     return {f"{_WEIGHTS}.{name}": parts.get(name, 0.0) for name in _PARTS}
 
 
-def _without(name: str) -> Settings:
-    return {f"{_WEIGHTS}.{name}": 0.0}
+def _without(*names: str) -> Settings:
+    return {f"{_WEIGHTS}.{name}": 0.0 for name in names}
+
+
+_MSE: Settings = {f"{_WEIGHTS}.mse": 1.0} | _without("reconstruction")
+"""Plain MSE in the place of metal-aware reconstruction."""
+_LAST = ("physics", "metal_consistency")
 
 
 STEPS: Mapping[str, Settings] = {
     "baseline": _weights(mse=1) | _SINGLE_SCALE,
-    "v1": _weights(mse=1, adversarial=0.1) | _SINGLE_SCALE,
-    "v2": _weights(mse=1, adversarial=0.1),
-    "v3": _weights(mse=1, adversarial=0.1, feature_matching=10),
-    "v4": _weights(reconstruction=1, adversarial=0.1, feature_matching=10),
-    "v5": _weights(reconstruction=1, adversarial=0.1, feature_matching=10, edge=0.2),
+    "v1": _MSE | _without("feature_matching", "edge", *_LAST) | _SINGLE_SCALE,
+    "v2": _MSE | _without("feature_matching", "edge", *_LAST),
+    "v3": _MSE | _without("edge", *_LAST),
+    "v4": _without("edge", *_LAST),
+    "v5": _without(*_LAST),
     "full": {},
 }
-"""baseline: MSE alone. v1: an adversary at one scale. v2: at three. v3: its features matched. v4:
-metal-aware reconstruction in the place of MSE. v5: edges. full: physics and metal consistency."""
+"""What each step takes away from `full`; parts that it has keep their weights. baseline: MSE alone.
+v1: an adversary at one scale. v2: at all. v3: its features matched. v4: metal-aware reconstruction
+in the place of MSE. v5: edges. full: physics and metal consistency."""
 
 ABLATION: Mapping[str, Settings] = {
     "A0": _weights(mse=1),
