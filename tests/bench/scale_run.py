@@ -120,16 +120,19 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         version = self.api.must("GET", self.path, params={"limit": "1"})
+        self._open(version["metadata"]["resourceVersion"])
+        threading.Thread(target=self._read, daemon=True).start()
+        return self
+
+    def _open(self, version: str) -> None:
         query = {
             "watch": "true",
-            "resourceVersion": version["metadata"]["resourceVersion"],
+            "resourceVersion": version,
             "timeoutSeconds": str(PATIENCE_SECONDS),
         }
         url = f"{self.api.plane.server}{self.path}"
         session = ApiServer(self.api.plane).session
         self._answer = session.get(url, params=query, stream=True, timeout=PATIENCE_SECONDS)
-        threading.Thread(target=self._read, daemon=True).start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._answer.close()
@@ -141,15 +144,26 @@ class Watch:
         return self._last
 
     def _read(self) -> None:
-        # Chunk by chunk: a larger buffer would wait until it is full.
-        for line in self._answer.iter_lines(chunk_size=None):  # type: ignore[call-overload]
-            now, item = time.perf_counter(), json.loads(line)["object"]
-            if self.question(item):
-                self.seen.add(item["metadata"]["name"])
-            if len(self.seen) == self.count:
-                self._last = now
-                self._done.set()
-                return
+        while not self._done.is_set():
+            # Chunk by chunk: a larger buffer would wait until it is full.
+            for line in self._answer.iter_lines(chunk_size=None):  # type: ignore[call-overload]
+                event = json.loads(line)
+                if event["type"] != "ERROR":
+                    self._note(event["object"])
+                if self._done.is_set():
+                    return
+            # An API server ends the watch of who is slow to read: on a busy machine, us.
+            found = ApiServer(self.api.plane).must("GET", self.path)
+            for item in found["items"]:
+                self._note(item)
+            self._open(found["metadata"]["resourceVersion"])
+
+    def _note(self, item: dict[str, Any]) -> None:
+        if self.question(item):
+            self.seen.add(item["metadata"]["name"])
+        if len(self.seen) >= self.count and not self._done.is_set():
+            self._last = time.perf_counter()
+            self._done.set()
 
 
 def has_succeeded(job: dict[str, Any]) -> bool:
