@@ -145,13 +145,15 @@ def table(
     results: Mapping[str, Mapping[str, Any]], metrics: Sequence[str], are_repeats: bool
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows."""
+    from trainyard_operator.wording import figure
+
     told = differences(results)
     header = ["JOB", *(key.upper() for key in told), *(metric.upper() for metric in metrics)]
     rows = [
         [
             name,
             *(str(values[number]) for values in told.values()),
-            *(f"{result['metrics'][metric]:.4f}" for metric in metrics),
+            *(figure(result["metrics"][metric]) for metric in metrics),
         ]
         for number, (name, result) in enumerate(results.items())
     ]
@@ -159,9 +161,9 @@ def table(
         return header, rows
     summaries = [summary([one["metrics"][m] for one in results.values()]) for m in metrics]
     empty = [""] * len(told)
-    rows.append(["mean", *empty, *(f"{mean:.4f}" for mean, _ in summaries)])
+    rows.append(["mean", *empty, *(figure(mean) for mean, _ in summaries)])
     if len(results) > 1:
-        rows.append(["std", *empty, *(f"{spread or 0:.4f}" for _, spread in summaries)])
+        rows.append(["std", *empty, *(figure(spread or 0) for _, spread in summaries)])
     return header, rows
 
 

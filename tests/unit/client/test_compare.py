@@ -31,11 +31,11 @@ def test_folds_are_shown_with_what_differs_their_mean_and_deviation(trainyard, f
     ran = trainyard("compare", *folds, "--storage", "bucket")
     assert [line.split() for line in ran.out.splitlines()] == [
         ["JOB", "DATA.FOLD", "TEST_ACCURACY"],
-        ["fold-0", "0", "0.9000"],
-        ["fold-1", "1", "0.9500"],
-        ["fold-2", "2", "0.8000"],
-        ["mean", f"{statistics.fmean(ACCURACIES):.4f}"],
-        ["std", f"{statistics.stdev(ACCURACIES):.4f}"],
+        ["fold-0", "0", "0.9"],
+        ["fold-1", "1", "0.95"],
+        ["fold-2", "2", "0.8"],
+        ["mean", f"{statistics.fmean(ACCURACIES):.4g}"],
+        ["std", f"{statistics.stdev(ACCURACIES):.4g}"],
     ]
 
 

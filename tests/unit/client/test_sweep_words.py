@@ -58,8 +58,8 @@ def test_programs_are_compared_by_what_they_reported_last(trainyard) -> None:
     ran = trainyard("compare", "sweep/tiny")
     assert [line.split() for line in ran.out.splitlines()] == [
         ["JOB", "LR", "VAL_LOSS"],
-        ["tiny-0", "0.1", "0.0400"],
-        ["tiny-1", "0.2", "0.0100"],
+        ["tiny-0", "0.1", "0.04"],
+        ["tiny-1", "0.2", "0.01"],
     ]
     found = json.loads(trainyard("compare", "sweep/tiny", "-o", "json").out)
     assert (found["mean"], found["std"]) == ({}, {})
@@ -72,10 +72,10 @@ def test_repeats_are_compared_with_their_mean(trainyard) -> None:
     keep_trial(1, "0.01", 0.1, fold=1)
     assert [line.split() for line in trainyard("compare", "sweep/tiny").out.splitlines()] == [
         ["JOB", "FOLD", "VAL_LOSS"],
-        ["tiny-0", "0", "0.0400"],
-        ["tiny-1", "1", "0.0100"],
-        ["mean", "0.0250"],
-        ["std", "0.0212"],
+        ["tiny-0", "0", "0.04"],
+        ["tiny-1", "1", "0.01"],
+        ["mean", "0.025"],
+        ["std", "0.02121"],
     ]
 
 
@@ -150,6 +150,6 @@ def test_last_is_the_sweep_after_a_sweep_was_started(trainyard) -> None:
     told = trainyard("get", "sweep/tiny").out
     assert trainyard("get", "@last").out == told
     assert "Done." in trainyard("watch").out
-    assert trainyard("compare", "@last").out == "JOB      VAL_LOSS\ntiny-0   0.0400\n"
+    assert trainyard("compare", "@last").out == "JOB      VAL_LOSS\ntiny-0   0.04\n"
     assert "help: trainyard logs tiny-0" in trainyard("logs").err
     assert trainyard("delete", "@last", "-y").out == "sweep/tiny\n"
