@@ -82,7 +82,7 @@ EXAMPLES = {
         metric="test_froc_score",
         baseline="a blob detector",
         naive=of_metric("test_baseline_froc_score"),
-        margin=0.0,
+        margin=0.1,
     ),
     "csr": Example(
         config="csr",
@@ -90,7 +90,7 @@ EXAMPLES = {
         metric="test_auc",
         baseline="a linear model on pixels",
         naive=of_metric("test_baseline_auc"),
-        margin=0.0,
+        margin=0.01,
     ),
 }
 """By recipe."""

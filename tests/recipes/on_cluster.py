@@ -1,15 +1,17 @@
 """`make recipes`: each recipe's example as a TrainingJob on the two-node cluster, killed once.
 
-    python tests/recipes/on_cluster.py [--only skin-lesion csr]
+    python tests/recipes/on_cluster.py [--only skin-lesion csr] [--data FOLDER]
 
-Data is drawn by `trainyard synth` and uploaded; when the job has done 40 % of its steps, a pod is
-deleted by force. It prints what each job took and how its metric compares with a naive method's.
+Data is drawn by `trainyard synth`, or found in FOLDER where an earlier run left it, and uploaded;
+when the job has done 40 % of its steps, a pod is deleted by force. It prints what each job took,
+beside the machine's load, and how its metric compares with a naive method's.
 Exit code 1: a job did not succeed, was not restarted, or did not beat that method by its margin.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,7 +34,10 @@ from recipes.baselines import EXAMPLES, Ended, Example
 
 NAMESPACE = "recipes"
 KILL_AT_PERCENT = 40
-HEADER = ("RECIPE", "SECONDS", "ATTEMPTS", "METRIC", "VALUE", "NAIVE", "MARGIN", "METHOD", "")
+HEADER = (
+    *("RECIPE", "SECONDS", "LOAD", "ATTEMPTS"),
+    *("METRIC", "VALUE", "NAIVE", "MARGIN", "METHOD", ""),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,9 @@ class Row:
 
     recipe: str
     seconds: float
+    """From `kubectl apply` to the end, with the restart."""
+    load: float
+    """Average of the last minute, the job's own processes included."""
     attempts: int
     value: float
     naive: float
@@ -55,13 +63,15 @@ class Row:
         example = EXAMPLES[self.recipe]
         figures = (self.value, self.naive, example.margin)
         value, naive, margin = (f"{figure:.3f}" for figure in figures)
-        told = (self.recipe, f"{self.seconds:.0f}", str(self.attempts), example.metric)
+        took = (f"{self.seconds:.0f}", f"{self.load:.1f}", str(self.attempts))
+        told = (self.recipe, *took, example.metric)
         return *told, value, naive, margin, example.baseline, "ok" if self.is_good else "FAILED"
 
 
 def main() -> int:
     """Returns the exit code."""
-    names = parse().only or list(EXAMPLES)
+    options = parse()
+    names = options.only or list(EXAMPLES)
     use_cluster()
     install()
     prepare_namespace(NAMESPACE)
@@ -69,19 +79,23 @@ def main() -> int:
     rows, failures = [], []
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
+            data = (options.data or Path(folder)) / f"data-{name}"
             try:
-                rows.append(run_example(namespace, name, Path(folder)))
+                rows.append(run_example(namespace, name, data, Path(folder)))
             except (AssertionError, subprocess.CalledProcessError) as error:
                 failures.append(f"{name}: {error}")
     print(*table(rows), *failures, sep="\n")
     return 0 if not failures and all(row.is_good for row in rows) else 1
 
 
-def run_example(namespace: Namespace, recipe: str, folder: Path) -> Row:
-    """Raises AssertionError, with events and logs, where the job does not succeed."""
+def run_example(namespace: Namespace, recipe: str, data: Path, folder: Path) -> Row:
+    """data: drawn unless it is there. folder: for what the job leaves.
+
+    Raises AssertionError, with events and logs, where the job does not succeed.
+    """
     example, endpoint = EXAMPLES[recipe], fullcluster.s3_access().endpoint
-    data = folder / "data"
-    write_data(example, data)
+    if not data.exists():
+        write_data(example, data)
     upload_folder(endpoint, data, f"datasets/recipes/{recipe}")
     job = build_job(example, endpoint, f"s3://{BUCKET}/datasets/recipes/{recipe}")
     name = job["metadata"]["name"]
@@ -92,11 +106,12 @@ def run_example(namespace: Namespace, recipe: str, folder: Path) -> Row:
     pod = ("pod", f"{name}-worker-0")
     namespace.kubectl("delete", *pod, "--force", "--grace-period=0")
     status = namespace.wait_for_phase(name, "Succeeded")
-    seconds = time.monotonic() - began
+    seconds, load = time.monotonic() - began, os.getloadavg()[0]
     ended = fetch(namespace, name, folder)
     return Row(
         recipe=recipe,
         seconds=seconds,
+        load=load,
         attempts=status["attempt"],
         value=ended.metrics[example.metric],
         naive=example.naive(ended),
@@ -104,9 +119,12 @@ def run_example(namespace: Namespace, recipe: str, folder: Path) -> Row:
 
 
 def write_data(example: Example, data: Path) -> None:
-    """As the example's first lines say."""
-    words = [word.format(data) for word in example.data]
+    """As the example's first lines say; whole, or not there."""
+    partial = data.with_name(f"{data.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    words = [word.format(partial) for word in example.data]
     subprocess.run([TRAINYARD, *words], check=True, stdout=subprocess.DEVNULL)
+    partial.rename(data)
 
 
 def build_job(example: Example, endpoint: str, dataset: str) -> dict[str, Any]:
@@ -147,6 +165,7 @@ def parse() -> argparse.Namespace:
     """What was typed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=list(EXAMPLES), metavar="RECIPE")
+    parser.add_argument("--data", type=Path, metavar="FOLDER")
     return parser.parse_args()
 
 
