@@ -3,7 +3,8 @@
 python tests/bench/sweep_asha.py [--seeds 0,1,2] [--trials 9] [--parallelism 2]
 
 Each sweep is a `trainyard run` of its own. Steps are those that trials report, with those that a
-trial took beyond its rung. Prints a table of docs/sweeps.md.
+trial took beyond its rung. The ranges are those of the example in docs/sweeps.md. Prints a table of
+that page.
 """
 
 import argparse
@@ -24,7 +25,9 @@ from trainyard_trainer.digits import write_digits
 EPOCHS = 9
 STEPS_OF_EPOCH = 20
 """Of the digits' images for training, 64 a step."""
-STOPPING = {"method": "asha", "minSteps": STEPS_OF_EPOCH, "reductionFactor": 3}
+STOPPING = {"method": "asha", "minSteps": 2 * STEPS_OF_EPOCH}
+"""After 20 steps the running statistics of batch normalisation are to 12 % what they began with,
+and what learns fast is evaluated worst; after 40 steps to 1.5 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +76,8 @@ def run(folder: Path, name: str, fields: dict[str, Any]) -> Outcome:
         "template": {"spec": job},
         "method": "random",
         "parameters": {
-            "training.learning_rate": {"distribution": "log_uniform", "min": 1e-5, "max": 1e-1},
-            "training.optimizer.weight_decay": {
-                "distribution": "log_uniform",
-                "min": 1e-6,
-                "max": 1e-1,
-            },
+            "training.learning_rate": {"distribution": "log_uniform", "min": 1e-5, "max": 1e-2},
+            "training.optimizer.weight_decay": {"distribution": "uniform", "min": 0, "max": 0.1},
         },
         "objective": {"metric": "val_loss", "goal": "minimize"},
         **fields,
