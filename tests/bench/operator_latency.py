@@ -16,8 +16,9 @@ from typing import Any
 
 from bench.comparison import Comparison, alternate, quantile, shown
 from cluster.controlplane import ControlPlane
-from cluster.process import spawn, wait_until
+from cluster.process import Daemon, spawn, wait_until
 from integration.api_server import CORE, JOBS, ApiServer
+from integration.conftest import install_crd
 from ports import free_ports
 
 from trainyard_operator.api import TrainingJob
@@ -26,7 +27,6 @@ from trainyard_operator.desired import Defaults, build_pod
 BOUND_SECONDS = 0.3
 REPETITIONS = 25
 PATIENCE_SECONDS = 30
-CRD = Path(__file__).resolve().parents[2] / "manifests/crd/trainyard.dev_trainingjobs.yaml"
 PODS_PATH = f"{CORE}/namespaces/default/pods"
 JOBS_PATH = f"{JOBS}/namespaces/default/trainingjobs"
 NOW = {"gracePeriodSeconds": 0}
@@ -146,15 +146,14 @@ def api_server() -> Iterator[ApiServer]:
     plane.start()
     try:
         api = ApiServer(plane)
-        api.apply_text(CRD.read_text())
-        wait_until(lambda: api.send("GET", JOBS_PATH).ok, "CRD served", PATIENCE_SECONDS)
+        install_crd(api)
         yield api
     finally:
         plane.stop()
 
 
 @contextmanager
-def operator(api: ApiServer, log: Path) -> Iterator[None]:
+def operator(api: ApiServer, log: Path) -> Iterator[Daemon]:
     """A process of its own, ready."""
     port = free_ports(1)[0]
     environment = {
@@ -173,7 +172,7 @@ def operator(api: ApiServer, log: Path) -> Iterator[None]:
 
     try:
         wait_until(is_ready, "operator ready", PATIENCE_SECONDS, [daemon])
-        yield
+        yield daemon
     finally:
         daemon.kill()
 

@@ -26,6 +26,7 @@ BENCHMARKS = {
     "help": ("bench.help:compare_help", 5),
     "first-step": ("bench.first_step:compare_first_step", 1),
     "operator": ("bench.operator_latency:compare_operator_latency", 3),
+    "start": ("bench.operator_start:compare_operator_start", 3),
     "overhead": ("bench.step_overhead:compare_step_overhead", 10),
     "recipes": ("bench.recipe_steps:compare_recipe_steps", 4),
     "pause": ("bench.pause:compare_pause", 2),
