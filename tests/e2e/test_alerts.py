@@ -1,11 +1,12 @@
-"""Alerts fire on nodes when what they tell of is so, and end with it.
+"""Every alert fires on nodes when what it tells of is so; those of jobs and the queue end with it.
 
-A Prometheus on this machine scrapes the operator's pods; the rules have seconds for minutes. The
-others are in tests/integration/test_alerts_fire.py.
+A Prometheus on this machine scrapes the operator's pods, which reach the API server through a proxy
+that can slow it; the rules have seconds for minutes.
 """
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -17,12 +18,15 @@ from e2e.conftest import Cluster
 from e2e.kube import Namespace
 from faults.s3_actions import answer
 from faults.s3_proxy import S3Proxy
+from faults.tcp_proxy import TcpProxy
 from integration.monitoring import Prometheus, quick_rules, watching
 
 pytestmark = pytest.mark.slow
 
 NAME = "watched"
 DEPLOYMENT = "deployment/trainyard-operator"
+ROLE = "clusterrole/trainyard-operator"
+WAITING = 60
 SEND = """
 import os, signal, sys
 pid = int(open(f"{os.environ['TRAINYARD_SCRATCH']}/rank-0.pid").read())
@@ -31,14 +35,34 @@ os.kill(pid, getattr(signal, sys.argv[1]))
 
 
 @pytest.fixture(scope="module")
-def system(cluster: Cluster) -> Iterator[Namespace]:
-    """The operator's; at the end it runs again."""
+def api_server() -> Iterator[TcpProxy]:
+    """As the operator reaches it."""
+    port = int(fullcluster.api_server().rpartition(":")[2])
+    proxy = TcpProxy(port, host=HOST_ADDRESS)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(scope="module")
+def system(cluster: Cluster, api_server: TcpProxy) -> Iterator[Namespace]:
+    """The operator's, which looks at one job at a time; at the end it runs as before."""
     if not cluster.is_own:
         pytest.skip("it stops the operator of the cluster, which is not ours")
     system = Namespace(NAMESPACE, cluster.environment)
+    host, _, port = api_server.address.rpartition(":")
+    settings = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+    settings["TRAINYARD_OPERATOR_WORKERS"] = "1"
+    system.kubectl("set", "env", DEPLOYMENT, *(f"{key}={settings[key]}" for key in settings))
+    until_rolled_out(system)
     yield system
     system.kubectl("scale", DEPLOYMENT, "--replicas=2")
-    system.kubectl("rollout", "status", DEPLOYMENT, "--timeout=120s")
+    system.kubectl("set", "env", DEPLOYMENT, *(f"{key}-" for key in settings))
+    until_rolled_out(system)
+
+
+def until_rolled_out(system: Namespace) -> None:
+    """All pods that are left are new, or about to end."""
+    system.kubectl("rollout", "status", DEPLOYMENT, "--timeout=150s")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +72,7 @@ def prometheus(system: Namespace, tmp_path_factory: pytest.TempPathFactory) -> I
     operators = {
         pod["metadata"]["name"]: f"{pod['status']['podIP']}:8080"
         for pod in pods
-        if "-operator-" in pod["metadata"]["name"] and pod["status"].get("podIP")
+        if "-operator-" in pod["metadata"]["name"] and "deletionTimestamp" not in pod["metadata"]
     }
     with watching(folder, operators, quick_rules(folder)) as prometheus:
         yield prometheus
@@ -114,6 +138,48 @@ def send(job: Namespace, signal: str) -> None:
     """To rank 0."""
     words = ("python3", "-c", SEND, signal)
     job.kubectl("exec", f"{NAME}-master-0", "-c", "pytorch", "--", *words)
+
+
+def test_alert_of_the_queue_fires_while_the_api_server_is_too_slow(
+    prometheus: Prometheus, namespace: Namespace, make_job: Any, api_server: TcpProxy
+) -> None:
+    alert = ("TrainyardQueueGrows", "")
+    waiting = [make_job(f"waits-{n}", runPolicy={"suspend": True}) for n in range(WAITING)]
+    api_server.delay_seconds = 0.5
+    many = {"apiVersion": "v1", "kind": "List", "items": waiting}
+    namespace.kubectl("create", "-f", "-", stdin=json.dumps(many))
+    prometheus.until(lambda: alert in prometheus.firing(), "TrainyardQueueGrows")
+    api_server.delay_seconds = 0
+    prometheus.until(lambda: alert not in prometheus.firing(), "its end")
+    namespace.kubectl("delete", "tj", *(job["metadata"]["name"] for job in waiting))
+
+
+def test_alert_of_looks_fires_while_the_operator_may_not_write(
+    prometheus: Prometheus, system: Namespace, job: Namespace
+) -> None:
+    alert = ("TrainyardLooksFail", "")
+    assert alert not in prometheus.firing()
+    with without_writing_status(system):
+        prometheus.until(lambda: alert in prometheus.firing(), "TrainyardLooksFail")
+    step = job.status(NAME)["progress"]["step"]
+    job.wait_until(NAME, lambda status: status["progress"]["step"] > step, "told again")
+
+
+@contextmanager
+def without_writing_status(system: Namespace) -> Iterator[None]:
+    """The operator may not, meanwhile."""
+    rules = json.loads(system.kubectl("get", ROLE, "-o", "json"))["rules"]
+    fewer = [rule for rule in rules if "trainingjobs/status" not in rule["resources"]]
+    assert len(fewer) == len(rules) - 1
+    set_rules(system, fewer)
+    try:
+        yield
+    finally:
+        set_rules(system, rules)
+
+
+def set_rules(system: Namespace, rules: list[dict[str, Any]]) -> None:
+    system.kubectl("patch", ROLE, "--type=merge", "-p", json.dumps({"rules": rules}))
 
 
 def test_alert_of_no_leader_fires_while_there_is_no_operator(

@@ -11,17 +11,19 @@ CHUNK = 65536
 
 @dataclass
 class TcpProxy:
-    """From a free port of this machine to another one."""
+    """From a free port of an address to another one of it."""
 
     port: int
     is_open: threading.Event = field(default_factory=threading.Event)
     delay_seconds: float = 0
     """How late each piece of what comes from behind is; it may be changed at any time."""
+    host: str = "127.0.0.1"
+    """An address of this machine."""
 
     def __post_init__(self) -> None:
         self.is_open.set()
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
+        self._server = socket.create_server((self.host, 0))
+        self.address = f"{self.host}:{self._server.getsockname()[1]}"
         self._start(self._accept)
 
     def cut(self) -> None:
@@ -39,7 +41,7 @@ class TcpProxy:
                 if not self.is_open.is_set():
                     self._start(self._swallow, near)
                     continue
-                far = socket.create_connection(("127.0.0.1", self.port))
+                far = socket.create_connection((self.host, self.port))
                 self._start(self._forward, near, far)
                 self._start(self._forward, far, near, True)
 
