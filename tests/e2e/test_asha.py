@@ -20,6 +20,7 @@ def run(namespace: Namespace, make_job: Any, cluster: Any) -> SweepRun:
     """After its end."""
     job = make_job(NAME, nodes=2)
     job["spec"]["config"]["training"] |= {"epochs": EPOCHS}
+    del job["spec"]["checkpoint"]["keepBest"]
     spec = {
         "template": {"spec": job["spec"]},
         "method": "grid",

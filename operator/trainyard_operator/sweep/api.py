@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from trainyard_operator.api import Anything, JobSpec, ObjectMeta
+from trainyard_operator.apidata import Best
 from trainyard_operator.apimodel import ApiModel, Name, Seconds, cel
 from trainyard_operator.contract import API_VERSION
 from trainyard_operator.sweep.names import SWEEP_KIND
@@ -77,6 +78,15 @@ class Objective(ApiModel):
     """Name of a metric that every trial reports, such as val_accuracy."""
     goal: Literal["maximize", "minimize"]
     """Whether larger or smaller is better."""
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether it can choose a checkpoint: others are known of an epoch, or at the end."""
+        return not self.metric.startswith(("test_", "train_"))
+
+    def as_best(self) -> Best:
+        """The same as spec.checkpoint.keepBest of a job has it."""
+        return Best(metric=self.metric, mode="max" if self.goal == "maximize" else "min")
 
 
 class EarlyStopping(ApiModel):

@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 from trainyard_operator.api import Storage
-from trainyard_operator.apidata import Best
 from trainyard_operator.contract import API_VERSION, JOB_KIND, Label
 from trainyard_operator.defaults import Defaults
 from trainyard_operator.sweep.api import SweepSpec, TrainingSweep
@@ -30,8 +29,6 @@ CHANGEABLE_IN_TRIALS = {
 """Fields of the template that may: later trials get them."""
 FOLD_KEY, FOLDS_KEY = "data.fold", "data.folds"
 """In the configuration of our recipes: which fold, and of how many."""
-UNJUDGED_SPLITS = ("test_", "train_")
-"""Their metrics are not known when a checkpoint is chosen."""
 
 
 def spec_hash(spec: SweepSpec) -> str:
@@ -118,11 +115,9 @@ def _trial_spec(sweep: TrainingSweep, proposal: Proposal, defaults: Defaults) ->
 
 def _keep_best(spec: SweepSpec) -> dict[str, Any]:
     """The objective chooses the best checkpoint, unless the template says what does."""
-
-    metric, goal = spec.objective.metric, spec.objective.goal
-    if spec.template.spec.checkpoint.keep_best or metric.startswith(UNJUDGED_SPLITS):
+    if spec.template.spec.checkpoint.keep_best or not spec.objective.is_evaluated:
         return {}
-    return {"keep_best": Best(metric=metric, mode="max" if goal == "maximize" else "min")}
+    return {"keep_best": spec.objective.as_best()}
 
 
 def _first_pause(spec: SweepSpec) -> dict[str, Any]:

@@ -121,6 +121,26 @@ SPEC_RULES = (
         lambda s: s.early_stopping is None or s.template.spec.recipe is not None,
     ),
     Rule(
+        "!has(self.earlyStopping) || !has(self.template.spec.checkpoint) || "
+        "!has(self.template.spec.checkpoint.keepBest) || "
+        "(self.template.spec.checkpoint.keepBest.metric == self.objective.metric && "
+        "self.template.spec.checkpoint.keepBest.mode == "
+        "(self.objective.goal == 'minimize' ? 'min' : 'max'))",
+        "earlyStopping judges by the metric that chooses the best checkpoint; leave "
+        "template.spec.checkpoint.keepBest out, and it is the objective.",
+        lambda s: (
+            s.early_stopping is None
+            or s.template.spec.checkpoint.keep_best in {None, s.objective.as_best()}
+        ),
+    ),
+    Rule(
+        "!has(self.earlyStopping) || !(self.objective.metric.startsWith('test_') || "
+        "self.objective.metric.startsWith('train_'))",
+        "earlyStopping needs an objective that is evaluated while a trial trains, such as "
+        "val_accuracy.",
+        lambda s: s.early_stopping is None or s.objective.is_evaluated,
+    ),
+    Rule(
         "!self.failurePolicy.replace || self.method in ['random', 'bayes']",
         "failurePolicy.replace belongs to random and bayes; raise "
         "template.spec.runPolicy.maxRestarts to have other trials tried again.",

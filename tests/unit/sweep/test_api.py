@@ -111,6 +111,28 @@ REFUSALS = [
         "earlyStopping needs a recipe: a program given as command reports no curve",
     ),
     (
+        "early stopping by another metric than the one that the template's best has",
+        {
+            "method": "random",
+            "template": {
+                "spec": {"recipe": "classification", "checkpoint": {"keepBest": {"metric": "f1"}}}
+            },
+            "earlyStopping": {"method": "asha", "minSteps": 5},
+        },
+        "earlyStopping judges by the metric that chooses the best checkpoint; leave "
+        "template.spec.checkpoint.keepBest out, and it is the objective",
+    ),
+    (
+        "early stopping by what is only known at the end",
+        {
+            "method": "random",
+            "objective": {"metric": "test_accuracy", "goal": "maximize"},
+            "earlyStopping": {"method": "asha", "minSteps": 5},
+        },
+        "earlyStopping needs an objective that is evaluated while a trial trains, such as "
+        "val_accuracy",
+    ),
+    (
         "a fold that is replaced",
         {"method": "folds", "failurePolicy": {"replace": True}},
         "failurePolicy.replace belongs to random and bayes; raise "
