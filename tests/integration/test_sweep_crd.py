@@ -67,6 +67,32 @@ REFUSALS = [
         "spec.parameters.training.lr.values in body should have at least 1 items",
     ),
     (
+        "early stopping by the template's own best",
+        make(
+            "random",
+            template={
+                "spec": {"recipe": "classification", "checkpoint": {"keepBest": {"metric": "f1"}}}
+            },
+            earlyStopping={"method": "asha", "minSteps": 5},
+        ),
+        of_spec(
+            "earlyStopping judges by the metric that chooses the best checkpoint; leave "
+            "template.spec.checkpoint.keepBest out, and it is the objective."
+        ),
+    ),
+    (
+        "early stopping by what the end brings",
+        make(
+            "random",
+            objective={"metric": "test_accuracy", "goal": "maximize"},
+            earlyStopping={"method": "asha", "minSteps": 5},
+        ),
+        of_spec(
+            "earlyStopping needs an objective that is evaluated while a trial trains, such as "
+            "val_accuracy."
+        ),
+    ),
+    (
         "a search without end",
         make("random", maxTrials=None),
         of_spec("method random and bayes need maxTrials: they would never end."),
