@@ -44,7 +44,8 @@ REFUSALS = [
         "log_uniform from 0",
         one(distribution="log_uniform", min=0, max=1),
         of_parameter(
-            "log_uniform has no logarithm of 0: min must be above 0, such as 1e-5, or take uniform."
+            "log_uniform has no logarithm of 0 or less: min must be above 0, such as 1e-5, or "
+            "take uniform."
         ),
     ),
     (
@@ -53,6 +54,20 @@ REFUSALS = [
         of_parameter(
             "int_uniform takes whole numbers for min, max and step; take uniform for others."
         ),
+    ),
+    (
+        "a step past the range",
+        one(distribution="int_uniform", min=1, max=3, step=5),
+        of_parameter(
+            "step leaves only min: it must be at most max - min; give a single value as values: "
+            "[x]."
+        ),
+    ),
+    (
+        "minTrials of asha",
+        make("random", earlyStopping={"method": "asha", "minSteps": 5, "minTrials": 5}),
+        f'{INVALID}spec.earlyStopping: Invalid value: "object": minTrials belongs to method median;'
+        " asha takes minSteps and reductionFactor.",
     ),
     (
         "parallelism of 0",

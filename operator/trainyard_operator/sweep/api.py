@@ -5,22 +5,32 @@ Each field's docstring is the text that `kubectl explain` prints.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from trainyard_operator.api import Anything, JobSpec, ObjectMeta
 from trainyard_operator.apidata import Best
 from trainyard_operator.apimodel import ApiModel, Name, Seconds, cel
 from trainyard_operator.contract import API_VERSION
 from trainyard_operator.sweep.names import SWEEP_KIND
-from trainyard_operator.sweep.rules import OBJECTIVE_RULES, PARAMETER_RULES, SPEC_RULES, Rule
+from trainyard_operator.sweep.rules import (
+    OBJECTIVE_RULES,
+    PARAMETER_RULES,
+    SPEC_RULES,
+    STOPPING_DEFAULT,
+    STOPPING_RULES,
+    Rule,
+    as_key,
+    as_overrides,
+    keyed,
+)
 
 MOST_TRIALS = 10_000
 LONGEST_SWEEP_NAME = 43
 """With `-report` after it, it is the name of a TrainingJob."""
 
-Key = Annotated[str, Field(min_length=1, max_length=253)]
+Key = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(as_key)]
 Setting = Annotated[Any, Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
-Overrides = Anything
+Overrides = Annotated[Anything, AfterValidator(as_overrides)]
 """Dotted key of the recipe's configuration to its value."""
 
 
@@ -92,17 +102,24 @@ class Objective(ApiModel):
 class EarlyStopping(ApiModel):
     """Stop trials that do badly; each keeps its checkpoint."""
 
+    model_config = _schema(STOPPING_RULES)
+
     method: Literal["median", "asha"]
     """median: a trial whose best value is worse than the median of what the others had at its step.
     asha: of those that reach a rung only the best go on; one that was stopped is resumed from its
     checkpoint if it belongs to them later."""
     min_steps: Annotated[int, Field(ge=1, le=10**12)]
     """Optimizer steps before a trial is judged; for asha its first rung."""
-    min_trials: Annotated[int, Field(ge=1, le=1000)] = 3
+    min_trials: Annotated[int, Field(ge=1, le=1000)] = STOPPING_DEFAULT
     """median: trials that must have come as far before one is judged."""
-    reduction_factor: Annotated[int, Field(ge=2, le=16)] = 3
+    reduction_factor: Annotated[int, Field(ge=2, le=16)] = STOPPING_DEFAULT
     """asha: of so many trials one goes on, and each rung has so many times the steps of the one
     before."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        _require(self, STOPPING_RULES)
+        return self
 
 
 class FailurePolicy(ApiModel):
@@ -159,7 +176,10 @@ class SweepSpec(ApiModel):
     ]
     """grid: every combination of values. random: drawn from the parameters. bayes: drawn where
     trials did well so far (TPE). folds: a cross-validation. list: the trials as they are given."""
-    parameters: Annotated[dict[str, Parameter], Field(min_length=1, max_length=32)] | None = None
+    parameters: (
+        Annotated[dict[str, Parameter], Field(min_length=1, max_length=32), AfterValidator(keyed)]
+        | None
+    ) = None
     """grid, random and bayes: dotted key of the configuration, such as training.learning_rate, to
     what it may be."""
     folds: Annotated[int, Field(ge=2, le=100)] | None = None

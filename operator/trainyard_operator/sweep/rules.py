@@ -1,9 +1,17 @@
 """What a TrainingSweep's fields have to be among each other: once for the API server, in CEL, and
 once for whoever parses it elsewhere; one sentence for both."""
 
-from collections.abc import Callable
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+_Value = TypeVar("_Value")
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_][A-Za-z0-9_-]*)*")
+_LEAST_STEPS = 1 - 1e-9
+"""Steps of a range: 0.3 less 0.1, over 0.2, comes out below 1."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +26,60 @@ class Rule:
     """The same as `cel`, of the typed model."""
 
 
+def as_key(text: str) -> str:
+    """The text. Raises ValueError if neither a configuration nor a program has such a key."""
+    if _KEY.fullmatch(text):
+        return text
+    raise ValueError(
+        f"'{text}' is no key; write letters, digits, '_' and '-', with dots between, such as "
+        "training.learning_rate"
+    )
+
+
+def is_finite(value: Any) -> bool:
+    """Whether it holds neither infinity nor what is no number: JSON has neither."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(is_finite, value.values()))
+    return not isinstance(value, list | tuple) or all(map(is_finite, value))
+
+
+def as_overrides(overrides: dict[str, Any]) -> dict[str, Any]:
+    """The same. Raises ValueError for a key or a number that cannot be handed to a trial."""
+    for key, value in overrides.items():
+        if not is_finite(value):
+            raise ValueError(f"'{as_key(key)}' must be finite, not .inf or .nan")
+    return keyed(overrides)
+
+
+def keyed(by_key: dict[str, _Value]) -> dict[str, _Value]:
+    """The same. Raises ValueError as `as_key`."""
+    for key in by_key:
+        as_key(key)
+    return by_key
+
+
+def _are_different(values: Sequence[Any]) -> bool:
+    """As JSON: there true is not 1."""
+    return len({json.dumps(value, sort_keys=True, default=str) for value in values}) == len(values)
+
+
 def _is_whole(*numbers: float | None) -> bool:
     return all(number is None or float(number).is_integer() for number in numbers)
 
 
 PARAMETER_RULES = (
+    Rule(
+        None,
+        "values, min, max and step must be finite, not .inf or .nan.",
+        lambda p: is_finite([p.values or [], p.min, p.max, p.step]),
+    ),
+    Rule(
+        None,
+        "each of values must be given once.",
+        lambda p: p.values is None or _are_different(p.values),
+    ),
     Rule(
         None,
         "give each parameter either values, or a distribution with min and max.",
@@ -45,7 +102,8 @@ PARAMETER_RULES = (
     Rule(
         "!(has(self.distribution) && self.distribution == 'log_uniform' && has(self.min)) || "
         "self.min > 0.0",
-        "log_uniform has no logarithm of 0: min must be above 0, such as 1e-5, or take uniform.",
+        "log_uniform has no logarithm of 0 or less: min must be above 0, such as 1e-5, or take "
+        "uniform.",
         lambda p: p.distribution != "log_uniform" or p.min is None or p.min > 0,
     ),
     Rule(
@@ -61,6 +119,33 @@ PARAMETER_RULES = (
         "self.distribution != 'log_uniform')",
         "step must be above 0, and belongs to uniform and int_uniform.",
         lambda p: p.step is None or (p.step > 0 and p.distribution in {"uniform", "int_uniform"}),
+    ),
+    Rule(
+        "!(has(self.step) && self.step > 0.0 && has(self.min) && has(self.max)) || "
+        f"(self.max - self.min) / self.step >= {_LEAST_STEPS}",
+        "step leaves only min: it must be at most max - min; give a single value as values: [x].",
+        lambda p: (
+            p.step is None
+            or p.min is None
+            or p.max is None
+            or (p.max - p.min) / p.step >= _LEAST_STEPS
+        ),
+    ),
+)
+
+STOPPING_DEFAULT = 3
+"""Of minTrials and reductionFactor: the API server fills both in, whatever the method."""
+
+STOPPING_RULES = (
+    Rule(
+        f"self.method == 'median' || self.minTrials == {STOPPING_DEFAULT}",
+        "minTrials belongs to method median; asha takes minSteps and reductionFactor.",
+        lambda e: e.method == "median" or e.min_trials == STOPPING_DEFAULT,
+    ),
+    Rule(
+        f"self.method == 'asha' || self.reductionFactor == {STOPPING_DEFAULT}",
+        "reductionFactor belongs to method asha; median takes minSteps and minTrials.",
+        lambda e: e.method == "asha" or e.reduction_factor == STOPPING_DEFAULT,
     ),
 )
 

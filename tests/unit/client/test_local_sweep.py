@@ -250,8 +250,8 @@ def test_what_cannot_be_run_is_refused_with_a_remedy(trainyard, changes, sentenc
         ({"parallelism": 0}, "spec.parallelism must be at least 1, not 0"),
         (
             {"parameters": {"lr": {"distribution": "log_uniform", "min": 0, "max": 1}}},
-            "spec.parameters.lr: log_uniform has no logarithm of 0: min must be above 0, such as "
-            "1e-5, or take uniform",
+            "spec.parameters.lr: log_uniform has no logarithm of 0 or less: min must be above 0, "
+            "such as 1e-5, or take uniform",
         ),
         (
             {"parameters": {"lr": {"distribution": "uniform", "min": 1, "max": 1}}},

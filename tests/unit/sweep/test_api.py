@@ -1,5 +1,6 @@
 """What a TrainingSweep may say, and the sentence for what it may not."""
 
+import math
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from core_sweeps import METHODS, make_sweep
 from pydantic import ValidationError
 
 RANGE = {"distribution": "uniform", "min": 0, "max": 1}
+FINITE = "values, min, max and step must be finite, not .inf or .nan"
 
 
 def one(**parameter: Any) -> dict[str, Any]:
@@ -44,7 +46,41 @@ REFUSALS = [
     (
         "log_uniform from 0",
         one(distribution="log_uniform", min=0, max=1),
-        "log_uniform has no logarithm of 0: min must be above 0, such as 1e-5, or take uniform",
+        "log_uniform has no logarithm of 0 or less: min must be above 0, such as 1e-5, or take "
+        "uniform",
+    ),
+    ("an infinite max", one(**RANGE | {"max": math.inf}), FINITE),
+    ("a min that is no number", one(**RANGE | {"min": math.nan}), FINITE),
+    ("an infinite step", one(**RANGE, step=math.inf), FINITE),
+    ("values that are no numbers", one(values=[1, math.nan]), FINITE),
+    ("an infinite value within a value", one(values=[[1, -math.inf]]), FINITE),
+    (
+        "an infinite override",
+        {"method": "list", "trials": [{"name": "A0", "overrides": {"x.y": math.inf}}]},
+        "'x.y' must be finite, not .inf or .nan",
+    ),
+    (
+        "a value twice",
+        one(values=["a", "b", "a"]),
+        "each of values must be given once",
+    ),
+    (
+        "a step past the range",
+        one(distribution="int_uniform", min=1, max=3, step=5),
+        "step leaves only min: it must be at most max - min; give a single value as values: [x]",
+    ),
+    (
+        "minTrials of asha",
+        {"method": "random", "earlyStopping": {"method": "asha", "minSteps": 5, "minTrials": 5}},
+        "minTrials belongs to method median; asha takes minSteps and reductionFactor",
+    ),
+    (
+        "reductionFactor of median",
+        {
+            "method": "random",
+            "earlyStopping": {"method": "median", "minSteps": 5, "reductionFactor": 2},
+        },
+        "reductionFactor belongs to method asha; median takes minSteps and minTrials",
     ),
     (
         "int_uniform of fractions",
@@ -166,6 +202,38 @@ def test_what_does_not_fit_is_refused_with_a_sentence(
     with pytest.raises(ValidationError) as caught:
         make_sweep(**fields)
     assert [error["msg"] for error in caught.value.errors()] == [f"Value error, {sentence}"]
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a=b", "a..b", ".a", "a.", "--lr", "lernräte"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        lambda key: {"method": "random", "parameters": {key: RANGE}},
+        lambda key: {"method": "list", "trials": [{"name": "A0", "overrides": {key: 1}}]},
+    ],
+    ids=["parameter", "override"],
+)
+def test_what_is_no_key_is_refused(fields: Any, key: str) -> None:
+    sentence = (
+        f"'{key}' is no key; write letters, digits, '_' and '-', with dots between, such as "
+        "training.learning_rate"
+    )
+    with pytest.raises(ValidationError) as caught:
+        make_sweep(**fields(key))
+    assert [error["msg"] for error in caught.value.errors()] == [f"Value error, {sentence}"]
+
+
+@pytest.mark.parametrize("key", ["lr", "training.learning_rate", "batch-size", "layers.0.width"])
+def test_keys_of_configurations_and_flags_of_programs_are_taken(key: str) -> None:
+    assert make_sweep("random", parameters={key: RANGE}).spec.parameters
+
+
+def test_step_as_wide_as_the_range_is_taken_despite_rounding() -> None:
+    assert make_sweep("random", parameters={"lr": {**RANGE, "min": 0.1, "max": 0.3, "step": 0.2}})
+
+
+def test_true_and_1_are_two_values() -> None:
+    assert make_sweep("grid", parameters={"lr": {"values": [1, True, "1"]}})
 
 
 @pytest.mark.parametrize("parallelism", [0, 1001])
