@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 OUTPUT_FILE = "output.log"
+SWEEPS = "sweeps"
+"""Folder of the state directory."""
 
 
 def state_directory() -> Path:
@@ -103,7 +105,7 @@ def new_local_job(name: str, uid: str) -> LocalJob:
 
 def new_local_sweep(name: str, uid: str) -> LocalJob:
     """A place for a new sweep."""
-    directory = state_directory() / "sweeps" / name / uid
+    directory = state_directory() / SWEEPS / name / uid
     directory.mkdir(parents=True, exist_ok=True)
     return LocalJob(directory)
 
@@ -115,7 +117,7 @@ def newest_local_sweep(name: str) -> LocalJob | None:
 
 def local_sweeps(name: str | None = None) -> Iterator[LocalJob]:
     """Sweeps of `trainyard run` on this machine, the newest first."""
-    return _kept("sweeps", name or "*")
+    return _kept(SWEEPS, name or "*")
 
 
 def local_jobs(name: str | None = None) -> Iterator[LocalJob]:

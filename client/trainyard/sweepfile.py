@@ -5,6 +5,7 @@ distribution whose `min` and `max` are the values themselves, and `run_cap` for 
 `trainyard run JOB --sweep FILE` makes a TrainingSweep of both.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +16,17 @@ from pydantic import BaseModel, ValidationError
 
 from trainyard.errors import Rejected, UsageError
 from trainyard.findings import near, rejection, require_known_metadata
-from trainyard.jobfile import Request, complete, load_job, put
+from trainyard.jobfile import Request, assignments_in, complete, load_job, put
 from trainyard.sweepcheck import check_trials
-from trainyard.yamltext import Located, read_yaml
-from trainyard_operator.api import JobSpec
+from trainyard.yamltext import Located, parse_yaml, read_yaml
+from trainyard_operator.api import NAME_PATTERN, JobSpec
 from trainyard_operator.contract import API_VERSION, JOB_KIND
-from trainyard_operator.sweep.api import SweepSpec, TrainingSweep
+from trainyard_operator.sweep.api import (
+    LONGEST_SWEEP_NAME,
+    SweepRunPolicy,
+    SweepSpec,
+    TrainingSweep,
+)
 from trainyard_operator.sweep.names import SWEEP_KIND
 
 _WITHOUT_MEANING = frozenset({"program", "name", "description", "project", "entity", "command"})
@@ -32,6 +38,7 @@ _DISTRIBUTIONS = {
     "int_uniform": "int_uniform",
     "q_uniform": "uniform",
 }
+_OF_TEMPLATE = "template.spec."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +67,17 @@ def load_sweep(request: Request, guide: Path | None = None) -> SweepFile:
 
     guide: a guide's sweep file, to go with the job that the request names.
     """
-    own, request = _own_fields(request)
+    own, request = _own_fields(request, is_guided=guide is not None)
     document = _guided(request, guide) if guide else read_yaml(Path(request.target))
     manifest = document.value
-    template = {} if guide else _template_of(document)
+    _template_of(document)
+    if request.name:
+        manifest["metadata"]["name"] = request.name
+    _require_name(document)
     for dotted, value in own.items():
         put(manifest["spec"], dotted.split("."), value)
     if guide is None:
-        _complete(template, document, request)
-    if request.name:
-        manifest["metadata"]["name"] = request.name
+        _complete(_template_of(document), document, request)
     sweep = _validated(document)
     require_known_metadata(document)
     check_trials(sweep, document)
@@ -140,24 +148,36 @@ def _guided(request: Request, guide: Path) -> Located:
     return Located(manifest, document.source)
 
 
-def _own_fields(request: Request) -> tuple[dict[str, Any], Request]:
+def _own_fields(request: Request, *, is_guided: bool) -> tuple[dict[str, Any], Request]:
     """`spec.parallelism=2` and the like, by dotted path; what is left is the template's."""
     names, of_jobs = _aliases(SweepSpec), _aliases(JobSpec)
     own: dict[str, Any] = {}
     rest = []
-    for text in request.assignments:
+    for text in assignments_in(request.assignments):
         key, equals, value = text.partition("=")
         head, _, field = key.partition(".")
         first = field.partition(".")[0]
-        if head != "spec" or not equals or (first in of_jobs and field not in names):
+        if head != "spec" or not equals:
             rest.append(text)
-        elif first in names:
-            own[field] = yaml.safe_load(value)
+        elif field.startswith(_OF_TEMPLATE) and not is_guided:
+            rest.append(f"spec.{text.removeprefix(f'spec.{_OF_TEMPLATE}')}")
+        elif first in names and _is_own(field, is_guided):
+            own[field] = parse_yaml(value, f"'{text}'").value
+        elif first in of_jobs:
+            rest.append(text)
         else:
             match = near(first, names) or near(first, of_jobs)
             hint = f"did you mean 'spec.{match}'?" if match else f"it has {', '.join(names)}"
             raise UsageError(f"'{text}': a sweep has no field 'spec.{first}'; {hint}")
     return own, replace(request, assignments=tuple(rest))
+
+
+def _is_own(field: str, is_guided: bool) -> bool:
+    """Of template and runPolicy jobs have one too; beside a guide's file stands a job's."""
+    first, _, further = field.partition(".")
+    if first == "runPolicy":
+        return not further or further in _aliases(SweepRunPolicy)
+    return first != "template" or not is_guided
 
 
 def _aliases(model: type[BaseModel]) -> list[str]:
@@ -174,6 +194,19 @@ def _template_of(document: Located) -> dict[str, Any]:
             f"{document.source}: a TrainingSweep needs metadata.name and spec.template.spec"
         )
     return template
+
+
+def _require_name(document: Located) -> None:
+    """Raises Rejected for a name that the API server refuses; other than text is told later."""
+    path = ("metadata", "name")
+    name = document.value["metadata"]["name"]
+    is_short = isinstance(name, str) and len(name) <= LONGEST_SWEEP_NAME
+    if isinstance(name, str) and not (is_short and re.fullmatch(NAME_PATTERN, name)):
+        raise Rejected(
+            f"{document.where(path)}: metadata.name must be small letters, digits and dashes, "
+            f"from a letter, at most {LONGEST_SWEEP_NAME}, for its trials' names are longer; not "
+            f"'{name}'"
+        )
 
 
 def _complete(template: dict[str, Any], document: Located, request: Request) -> None:

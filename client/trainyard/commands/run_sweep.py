@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from trainyard.errors import Exit, Interrupted, JobFailed, Rejected
@@ -57,20 +57,23 @@ def run_sweep(
 
 def _local_sweep(settings: Settings, found: "SweepFile", target: str, fresh: bool) -> "LocalJob":
     """The unfinished sweep of that name to go on with, or a new one."""
-    from trainyard.quantities import utc_now
-    from trainyard.state import new_local_sweep, newest_local_sweep
-    from trainyard_operator.contract import Annotation, now_text
-    from trainyard_operator.sweep.status import SWEEP_ENDS
+    from trainyard.state import newest_local_sweep
+    from trainyard_operator.contract import Annotation
 
-    name = found.sweep.metadata.name
-    before = newest_local_sweep(name)
-    if before and not fresh and before.object["status"].get("phase") not in SWEEP_ENDS:
+    before = None if fresh else newest_local_sweep(found.sweep.metadata.name)
+    if before and _goes_on(settings, before, found.sweep, target):
         stored = before.object
-        _require_same_spec(stored, found.sweep, target)
-        note(settings, f"going on with sweep {name}; --fresh begins anew")
         metadata = {**stored["metadata"], "annotations": {Annotation.RUN_TARGET: target}}
         before.save({**stored, "metadata": metadata, "spec": found.manifest["spec"]})
         return before
+    return _new_sweep(found, target)
+
+
+def _new_sweep(found: "SweepFile", target: str) -> "LocalJob":
+    from trainyard.quantities import utc_now
+    from trainyard.state import new_local_sweep
+    from trainyard_operator.contract import Annotation, now_text
+
     uid = str(uuid4())
     own = {
         "namespace": found.sweep.metadata.namespace,
@@ -79,20 +82,38 @@ def _local_sweep(settings: Settings, found: "SweepFile", target: str, fresh: boo
         "creationTimestamp": now_text(utc_now()),
         "annotations": {Annotation.RUN_TARGET: target},
     }
-    local = new_local_sweep(name, uid)
+    local = new_local_sweep(found.sweep.metadata.name, uid)
     metadata = {**found.manifest["metadata"], **own}
     local.save({**found.manifest, "metadata": metadata, "status": {}, "held": {}})
     return local
 
 
-def _require_same_spec(stored: dict[str, Any], sweep: "TrainingSweep", target: str) -> None:
-    """Raises Rejected before the changed spec takes the place of the one that trials ran by."""
-    from trainyard_operator.sweep.desired import spec_hash
-    from trainyard_operator.sweep.faults import MIXED
+def _goes_on(settings: Settings, before: "LocalJob", sweep: "TrainingSweep", target: str) -> bool:
+    """Whether the last run is to go on; why or why not is told.
 
-    begun = stored["status"].get("specHash")
-    if begun and begun != spec_hash(sweep.spec):
-        raise Rejected(MIXED, f"trainyard run {target} --fresh")
+    Raises Rejected before a changed spec takes the place of the one that trials ran by.
+    """
+    from trainyard.local.runner import already_runs
+    from trainyard.sweepchange import mixing
+    from trainyard.sweeps import Sweep
+    from trainyard_operator.sweep.api import SweepSpec
+    from trainyard_operator.sweep.desired import spec_hash
+
+    old, name = Sweep(before.object, local=before), sweep.metadata.name
+    if old.is_finished:
+        note(settings, f"the last run of sweep {name} has ended; a new one begins")
+        return False
+    if before.runner_pid:
+        raise already_runs(before)
+    if old.status.spec_hash in {None, spec_hash(sweep.spec)}:
+        note(settings, f"going on with sweep {name}; --fresh begins anew")
+        return True
+    if old.status.counts and old.status.counts.created:
+        begun_by = SweepSpec.model_validate(old.spec)
+        raise mixing(begun_by, sweep.spec, f"trainyard run {target} --fresh")
+    note(settings, f"no trial of sweep {name} had begun; it begins anew with the changed spec")
+    old.delete()
+    return False
 
 
 def _conclude(

@@ -77,10 +77,10 @@ def _require_comparable(old: "Sweep", new: dict[str, Any]) -> None:
 
     new: the sweep as the API server would store it, so that both have its defaults.
     """
+    from trainyard.sweepchange import mixing
     from trainyard_operator.sweep.api import SweepSpec
     from trainyard_operator.sweep.desired import spec_hash
-    from trainyard_operator.sweep.faults import MIXED
 
     before, after = (SweepSpec.model_validate(spec) for spec in (old.spec, new["spec"]))
     if old.status.spec_hash and spec_hash(before) != spec_hash(after):
-        raise Rejected(MIXED, f"trainyard submit ... --name {old.name}-2")
+        raise mixing(before, after, f"trainyard submit ... --name {old.name}-2")

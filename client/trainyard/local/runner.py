@@ -25,7 +25,7 @@ from trainyard.local.environment import Gang, build_launch, free_ports, new_gang
 from trainyard.local.node_memory import remove_node_memory, sweep_node_memory
 from trainyard.local.processes import ProcessPod, end_leftovers, start_process
 from trainyard.quantities import utc_now
-from trainyard.state import LocalJob, state_directory, try_lock
+from trainyard.state import SWEEPS, LocalJob, state_directory, try_lock
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import REPORT_FILE, Report, now_text
 from trainyard_operator.decision import Action, Create, Decision, DeletePod, OrderAttempt
@@ -236,16 +236,24 @@ def held(local: LocalJob) -> Iterator[TextIO]:
     local.directory.mkdir(parents=True, exist_ok=True)
     with local.lock_file.open("a+", encoding="utf-8") as file:
         if not try_lock(file.fileno()):
-            name = local.directory.parent.name
-            raise ClientError(
-                f"'{name}' already runs on this machine, process {local.runner_pid}",
-                f"trainyard logs {name} -f",
-            )
+            raise already_runs(local)
         file.seek(0)
         file.truncate()
         file.write(str(os.getpid()))
         file.flush()
         yield file
+
+
+def already_runs(local: LocalJob) -> ClientError:
+    """What is said where another runner holds the job or the sweep."""
+    name = local.directory.parent.name
+    is_sweep = local.directory.parents[1].name == SWEEPS
+    ref, follow = (
+        (f"sweep/{name}", f"watch sweep/{name}") if is_sweep else (name, f"logs {name} -f")
+    )
+    return ClientError(
+        f"'{ref}' already runs on this machine, process {local.runner_pid}", f"trainyard {follow}"
+    )
 
 
 @contextlib.contextmanager

@@ -33,12 +33,18 @@ FOLD_KEY, FOLDS_KEY = "data.fold", "data.folds"
 
 def spec_hash(spec: SweepSpec) -> str:
     """Changes when later trials could not be compared with earlier ones."""
-    fields = spec.model_dump(
+    fields = json.dumps(compared_fields(spec), sort_keys=True)
+    return hashlib.sha256(fields.encode()).hexdigest()[:16]
+
+
+def compared_fields(spec: SweepSpec, *, by_alias: bool = False) -> dict[str, Any]:
+    """What results depend on, without defaults; by_alias: with the keys that people write."""
+    return spec.model_dump(
         mode="json",
+        by_alias=by_alias,
         exclude={**dict.fromkeys(CHANGEABLE, True), "template": {"spec": CHANGEABLE_IN_TRIALS}},
         exclude_defaults=True,
     )
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def storage_of(sweep: TrainingSweep, defaults: Defaults) -> Storage | None:

@@ -107,15 +107,16 @@ def test_a_stopped_sweep_goes_on_without_repeating_what_is_done(trainyard) -> No
     assert "tiny-1 (lr=0.2): Suspended\n" in said
     assert "error: sweep tiny stopped; its trials keep their checkpoints" in said
     Path("wait").unlink()
-    for changed in (
-        {"objective": {"metric": "val_loss", "goal": "maximize"}},
-        {"method": "random"},
+    for path, changed in (
+        ("spec.objective.goal", {"objective": {"metric": "val_loss", "goal": "maximize"}}),
+        ("spec.method", {"method": "random"}),
     ):
         write_sweep(**GRID | {"parallelism": 1, "maxTrials": 3} | changed)
         refused = trainyard("run", "sweep.yaml")
         assert (refused.code, refused.err) == (
             5,
-            f"error: {MIXED}\nhelp: trainyard run sweep.yaml --fresh\n",
+            f"error: {MIXED.replace('spec:', f'{path}:', 1)}\n"
+            "help: trainyard run sweep.yaml --fresh\n",
         )
     write_sweep(**GRID | {"parallelism": 1})
     ran = trainyard("run", "sweep.yaml")

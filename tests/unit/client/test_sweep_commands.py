@@ -162,7 +162,7 @@ def test_submit_of_a_change_that_would_mix_results_leaves_the_sweep_as_it_is(
     write_sweep(folds=4)
     ran = trainyard("submit", "sweep.yaml")
     assert (ran.code, cluster.asked) == (5, [])
-    assert f"error: {MIXED.rstrip('.')}" in ran.err
+    assert f"error: {MIXED.replace('spec:', 'spec.folds:', 1).rstrip('.')}" in ran.err
     write_sweep(folds=3, parallelism=2)
     assert trainyard("submit", "sweep.yaml").code == 0
     assert cluster.asked == ["apply"]

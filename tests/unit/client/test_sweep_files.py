@@ -9,6 +9,9 @@ import pytest
 import yaml
 from core_sweeps import make_spec
 
+from trainyard.jobfile import Request
+from trainyard.sweepfile import load_sweep
+
 
 def write_sweep(spec: dict[str, Any], **fields: Any) -> Path:
     manifest = {
@@ -179,3 +182,69 @@ def test_fields_of_the_sweep_and_of_its_jobs_are_set_by_their_paths(trainyard) -
     [first, *_] = json.loads(ran.out)
     assert first["spec"]["checkpoint"]["keepBest"] == {"metric": "val_loss", "mode": "min"}
     assert first["spec"]["nodes"] == 2
+
+
+def test_path_of_the_file_sets_the_template(trainyard) -> None:
+    words = (
+        "spec.template.spec.nodes=3",
+        "spec.template.spec.template.spec.hostNetwork=true",
+        "spec.template.metadata.labels.team=vision",
+        "spec.template.spec.runPolicy.activeDeadlineSeconds=60",
+        "spec.runPolicy.activeDeadlineSeconds=600",
+        "spec.runPolicy.maxRestarts=2",
+    )
+    found = load_sweep(Request(target=str(write_sweep(make_spec())), assignments=words))
+    assert found.manifest["spec"] == make_spec(
+        template={
+            "metadata": {"labels": {"team": "vision"}},
+            "spec": make_spec()["template"]["spec"]
+            | {
+                "nodes": 3,
+                "template": {"spec": {"hostNetwork": True}},
+                "runPolicy": {"activeDeadlineSeconds": 60, "maxRestarts": 2},
+            },
+        },
+        runPolicy={"activeDeadlineSeconds": 600},
+    )
+
+
+def test_path_of_the_file_sets_the_template_as_a_flag_too(trainyard) -> None:
+    words = ("--dry-run", "-o", "json", "--", "--spec.template.spec.nodes", "3")
+    ran = trainyard("run", write_sweep(make_spec()), *words)
+    assert [trial["spec"]["nodes"] for trial in json.loads(ran.out)] == [3, 3, 3]
+
+
+def test_misspelt_path_of_the_file_is_refused(trainyard) -> None:
+    ran = trainyard("run", write_sweep(make_spec()), "--dry-run", "spec.template.spec.nodez=3")
+    assert ran.code == 5
+    assert ran.err.endswith(": spec.template.spec: unknown key 'nodez'; did you mean 'nodes'?\n")
+
+
+def test_template_of_the_job_beside_a_guides_file_is_its_pods(trainyard) -> None:
+    guide = {
+        "method": "grid",
+        "metric": {"name": "val_f1_score", "goal": "maximize"},
+        "parameters": {"training.learning_rate": {"values": [0.1]}},
+    }
+    Path("guide.yaml").write_text(yaml.safe_dump(guide))
+    request = Request(target="skin-lesion", assignments=("spec.template.spec.hostNetwork=true",))
+    found = load_sweep(request, Path("guide.yaml"))
+    assert found.manifest["spec"]["template"]["spec"]["template"] == {"spec": {"hostNetwork": True}}
+
+
+@pytest.mark.parametrize("name", ["My_S", "../esc", "1st", "a-", "a" * 44])
+@pytest.mark.parametrize("is_typed", [True, False])
+def test_name_that_a_cluster_would_refuse(trainyard, name: str, is_typed: bool) -> None:
+    path = write_sweep(make_spec(), metadata={"name": "digits" if is_typed else name})
+    ran = trainyard("run", path, *(["--name", name] if is_typed else []))
+    assert (ran.code, ran.err) == (
+        5,
+        "error: sweep.yaml:4:3: metadata.name must be small letters, digits and dashes, from a "
+        f"letter, at most 43, for its trials' names are longer; not '{name}'\n",
+    )
+    assert not Path("state").exists()
+
+
+def test_longest_name_has_room_for_its_trials(trainyard) -> None:
+    ran = trainyard("run", write_sweep(make_spec()), "--dry-run", "--name", "a" * 43)
+    assert ran.out.splitlines()[2].startswith(f"create trainingjob/{'a' * 43}-2 ")

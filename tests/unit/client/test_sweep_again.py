@@ -1,0 +1,130 @@
+"""`trainyard run` of a sweep that was run before: go on, begin anew, or say why not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from core_sweeps import make_spec
+
+from trainyard.errors import Interrupted
+from trainyard.local.runner import held
+from trainyard.local.sweep import LocalSweep
+from trainyard.state import LocalJob, local_jobs, local_sweeps, new_local_job, new_local_sweep
+from trainyard_operator.sweep.api import SweepSpec
+from trainyard_operator.sweep.desired import spec_hash
+from trainyard_operator.sweep.faults import MIXED
+from trainyard_operator.sweep.names import SWEEP_UID_LABEL
+
+LIST = {"method": "list", "folds": None, "trials": [{"name": "A0"}, {"name": "A1"}]}
+UNLIKE = [{"name": "A0"}, {"name": "A1", "overrides": {"training.epochs": 2}}]
+
+ELSEWHERE = {"recipe": "classification", "storage": {"uri": "s3://bucket/others"}}
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(self: LocalSweep) -> None:
+        raise Interrupted("nothing runs in this test")
+
+    monkeypatch.setattr(LocalSweep, "run", run)
+
+
+def write_sweep(**fields: Any) -> Path:
+    manifest = {
+        "apiVersion": "trainyard.dev/v1alpha1",
+        "kind": "TrainingSweep",
+        "metadata": {"name": "digits"},
+        "spec": make_spec(**fields),
+    }
+    Path("sweep.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
+    return Path("sweep.yaml")
+
+
+def keep_sweep(created: int = 0, phase: str = "Running", **fields: Any) -> LocalJob:
+    """As a runner that is gone left it, with one trial."""
+    spec = make_spec(**fields)
+    spec["template"]["spec"]["backend"] = "pods"
+    begun_by = spec_hash(SweepSpec.model_validate(spec))
+    local = new_local_sweep("digits", "before")
+    metadata = {"name": "digits", "namespace": "default", "uid": "before"}
+    status = {"phase": phase, "specHash": begun_by, "counts": {"total": 3, "created": created}}
+    local.save({"metadata": metadata, "spec": spec, "status": status})
+    trial = {"name": "digits-0", "uid": "t", "labels": {SWEEP_UID_LABEL: "before"}}
+    new_local_job("digits-0", "t").save({"metadata": trial, "spec": {}, "status": {}})
+    return local
+
+
+def kept_uids() -> set[str]:
+    return {local.directory.name for local in local_sweeps()}
+
+
+def first_line(trainyard: Any, *words: str) -> str:
+    return str(trainyard("run", "sweep.yaml", *words).err.splitlines()[0])
+
+
+def test_same_sweep_goes_on(trainyard) -> None:
+    keep_sweep(created=1)
+    write_sweep()
+    assert first_line(trainyard) == "going on with sweep digits; --fresh begins anew"
+    assert kept_uids() == {"before"}
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_sweep_that_has_ended_begins_anew_and_says_so(trainyard, phase: str) -> None:
+    keep_sweep(created=3, phase=phase)
+    write_sweep()
+    told = "the last run of sweep digits has ended; a new one begins"
+    assert first_line(trainyard) == told
+    assert len(kept_uids()) == 2
+
+
+def test_fresh_needs_no_word_about_the_last_run(trainyard) -> None:
+    keep_sweep(created=3, phase="Succeeded")
+    write_sweep()
+    assert first_line(trainyard, "--fresh") == "error: nothing runs in this test"
+
+
+def test_changed_sweep_without_trials_begins_anew(trainyard) -> None:
+    keep_sweep(created=0)
+    write_sweep()
+    told = "no trial of sweep digits had begun; it begins anew with the changed spec"
+    assert first_line(trainyard, "--storage", "runs") == told
+    assert "before" not in kept_uids()
+    assert len(kept_uids()) == 1
+    assert list(local_jobs()) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "path"),
+    [
+        ({}, {"folds": 4}, "spec.folds"),
+        ({}, {"template": {"spec": ELSEWHERE}}, "spec.template.spec.storage.uri"),
+        ({}, {"foldParameter": "training.seed"}, "spec.foldParameter"),
+        (LIST, LIST | {"trials": UNLIKE}, "spec.trials.1.overrides"),
+        (LIST, LIST | {"trials": UNLIKE[:1]}, "spec.trials"),
+    ],
+)
+def test_change_that_would_mix_results_is_named(before, after, path: str, trainyard) -> None:
+    keep_sweep(created=1, **before)
+    write_sweep(**after)
+    ran = trainyard("run", "sweep.yaml")
+    [message, help_] = ran.err.splitlines()
+    assert (ran.code, kept_uids()) == (5, {"before"})
+    assert message == f"error: {MIXED.replace('spec:', f'{path}:', 1)}"
+    assert help_ == "help: trainyard run sweep.yaml --fresh"
+
+
+def test_second_runner_of_a_sweep_is_refused_with_how_to_follow_the_first(trainyard) -> None:
+    local = keep_sweep(created=1)
+    write_sweep(folds=4)
+    stored = local.object
+    with held(local):
+        ran = trainyard("run", "sweep.yaml")
+        pid = local.runner_pid
+    assert (ran.code, ran.err) == (
+        1,
+        f"error: 'sweep/digits' already runs on this machine, process {pid}\n"
+        "help: trainyard watch sweep/digits\n",
+    )
+    assert local.object == stored
