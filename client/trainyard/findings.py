@@ -90,7 +90,8 @@ def _sentence(model: type[BaseModel], mistake: ErrorDetails, document: Located) 
         return f"{where}: {dotted} is required"
     if mistake["type"] == "value_error":
         return f"{where}: {dotted}: {mistake['ctx']['error']}"
-    return f"{where}: {dotted} {_demand(mistake)}, not {quoted(mistake['input'])}"
+    got = f", not {quoted(mistake['input'])}" if mistake["input"] != "" else ""
+    return f"{where}: {dotted} {_demand(mistake)}{got}"
 
 
 def _demand(mistake: ErrorDetails) -> str:
@@ -98,6 +99,8 @@ def _demand(mistake: ErrorDetails) -> str:
     if kind in BOUNDS:
         words, key = BOUNDS[kind]
         return f"must be {words} {context[key]}"
+    if kind == "string_too_short":
+        return "must not be empty"
     if kind in _SIZES:
         words, key = _SIZES[kind]
         return f"must have {words} {context[key]} {'entry' if context[key] == 1 else 'entries'}"

@@ -6,7 +6,7 @@ distribution whose `min` and `max` are the values themselves, and `run_cap` for 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,24 +95,44 @@ def _validated(document: Located) -> TrainingSweep:
 def spec_of_guide(document: Located) -> dict[str, Any]:
     """method, objective, parameters and maxTrials of a guide's sweep file. Raises Rejected."""
     found, where = document.value, document.source
-    if not isinstance(found, dict) or "parameters" not in found or "method" not in found:
-        raise Rejected(f"{where}: holds no sweep; it has 'method', 'metric' and 'parameters'")
     known = {"method", "metric", "parameters", "run_cap", "seed"} | _WITHOUT_MEANING
+    _require_guide(document, sorted(known))
     if other := sorted(set(found) - known):
         raise Rejected(
             f"{where}: '{other[0]}' is not read from a guide's file; write a TrainingSweep, whose "
             "earlyStopping and failurePolicy say more (docs/sweeps.md)"
         )
-    metric = found.get("metric") or {}
+    metric = found["metric"]
     spec: dict[str, Any] = {
         "method": found["method"],
-        "objective": {"metric": metric.get("name"), "goal": metric.get("goal", "minimize")},
+        "objective": {"metric": metric["name"], "goal": metric.get("goal", "minimize")},
         "parameters": {
             key: _parameter(key, one, where) for key, one in found["parameters"].items()
         },
     }
     spec |= {"maxTrials": found["run_cap"]} if "run_cap" in found else {}
     return spec | ({"seed": found["seed"]} if "seed" in found else {})
+
+
+def _require_guide(document: Located, known: Sequence[str]) -> None:
+    """Raises Rejected where method, metric or parameters are missing, or a key is misspelt."""
+    found, where = document.value, document.source
+    kind = found.get("kind") if isinstance(found, dict) else None
+    if kind == SWEEP_KIND:
+        raise Rejected(f"{where}: holds a {SWEEP_KIND}, which needs no job: trainyard run {where}")
+    for key in found if isinstance(found, dict) else ():
+        match = None if key in known else near(str(key), known, cutoff=0.75)
+        if match:
+            place = document.where((key,))
+            raise Rejected(f"{place}: unknown key '{key}'; did you mean '{match}'?")
+    if not isinstance(found, dict) or not {"method", "metric", "parameters"} <= {*found}:
+        raise Rejected(f"{where}: holds no sweep; it has 'method', 'metric' and 'parameters'")
+    if not isinstance(found["metric"], Mapping) or not found["metric"].get("name"):
+        place = document.where(("metric",))
+        raise Rejected(f"{place}: metric.name is required, such as metric: {{name: val_loss}}")
+    if not isinstance(found["parameters"], Mapping):
+        place = document.where(("parameters",))
+        raise Rejected(f"{place}: parameters: write keys, each with values or a distribution")
 
 
 def _parameter(key: str, given: Any, where: str) -> dict[str, Any]:
@@ -138,6 +158,11 @@ def _parameter(key: str, given: Any, where: str) -> dict[str, Any]:
 
 def _guided(request: Request, guide: Path) -> Located:
     """The sweep that a guide's file makes of a job."""
+    if is_sweep_file(request.target):
+        raise UsageError(
+            f"{request.target}: holds a {SWEEP_KIND}, and --sweep goes beside a job or a recipe; "
+            "name one of these, or leave --sweep out"
+        )
     job, document = load_job(request).manifest, read_yaml(guide)
     manifest = {
         "apiVersion": API_VERSION,

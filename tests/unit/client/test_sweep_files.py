@@ -1,6 +1,7 @@
 """What is wrong with a sweep's file is told before anything runs."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,24 @@ def test_objective_of_a_program_is_not_known_beforehand(trainyard) -> None:
         (
             make_spec("grid", parameters={"training.epochs": {"value": [1]}}),
             "spec.parameters.training.epochs: unknown key 'value'; did you mean 'values'?",
+        ),
+        (
+            make_spec("grid", parameters={"a b": {"values": [1]}}),
+            "spec.parameters: 'a b' is no key; write letters, digits, '_' and '-', with dots "
+            "between, such as training.learning_rate",
+        ),
+        (
+            make_spec("grid", parameters={"training.learning_rate": {"values": [math.nan]}}),
+            "spec.parameters.training.learning_rate: values, min, max and step must be finite, not "
+            ".inf or .nan",
+        ),
+        (
+            make_spec("list", trials=[{"name": "A0", "overrides": {"x": math.inf}}]),
+            "spec.trials.0.overrides: 'x' must be finite, not .inf or .nan",
+        ),
+        (
+            make_spec(objective={"metric": "", "goal": "maximize"}),
+            "spec.objective.metric must not be empty",
         ),
         (
             make_spec("list", trials=[{"name": "A0", "override": {}}]),
