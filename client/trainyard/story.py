@@ -13,6 +13,7 @@ from trainyard.quantities import (
     size_text,
     spoken_duration,
 )
+from trainyard.trials import sweep_of, why_held
 from trainyard_operator.contract import Annotation
 from trainyard_operator.progress import is_storage_degraded
 from trainyard_operator.status import HistoryEntry, JobStatus, SavedCheckpoint
@@ -78,6 +79,8 @@ def story_lines(job: Job, now: datetime) -> list[str]:
         lines.append(f"now    {progress_line(job, now)}")
         if metrics := metrics_line(job):
             lines.append(f"       {metrics}")
+    if (sweep := sweep_of(job)) and job.phase == "Suspended":
+        lines.append(f"       held by sweep {sweep}: {why_held(job) or 'it was stopped'}")
     lines += [f"  | {line}" for line in failure_tail(job.status)]
     return lines
 
@@ -108,6 +111,8 @@ def _next_step(job: Job) -> str:
     if status.phase == "Failed":
         return f"logs {name} --failed"
     if job.is_abandoned or status.phase == "Suspended":
+        if sweep := sweep_of(job):
+            return f"get sweep/{sweep}"
         return f"run {run_target(job)}" if job.local else f"resume {name}"
     if failure and failure.attempt < status.attempt and failure.rank is not None:
         return f"logs {name} --attempt {failure.attempt} --rank {failure.rank}"

@@ -158,8 +158,12 @@ def find_sweep(settings: Settings, name: str) -> Sweep:
     from trainyard.cluster import is_configured
 
     if not is_configured(settings.context):
+        from trainyard.findings import near
+
+        match = near(name, [local.directory.parent.name for local in local_sweeps()])
         raise NotFound(
-            f"there is no sweep '{name}' on this machine, and no cluster is configured",
+            f"there is no sweep '{name}' on this machine, and no cluster is configured"
+            + (f"; did you mean 'sweep/{match}'?" if match else ""),
             "trainyard get sweeps",
         )
     cluster = own_cluster(settings)
@@ -173,10 +177,15 @@ def find_job_or_sweep(settings: Settings, name: str) -> Job | Sweep:
 
 
 def many_jobs(settings: Settings, name: str) -> UsageError:
-    """What is said where a command takes one job and got a sweep: which of its trials there are."""
+    """What is said where a command takes one job and got a sweep: which of its trials there are.
+
+    Raises NotFound where there is no such sweep.
+    """
     sentence = f"sweep '{name}' is many jobs, and this command takes one"
     try:
         trials = find_sweep(settings, name).status.trials
+    except NotFound:
+        raise
     except ClientError:
         trials = []
     if not trials:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trainyard.commands.arguments import job_argument
-from trainyard.errors import NotFound, UsageError
+from trainyard.errors import ClientError, NotFound, UsageError
 from trainyard.options import SWEEP_WORDS, Settings, Verb
 from trainyard.output import note, phase_text, render_document, render_table, say, without_empty
 
@@ -150,7 +150,10 @@ def _tell(settings: Settings, name: str) -> None:
     if sweep:
         _tell_sweep(where, sweep)
         return
-    job = find_job(settings, name)
+    try:
+        job = find_job(settings, name)
+    except NotFound as error:
+        raise _sweep_instead(settings, name) or error from None
     if not job.object:
         raise NotFound(f"there is no job '{name}'", "trainyard get")
     if settings.is_structured:
@@ -169,12 +172,26 @@ def _tell_sweep(settings: Settings, name: str) -> None:
     if settings.is_structured:
         say(render_document(settings, sweep.object))
         return
+    if settings.output == "name":
+        say(sweep.ref)
+        return
     say(render_table(*without_empty(LIST_COLUMNS, [sweep.row()])))
     say(render_table(*without_empty(TRIAL_COLUMNS, sweep.trial_rows())))
     if message := sweep.message():
         say(message)
     if uri := sweep.status.report_uri:
         say(f"report: {uri}")
+
+
+def _sweep_instead(settings: Settings, name: str) -> NotFound | None:
+    """What is said where a sweep has the name, and no job."""
+    from trainyard.sweeps import find_sweep
+
+    try:
+        sweep = find_sweep(settings, name)
+    except ClientError:
+        return None
+    return NotFound(f"there is no job '{name}', but a sweep", f"trainyard get {sweep.ref}")
 
 
 def _list_sweeps(settings: Settings, everywhere: bool) -> None:
@@ -184,6 +201,9 @@ def _list_sweeps(settings: Settings, everywhere: bool) -> None:
     if settings.is_structured:
         items = [sweep.object for sweep in sweeps]
         say(render_document(settings, {"apiVersion": "v1", "kind": "List", "items": items}))
+    elif settings.output == "name":
+        for sweep in sweeps:
+            say(sweep.ref)
     elif sweeps:
         say(render_table(list(LIST_COLUMNS), [sweep.row() for sweep in sweeps]))
     else:

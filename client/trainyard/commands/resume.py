@@ -13,10 +13,18 @@ from trainyard.output import note, say
 @click.pass_obj
 def command(settings: Settings, name: str) -> None:
     """Let a suspended job go on from its checkpoint, or sweep/NAME with its trials."""
+    from trainyard.jobs import Job
     from trainyard.story import run_target
     from trainyard.sweeps import find_job_or_sweep
+    from trainyard.trials import sweep_of
 
     job = find_job_or_sweep(settings, name)
+    sweep = sweep_of(job) if isinstance(job, Job) and not job.is_finished else None
+    if sweep:
+        raise ClientError(
+            f"{job.name} is a trial of sweep {sweep}, which alone lets it go on",
+            f"trainyard get sweep/{sweep}",
+        )
     if job.local:
         raise ClientError(
             f"{job.name} is a run of this machine", f"trainyard run {run_target(job)}"

@@ -133,6 +133,8 @@ def _conclude(
         raise Rejected(message, f"trainyard run {target} --fresh")
     if settings.is_structured:
         say(render_document(settings, status.to_dict()))
+    elif settings.output == "name":
+        say(f"sweep/{name}")
     elif table.trials:
         header, *rows = told_rows(table, is_brief=True)
         say(render_table([cell.upper() for cell in header], rows))

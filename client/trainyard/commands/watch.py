@@ -7,7 +7,7 @@ import click
 from trainyard.commands.arguments import job_argument
 from trainyard.errors import Interrupted
 from trainyard.options import Settings, Verb
-from trainyard.output import note, say
+from trainyard.output import note, render_line, say
 
 if TYPE_CHECKING:
     from trainyard.jobs import Job
@@ -45,7 +45,10 @@ def follow_sweep(settings: Settings, sweep: "Sweep") -> None:
 
     def show(sweep: "Sweep") -> None:
         row = [*sweep.row(), sweep.refusal()]
-        if row != shown and not settings.is_structured:
+        if row != shown and settings.output == "json":
+            status = sweep.object.get("status") or {}
+            say(render_line({"name": sweep.ref, "status": status}))
+        elif row != shown and not settings.is_structured:
             say("  ".join(cell for cell in row if cell))
         shown[:] = row
 

@@ -26,6 +26,7 @@ from trainyard.local.node_memory import remove_node_memory, sweep_node_memory
 from trainyard.local.processes import ProcessPod, end_leftovers, start_process
 from trainyard.quantities import utc_now
 from trainyard.state import SWEEPS, LocalJob, state_directory, try_lock
+from trainyard.trials import sweep_of
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.contract import REPORT_FILE, Report, now_text
 from trainyard_operator.decision import Action, Create, Decision, DeletePod, OrderAttempt
@@ -120,7 +121,8 @@ class LocalRunner:
         )
         decision = plan(job, self._status, observed, now, self._defaults)
         if self._stop.count:
-            decision = dataclasses.replace(decision, status=_in_local_words(decision.status))
+            status = _in_local_words(decision.status, self._as_job())
+            decision = dataclasses.replace(decision, status=status)
         # A deleted pod is seen once with its last words, and is gone at the next look.
         self._pods = [pod for pod in self._pods if pod.is_alive or pod.deadline is None]
         return decision
@@ -221,11 +223,13 @@ class LocalRunner:
         remove_node_memory(self._local.directory.name)
 
 
-def _in_local_words(status: JobStatus) -> JobStatus:
+def _in_local_words(status: JobStatus, job: Job) -> JobStatus:
     """A stop as this machine's user meets it: there is no field to set."""
     if not status.history or status.history[-1].type != Line.SUSPENDED.reason:
         return status
     message = "Stopped; the same command goes on from the last checkpoint."
+    if sweep := sweep_of(job):
+        message = f"Stopped by sweep {sweep}; what it saved stays."
     last = status.history[-1].model_copy(update={"message": message})
     return status.model_copy(update={"history": [*status.history[:-1], last]})
 

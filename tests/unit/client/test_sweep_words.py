@@ -153,3 +153,40 @@ def test_last_is_the_sweep_after_a_sweep_was_started(trainyard) -> None:
     assert trainyard("compare", "@last").out == "JOB      VAL_LOSS\ntiny-0   0.04\n"
     assert "help: trainyard logs tiny-0" in trainyard("logs").err
     assert trainyard("delete", "@last", "-y").out == "sweep/tiny\n"
+
+
+ALONE = "on this machine, and no cluster is configured"
+
+
+@pytest.mark.parametrize("verb", ["get", "logs", "watch", "fetch"])
+@pytest.mark.parametrize(
+    ("name", "hint"), [("tinny", "; did you mean 'sweep/tiny'?"), ("kk", "")], ids=["near", "far"]
+)
+def test_sweep_that_is_not_there(trainyard, verb: str, name: str, hint: str) -> None:
+    keep_sweep()
+    ran = trainyard(verb, f"sweep/{name}")
+    assert (ran.code, ran.err) == (
+        3,
+        f"error: there is no sweep '{name}' {ALONE}{hint}\nhelp: trainyard get sweeps\n",
+    )
+
+
+def test_get_of_a_sweeps_name_alone_names_the_sweep(trainyard) -> None:
+    keep_sweep()
+    ran = trainyard("get", "tiny")
+    told = "error: there is no job 'tiny', but a sweep\nhelp: trainyard get sweep/tiny\n"
+    assert (ran.code, ran.err) == (3, told)
+
+
+@pytest.mark.parametrize("words", ["sweeps", "sweep/tiny"])
+def test_names_of_sweeps_are_those_that_commands_take(trainyard, words: str) -> None:
+    keep_sweep()
+    assert trainyard("get", words, "-o", "name").out == "sweep/tiny\n"
+
+
+def test_watch_of_a_sweep_is_a_line_of_json_for_each_change(trainyard) -> None:
+    keep_sweep("Succeeded")
+    ran = trainyard("watch", "sweep/tiny", "-o", "json")
+    found = json.loads(ran.out)
+    assert (found["name"], found["status"]["phase"]) == ("sweep/tiny", "Succeeded")
+    assert ran.err == ""
