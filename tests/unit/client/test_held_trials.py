@@ -64,6 +64,16 @@ def test_trial_is_resumed_by_its_sweep_alone(trainyard) -> None:
     )
 
 
+def test_trial_of_this_machine_is_suspended_with_its_sweep_alone(trainyard) -> None:
+    keep_trial(phase="Running")
+    ran = trainyard("suspend", "asha-1")
+    assert (ran.code, ran.err) == (
+        1,
+        "error: asha-1 is a trial of sweep asha, and its process is the sweep's\n"
+        "help: trainyard suspend sweep/asha\n",
+    )
+
+
 def test_trial_of_a_cluster_is_held_where_its_sweep_says_so() -> None:
     notes = {HELD_ANNOTATION: "EarlyStopping", HELD_REASON_ANNOTATION: BECAUSE}
     job = cluster_job(**notes)
