@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from trainyard_operator.sweep.api import TrainingSweep
 from trainyard_operator.sweep.effects import SEED_KEYS
 from trainyard_operator.sweep.record import TrialRecord
+from trainyard_operator.sweep.search import trials_in_all
 from trainyard_operator.sweep.table import ReportedTrial, SweepTable
 
 
@@ -13,6 +14,7 @@ def build_table(
 ) -> SweepTable:
     """is_final: whether no trial is to come or to change."""
     spec, meta = sweep.spec, sweep.metadata
+    ordered = sorted(records, key=lambda record: record.number)
     trials = tuple(
         ReportedTrial(
             number=record.number,
@@ -25,7 +27,7 @@ def build_table(
             value=record.value(spec),
             message=record.message,
         )
-        for record in sorted(records, key=lambda record: record.number)
+        for record in ordered
     )
     return SweepTable(
         name=meta.name,
@@ -36,5 +38,6 @@ def build_table(
         goal=spec.objective.goal,
         folds=None if spec.fold_parameter in SEED_KEYS else spec.folds,
         is_final=is_final,
+        total=trials_in_all(spec, [record.as_trial(spec) for record in ordered]),
         trials=trials,
     )

@@ -34,6 +34,16 @@ def called(job: str, name: str) -> str:
     return job if name == job else f"{job}, {name}"
 
 
+def trials(count: int, kind: str = "") -> str:
+    """`1 trial`, `2 trials`; kind: a word between, with a space after it."""
+    return f"{count} {kind}{'trial' if count == 1 else 'trials'}"
+
+
+def stopped_early(count: int) -> str:
+    """`1 was stopped early`."""
+    return f"{count} {'was' if count == 1 else 'were'} stopped early"
+
+
 def report_name(sweep: str) -> str:
     """Name of the TrainingJob that writes the report."""
     return f"{sweep}-report"

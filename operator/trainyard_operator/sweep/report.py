@@ -11,7 +11,7 @@ from trainyard_operator.sweep.effects import (
     importance,
     spreads,
 )
-from trainyard_operator.sweep.names import called
+from trainyard_operator.sweep.names import called, stopped_early, trials
 from trainyard_operator.sweep.table import SweepTable
 from trainyard_operator.wording import figure
 
@@ -77,17 +77,23 @@ def to_csv(table: SweepTable) -> str:
 def lead(table: SweepTable) -> str:
     """The sweep in two sentences."""
     count = {s: sum(t.state == s for t in table.trials) for s in ("Succeeded", "Failed", "Stopped")}
-    told = f"{count['Succeeded']} of {len(table.trials)} trials succeeded"
+    told = f"{count['Succeeded']} of {trials(_trials_to_be(table))} succeeded"
     told += f", {count['Failed']} failed" if count["Failed"] else ""
-    told += f", {count['Stopped']} were stopped early" if count["Stopped"] else ""
-    told += "." if table.is_final else "; the sweep goes on."
-    told += f" {table.left_out} more trials had no room here." if table.left_out else ""
+    told += f", {stopped_early(count['Stopped'])}" if count["Stopped"] else ""
+    told += "." if table.is_final else "; the sweep has not ended."
+    told += f" {trials(table.left_out, 'more ')} had no room here." if table.left_out else ""
     if not table.ranked:
         return told
     best, value = table.ranked[0]
     return (
         f"{told} Best {table.metric} {figure(value)} ({called(best.job, best.name)}){_mean(table)}."
     )
+
+
+def _trials_to_be(table: SweepTable) -> int:
+    """Those that are here, and while the sweep has not ended those that are to come."""
+    to_come = 0 if table.is_final or table.total is None else table.total - table.left_out
+    return max(to_come, len(table.trials))
 
 
 def _mean(table: SweepTable) -> str:

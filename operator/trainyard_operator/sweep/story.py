@@ -6,7 +6,8 @@ from typing import Literal, Self
 
 from trainyard_operator.decision import Event
 from trainyard_operator.status import Condition, build_condition, with_condition
-from trainyard_operator.sweep.names import called, trial_name
+from trainyard_operator.sweep.names import called, stopped_early, trial_name
+from trainyard_operator.sweep.names import trials as counted
 from trainyard_operator.sweep.ranking import ranked
 from trainyard_operator.sweep.scene import SweepScene
 from trainyard_operator.sweep.search import trials_in_all
@@ -66,7 +67,7 @@ class Told:
 def outlook(scene: SweepScene) -> str:
     """What is to come."""
     total, spec = trials_in_all(scene.sweep.spec, scene.trials), scene.sweep.spec
-    return f"Running: {total} trials by {spec.method}, {spec.parallelism} at a time."
+    return f"Running: {counted(total)} by {spec.method}, {spec.parallelism} at a time."
 
 
 def outcome(scene: SweepScene) -> str:
@@ -75,10 +76,11 @@ def outcome(scene: SweepScene) -> str:
     metric, of = objective.metric, len(trials)
     order = ranked(trials, objective.goal)
     good = sum(trial.state == "Succeeded" for trial in trials)
-    parts = [f"{good} of {of} trials succeeded"]
-    for state, word in (("Failed", "failed"), ("Stopped", "were stopped early")):
-        if count := sum(trial.state == state for trial in trials):
-            parts.append(f"{count} {word}")
+    failed = sum(trial.state == "Failed" for trial in trials)
+    stopped = sum(trial.state == "Stopped" for trial in trials)
+    parts = [f"{good} of {counted(of)} succeeded"]
+    parts += [f"{failed} failed"] if failed else []
+    parts += [stopped_early(stopped)] if stopped else []
     if not order:
         return f"Done: {', '.join(parts)}."
     best, value = order[0]

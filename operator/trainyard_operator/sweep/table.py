@@ -61,6 +61,8 @@ class SweepTable:
     """Whether no trial is to come or to change."""
     left_out: int = 0
     """Trials that had no room in this table."""
+    total: int | None = None
+    """How many trials there are to be; None where nobody said."""
     trials: tuple[ReportedTrial, ...] = ()
 
     def to_text(self) -> str:

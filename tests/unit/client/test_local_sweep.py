@@ -165,6 +165,7 @@ RANGE = {"lr": {"distribution": "uniform", "min": 0, "max": 1}}
     ("fields", "lines", "told"),
     [
         (GRID, 3, "there would be 3 trials"),
+        (GRID | {"maxTrials": 1}, 1, "there would be 1 trial"),
         ({"method": "folds", "folds": 70}, 64, "there would be 70 trials; 6 more"),
         ({"method": "random", "maxTrials": 4, "parameters": RANGE}, 4, "there would be 4 trials"),
         (
@@ -173,7 +174,7 @@ RANGE = {"lr": {"distribution": "uniform", "min": 0, "max": 1}}
             "there would be 12 trials; 2 more follow from their results",
         ),
     ],
-    ids=["grid", "many", "random", "bayes"],
+    ids=["grid", "one", "many", "random", "bayes"],
 )
 def test_dry_run_shows_every_trial_that_is_known(trainyard, fields, lines: int, told: str) -> None:
     ran = trainyard("run", write_sweep(**fields), "--dry-run")

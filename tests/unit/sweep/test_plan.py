@@ -351,3 +351,13 @@ def test_trial_that_the_api_server_refuses_is_told_once_and_tried_again() -> Non
     cluster.create_error = ""
     cluster.settle()
     assert [event.reason for event in cluster.events] == ["Running", "Waiting", "Running"]
+
+
+def test_one_trial_is_told_in_the_singular() -> None:
+    cluster = start("list", trials=[{"name": "A0"}])
+    assert told(cluster, "Running")[1] == "Running: 1 trial by list, 1 at a time."
+    cluster.succeed("digits-0", 0.5)
+    cluster.settle()
+    assert told(cluster, "Succeeded")[1] == (
+        "Done: 1 of 1 trial succeeded; best val_accuracy 0.5 (digits-0, A0)."
+    )

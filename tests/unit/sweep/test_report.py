@@ -153,8 +153,8 @@ def test_settings_that_differ_have_no_mean_together():
 def test_the_markdown_of_an_ablation():
     assert to_markdown(ablation()).startswith(
         "# digits\n\n"
-        "6 of 6 trials succeeded; the sweep goes on. Best val_accuracy 0.9 (digits-1, A0-fold-1); "
-        "best mean 0.85 ± 0.05 (standard deviation, n - 1) over 3, A0.\n\n"
+        "6 of 6 trials succeeded; the sweep has not ended. Best val_accuracy 0.9 (digits-1, "
+        "A0-fold-1); best mean 0.85 ± 0.05 (standard deviation, n - 1) over 3, A0.\n\n"
         "## Mean over folds and seeds\n\n"
         "| setting | trials | mean val_accuracy | standard deviation |\n"
         "| --- | --- | --- | --- |\n"
@@ -170,15 +170,25 @@ def test_the_markdown_of_an_ablation():
 
 def test_a_sweep_without_results_has_a_report_too():
     table = table_of("random", trial(0, None, state="Failed", message="out of memory"))
-    assert lead(table) == "0 of 1 trials succeeded, 1 failed; the sweep goes on."
+    assert lead(table) == "0 of 1 trial succeeded, 1 failed; the sweep has not ended."
     assert list(sections(table)) == ["Trials"]
     assert sections(table_of("bayes"))["Trials"] == [["job", "val_accuracy"]]
+
+
+def test_trials_to_come_count_until_the_sweep_has_ended():
+    trials = [trial(0, None, state="Stopped"), trial(1, None, state="Running")]
+    assert lead(table_of("random", *trials, total=4)) == (
+        "0 of 4 trials succeeded, 1 was stopped early; the sweep has not ended."
+    )
+    assert lead(table_of("random", *trials, total=4, is_final=True)) == (
+        "0 of 2 trials succeeded, 1 was stopped early."
+    )
 
 
 @pytest.mark.parametrize("state", ["Running", "Stopped"])
 def test_a_sweep_of_which_none_has_succeeded_yet_has_a_best_and_no_mean(state):
     table = table_of("random", trial(0, 0.7, state=state), trial(1, 0.9, state="Failed"))
-    assert lead(table).endswith("; the sweep goes on. Best val_accuracy 0.7 (digits-0).")
+    assert lead(table).endswith("; the sweep has not ended. Best val_accuracy 0.7 (digits-0).")
     assert list(sections(table)) == ["Trials"]
 
 

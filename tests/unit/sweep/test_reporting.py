@@ -68,6 +68,7 @@ def test_report_of_a_sweep_that_runs_is_at_least_ten_minutes_younger_than_the_la
     cluster.succeed("digits-1", 0.6)
     cluster.settle()
     assert not table(cluster).is_final
+    assert table(cluster).total == 3
     cluster.succeed("digits-2", 0.7)
     cluster.settle()
     assert table(cluster).is_final
