@@ -26,9 +26,10 @@ def sweep_pictures(table: SweepTable) -> dict[str, Drawing]:
 
 
 def _curves(table: SweepTable) -> Drawing | None:
-    lines = [trial for trial in table.trials if len(trial.curve) > 1]
-    if not lines:
+    lines = [trial for trial in table.trials if trial.curve]
+    if all(len(trial.curve) == 1 for trial in lines):
         return None
+    has_stopped = any(trial.state == "Stopped" for trial in lines)
 
     def draw(figure: Any) -> None:
         axis = figure.subplots()
@@ -36,10 +37,12 @@ def _curves(table: SweepTable) -> Drawing | None:
         for place, trial in enumerate(lines):
             steps, values = zip(*trial.curve, strict=True)
             label = trial.name if len(lines) <= MOST_NAMED else None
-            axis.plot(steps, values, color=colours[place], label=label, linewidth=1)
+            # A line through one point is none.
+            dot = "." if len(steps) == 1 and trial.state != "Stopped" else None
+            axis.plot(steps, values, color=colours[place], label=label, linewidth=1, marker=dot)
             if trial.state == "Stopped":
                 axis.plot(steps[-1], values[-1], "x", color=colours[place])
-        axis.set_xlabel("step (x: stopped early)")
+        axis.set_xlabel("step (x: stopped early)" if has_stopped else "step")
         axis.set_ylabel(table.metric)
         if len(lines) <= MOST_NAMED:
             axis.legend(fontsize="small")
