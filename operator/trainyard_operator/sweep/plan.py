@@ -147,8 +147,7 @@ def _released(record: TrialRecord, verdict: Verdict) -> tuple[ReleaseTrial, Tria
     """A trial that is promoted; its record as it is once it goes on."""
     pause_at = record.pause_at if verdict.pause_at is None else verdict.pause_at
     release = ReleaseTrial(job=record.job, uid=record.uid, pause_at=verdict.pause_at)
-    cleared = {"is_suspended": False, "held_by": "", "message": "", "pause_at": pause_at}
-    return release, replace(record, **cleared)  # type: ignore[arg-type]
+    return release, replace(record, is_suspended=False, held_by="", message="", pause_at=pause_at)
 
 
 def _last_one(scene: SweepScene) -> tuple[ReleaseTrial | None, SweepScene]:
