@@ -68,7 +68,7 @@ def test_submit_checks_a_change_before_the_sweep_has_it(
     namespace.wait(lambda: "digits-1" in trials(namespace), "a second trial")
     capsys.readouterr()
     assert cli.run(["submit", "sweep.yaml", "spec.folds=5", "-n", namespace.name]) == 5
-    assert "error: spec: was changed in a way that would mix results" in capsys.readouterr().err
+    assert "error: spec.folds: was changed in a way that would mix" in capsys.readouterr().err
     assert cli.run(["submit", "sweep.yaml", "spec.seed=1", "-n", namespace.name]) == 5
     assert "seed cannot be changed." in capsys.readouterr().err
     assert sweeps.job("digits")["spec"]["folds"] == 3
