@@ -22,8 +22,8 @@ TEMPLATE: dict[str, Any] = {
     "checkpoint": {"everyEpochs": 1},
 }
 RATES = [0.003, 0.0003, 1e-5, 2e-5]
-"""The second is stopped when two are known, and promoted when four are."""
-PROMOTED = 1
+PROMOTED = 0
+"""Stopped while it is the only one at its rung, and promoted once it is known to be of the best."""
 
 
 def write(name: str, kind: str, spec: dict[str, Any]) -> Path:
@@ -60,7 +60,9 @@ def test_a_promoted_trials_curve_is_that_of_an_uninterrupted_one(trainyard) -> N
     assert ran.code == 0, ran.err
     story = [line for line in ran.err.splitlines() if line.startswith(f"asha-{PROMOTED} (")]
     states = [line.split("): ")[1].split(",")[0] for line in story]
-    assert states == ["Running", "Stopped", "Running", "Succeeded"], ran.err
+    # A look may fall between its rest and the verdict.
+    told = [state for state in states if state != "Suspended"]
+    assert told == ["Running", "Stopped", "Running", "Succeeded"], ran.err
     assert "2 of 4 trials succeeded, 2 were stopped early." in ran.out
     whole = trainyard(
         "run",
