@@ -1,6 +1,9 @@
 """Builders of sweeps for tests."""
 
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from trainyard_operator.sweep.api import TrainingSweep
 
@@ -40,3 +43,17 @@ def make_sweep(method: str = "folds", **fields: Any) -> TrainingSweep:
     """A sweep named digits in namespace research, as the API server stores it."""
     metadata = {"name": "digits", "namespace": "research", "uid": UID, "generation": 1}
     return TrainingSweep.model_validate({"metadata": metadata, "spec": make_spec(method, **fields)})
+
+
+def write_sweep_file(spec: dict[str, Any], name: str = "digits", **fields: Any) -> Path:
+    """sweep.yaml in the current folder; fields: of the manifest."""
+    manifest = {
+        "apiVersion": "trainyard.dev/v1alpha1",
+        "kind": "TrainingSweep",
+        "metadata": {"name": name},
+        "spec": spec,
+        **fields,
+    }
+    path = Path("sweep.yaml")
+    path.write_text(yaml.safe_dump(manifest))
+    return path

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from trainyard.errors import Rejected, UsageError
 from trainyard.findings import nearest, rejection, require_known_metadata
-from trainyard.kinds import require_job
+from trainyard.kinds import no_job, require_job
 from trainyard.locate import LOCAL_FOLDER, as_uri
 from trainyard.yamltext import KeyPath, Located, parse_yaml, read_yaml
 from trainyard_operator.api import LONGEST_NAME, NAME_PATTERN, JobSpec, TrainingJob
@@ -148,9 +148,7 @@ def _as_manifest(document: Located) -> Located:
     require_job(document)
     if isinstance(document.value.get("spec", {}), dict):
         return document
-    raise Rejected(
-        f"{document.source}: holds no TrainingJob; it starts with 'apiVersion: {API_VERSION}'"
-    )
+    raise no_job(document)
 
 
 def assignments_in(words: Sequence[str]) -> list[str]:

@@ -16,6 +16,12 @@ def is_guide(value: Any) -> bool:
     return isinstance(value, dict) and "kind" not in value and {"method", "parameters"} <= {*value}
 
 
+def no_job(document: Located) -> Rejected:
+    """What is said of a file that has nothing of a job."""
+    told = f"holds no {JOB_KIND}; it starts with 'apiVersion: {API_VERSION}'"
+    return Rejected(f"{document.source}: {told}")
+
+
 def require_job(document: Located) -> None:
     """Raises Rejected with one sentence for a file that holds something else."""
     value, source = document.value, document.source
@@ -25,9 +31,7 @@ def require_job(document: Located) -> None:
             f"--sweep {source}"
         )
     if not isinstance(value, dict):
-        raise Rejected(
-            f"{source}: holds no TrainingJob; it starts with 'apiVersion: {API_VERSION}'"
-        )
+        raise no_job(document)
     kind, where = value.get("kind", JOB_KIND), document.where(("kind",))
     if kind not in KINDS:
         raise Rejected(f"{where}: kind: unknown kind '{kind}'; {nearest(str(kind), KINDS)}")

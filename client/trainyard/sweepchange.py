@@ -12,7 +12,7 @@ from trainyard_operator.sweep.faults import MIXED
 def mixing(before: SweepSpec, after: SweepSpec, help_: str) -> Rejected:
     """The refusal of a changed spec; it names the first field that differs."""
     old, new = (compared_fields(spec, by_alias=True) for spec in (before, after))
-    return Rejected(MIXED.replace("spec:", f"{_first_difference('spec', old, new)}:", 1), help_)
+    return Rejected(f"{_first_difference('spec', old, new)}: {MIXED}", help_)
 
 
 def _first_difference(path: str, old: Any, new: Any) -> str:

@@ -84,7 +84,7 @@ def test_change_that_would_mix_results_begins_no_trial_until_it_is_taken_back(
     sweeps.create(make_sweep())
     namespace.wait_for_pods("digits-0-master-0")
     sweeps.edit("digits", {"folds": 5})
-    assert wait_for_condition(sweeps, "digits", "Accepted", "False") == MIXED
+    assert wait_for_condition(sweeps, "digits", "Accepted", "False") == f"spec: {MIXED}"
     report = {"attempt": 1, "time": "2026-01-01T12:00:00Z"}
     metrics = {"step": 1, "steps": 1, "metrics": {"val_accuracy": "0.5"}}
     said = {"message": "Done.", "report": report | {"progress": metrics}}

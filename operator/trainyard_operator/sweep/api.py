@@ -18,6 +18,7 @@ from trainyard_operator.sweep.rules import (
     SPEC_RULES,
     STOPPING_DEFAULT,
     STOPPING_RULES,
+    UNJUDGED_SPLITS,
     Rule,
     as_key,
     as_overrides,
@@ -91,8 +92,8 @@ class Objective(ApiModel):
 
     @property
     def is_evaluated(self) -> bool:
-        """Whether it can choose a checkpoint: others are known of an epoch, or at the end."""
-        return not self.metric.startswith(("test_", "train_"))
+        """Whether it can choose a checkpoint."""
+        return not self.metric.startswith(UNJUDGED_SPLITS)
 
     def as_best(self) -> Best:
         """The same as spec.checkpoint.keepBest of a job has it."""

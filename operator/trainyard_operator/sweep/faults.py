@@ -13,7 +13,7 @@ from trainyard_operator.wording import cut, ended
 KEEP_BEST = "spec.checkpoint.keepBest.metric"
 """Where a trainer finds fault with the objective, which stands there by the sweep's doing."""
 MIXED = (
-    "spec: was changed in a way that would mix results of two kinds; change it back, or create "
+    "was changed in a way that would mix results of two kinds; change it back, or create "
     "another TrainingSweep. Free to change are parallelism, maxTrials, failurePolicy, runPolicy, "
     "and the template's resources, scheduling, runPolicy, logs, tensorBoard and template."
 )
@@ -34,7 +34,7 @@ def refusal(scene: SweepScene) -> str:
             f"'{scene.rival}'; give each sweep a prefix outside of the other's."
         )
     if status.spec_hash and status.spec_hash != spec_hash(sweep.spec):
-        return MIXED
+        return f"spec: {MIXED}"
     return ""
 
 

@@ -158,6 +158,8 @@ OBJECTIVE_RULES = (
     ),
 )
 
+UNJUDGED_SPLITS = ("test_", "train_")
+"""Their metrics are known of a whole epoch, or at the end: too late to choose a checkpoint."""
 _SEARCHES = {"grid", "random", "bayes"}
 
 SPEC_RULES = (
@@ -219,8 +221,9 @@ SPEC_RULES = (
         ),
     ),
     Rule(
-        "!has(self.earlyStopping) || !(self.objective.metric.startsWith('test_') || "
-        "self.objective.metric.startsWith('train_'))",
+        "!has(self.earlyStopping) || !("
+        + " || ".join(f"self.objective.metric.startsWith('{split}')" for split in UNJUDGED_SPLITS)
+        + ")",
         "earlyStopping needs an objective that is evaluated while a trial trains, such as "
         "val_accuracy.",
         lambda s: s.early_stopping is None or s.objective.is_evaluated,

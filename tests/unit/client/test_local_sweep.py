@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from core_sweeps import make_sweep
+from core_sweeps import make_sweep, write_sweep_file
 from patience import WAIT_SECONDS
 
 from trainyard.local.sweep import trial_line
@@ -50,14 +50,7 @@ def write_sweep(**fields: Any) -> Path:
         "parallelism": 2,
         **fields,
     }
-    manifest = {
-        "apiVersion": "trainyard.dev/v1alpha1",
-        "kind": "TrainingSweep",
-        "metadata": {"name": "tiny"},
-        "spec": spec,
-    }
-    Path("sweep.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
-    return Path("sweep.yaml")
+    return write_sweep_file(spec, "tiny")
 
 
 def begun() -> list[str]:
@@ -115,8 +108,7 @@ def test_a_stopped_sweep_goes_on_without_repeating_what_is_done(trainyard) -> No
         refused = trainyard("run", "sweep.yaml")
         assert (refused.code, refused.err) == (
             5,
-            f"error: {MIXED.replace('spec:', f'{path}:', 1)}\n"
-            "help: trainyard run sweep.yaml --fresh\n",
+            f"error: {path}: {MIXED}\nhelp: trainyard run sweep.yaml --fresh\n",
         )
     write_sweep(**GRID | {"parallelism": 1})
     ran = trainyard("run", "sweep.yaml")

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from core_sweeps import make_spec
+from core_sweeps import make_spec, write_sweep_file
 
 from trainyard.errors import Interrupted
 from trainyard.local.runner import held
@@ -31,14 +30,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_sweep(**fields: Any) -> Path:
-    manifest = {
-        "apiVersion": "trainyard.dev/v1alpha1",
-        "kind": "TrainingSweep",
-        "metadata": {"name": "digits"},
-        "spec": make_spec(**fields),
-    }
-    Path("sweep.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
-    return Path("sweep.yaml")
+    return write_sweep_file(make_spec(**fields))
 
 
 def keep_sweep(created: int = 0, phase: str = "Running", **fields: Any) -> LocalJob:
@@ -111,7 +103,7 @@ def test_change_that_would_mix_results_is_named(before, after, path: str, trainy
     ran = trainyard("run", "sweep.yaml")
     [message, help_] = ran.err.splitlines()
     assert (ran.code, kept_uids()) == (5, {"before"})
-    assert message == f"error: {MIXED.replace('spec:', f'{path}:', 1)}"
+    assert message == f"error: {path}: {MIXED}"
     assert help_ == "help: trainyard run sweep.yaml --fresh"
 
 

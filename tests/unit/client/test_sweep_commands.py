@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from core_sweeps import make_spec
+from core_sweeps import make_spec, write_sweep_file
 
 from trainyard.errors import NotFound
 from trainyard.state import new_local_job, new_local_sweep
@@ -70,13 +70,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeCluster], FakeCluster]
 
 def write_sweep(**fields: Any) -> dict[str, Any]:
     spec = make_spec(template=TEMPLATE, **fields)
-    manifest = {
-        "apiVersion": "trainyard.dev/v1alpha1",
-        "kind": "TrainingSweep",
-        "metadata": {"name": "digits"},
-        "spec": spec,
-    }
-    Path("sweep.yaml").write_text(yaml.safe_dump(manifest))
+    write_sweep_file(spec)
     return spec
 
 
@@ -162,7 +156,7 @@ def test_submit_of_a_change_that_would_mix_results_leaves_the_sweep_as_it_is(
     write_sweep(folds=4)
     ran = trainyard("submit", "sweep.yaml")
     assert (ran.code, cluster.asked) == (5, [])
-    assert f"error: {MIXED.replace('spec:', 'spec.folds:', 1).rstrip('.')}" in ran.err
+    assert f"error: spec.folds: {MIXED.rstrip('.')}" in ran.err
     write_sweep(folds=3, parallelism=2)
     assert trainyard("submit", "sweep.yaml").code == 0
     assert cluster.asked == ["apply"]

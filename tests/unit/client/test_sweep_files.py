@@ -8,27 +8,15 @@ from typing import Any
 
 import pytest
 import yaml
-from core_sweeps import make_spec
+from core_sweeps import make_spec, write_sweep_file
 
 from trainyard.jobfile import Request
 from trainyard.sweepfile import load_sweep
 
 
-def write_sweep(spec: dict[str, Any], **fields: Any) -> Path:
-    manifest = {
-        "apiVersion": "trainyard.dev/v1alpha1",
-        "kind": "TrainingSweep",
-        "metadata": {"name": "digits"},
-        "spec": spec,
-        **fields,
-    }
-    Path("sweep.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
-    return Path("sweep.yaml")
-
-
 def refusal(trainyard: Any, spec: dict[str, Any], **fields: Any) -> str:
     """The sentence, without the place in the file."""
-    ran = trainyard("run", write_sweep(spec, **fields), "--dry-run")
+    ran = trainyard("run", write_sweep_file(spec, **fields), "--dry-run")
     assert ran.code == 5, ran.err
     found = re.fullmatch(r"error: sweep\.yaml:\d+:\d+: (.*)\n", ran.err, re.DOTALL)
     assert found, ran.err
@@ -53,13 +41,13 @@ def test_objective_that_the_recipe_does_not_report(trainyard, metric: str, sente
 @pytest.mark.parametrize("metric", ["val_macro_f1", "accuracy", "test_accuracy", "train_loss"])
 def test_objective_that_the_recipe_reports_or_may_report(trainyard, metric: str) -> None:
     spec = make_spec(objective={"metric": metric, "goal": "maximize"})
-    assert trainyard("run", write_sweep(spec), "--dry-run").code == 0
+    assert trainyard("run", write_sweep_file(spec), "--dry-run").code == 0
 
 
 def test_objective_of_a_program_is_not_known_beforehand(trainyard) -> None:
     template = {"spec": {"command": ["train"]}}
     spec = make_spec(template=template, objective={"metric": "x", "goal": "minimize"})
-    assert trainyard("run", write_sweep(spec), "--dry-run").code == 0
+    assert trainyard("run", write_sweep_file(spec), "--dry-run").code == 0
 
 
 @pytest.mark.parametrize(
@@ -152,7 +140,7 @@ def test_setting_that_a_section_refuses_is_told_with_its_reason(trainyard) -> No
 def test_setting_that_no_key_alone_explains_is_told_with_its_trial(trainyard) -> None:
     template = {"spec": make_spec()["template"]["spec"] | {"recipe": "mar-gan"}}
     spec = make_spec("grid", template=template, parameters={"data.patch_size": {"values": [32]}})
-    ran = trainyard("run", write_sweep(spec), "--dry-run")
+    ran = trainyard("run", write_sweep_file(spec), "--dry-run")
     assert ran.code == 5
     assert ran.err.startswith(
         "error: sweep.yaml: trial 'digits-0' (data.patch_size=32): spec.config: data.patch_size is "
@@ -161,9 +149,9 @@ def test_setting_that_no_key_alone_explains_is_told_with_its_trial(trainyard) ->
 
 
 def test_config_check_takes_a_sweep(trainyard) -> None:
-    ran = trainyard("config", "check", write_sweep(make_spec()))
+    ran = trainyard("config", "check", write_sweep_file(make_spec()))
     assert (ran.code, ran.err) == (0, "sweep.yaml: sweep 'digits' is valid, of 3 trials\n")
-    ran = trainyard("config", "check", write_sweep(make_spec(paralelism=2)))
+    ran = trainyard("config", "check", write_sweep_file(make_spec(paralelism=2)))
     assert ran.code == 5
 
 
@@ -191,13 +179,13 @@ def test_metadata_that_kubernetes_does_not_have_is_refused(trainyard, kind: str)
     ],
 )
 def test_field_that_neither_sweep_nor_job_has(trainyard, word: str, message: str) -> None:
-    ran = trainyard("run", write_sweep(make_spec()), "--dry-run", word)
+    ran = trainyard("run", write_sweep_file(make_spec()), "--dry-run", word)
     assert (ran.code, ran.err) == (2, f"error: {message}\n")
 
 
 def test_fields_of_the_sweep_and_of_its_jobs_are_set_by_their_paths(trainyard) -> None:
     words = ("spec.objective.metric=val_loss", "spec.objective.goal=minimize", "spec.nodes=2")
-    ran = trainyard("run", write_sweep(make_spec()), "--dry-run", "-o", "json", *words)
+    ran = trainyard("run", write_sweep_file(make_spec()), "--dry-run", "-o", "json", *words)
     [first, *_] = json.loads(ran.out)
     assert first["spec"]["checkpoint"]["keepBest"] == {"metric": "val_loss", "mode": "min"}
     assert first["spec"]["nodes"] == 2
@@ -212,7 +200,7 @@ def test_path_of_the_file_sets_the_template(trainyard) -> None:
         "spec.runPolicy.activeDeadlineSeconds=600",
         "spec.runPolicy.maxRestarts=2",
     )
-    found = load_sweep(Request(target=str(write_sweep(make_spec())), assignments=words))
+    found = load_sweep(Request(target=str(write_sweep_file(make_spec())), assignments=words))
     assert found.manifest["spec"] == make_spec(
         template={
             "metadata": {"labels": {"team": "vision"}},
@@ -229,12 +217,12 @@ def test_path_of_the_file_sets_the_template(trainyard) -> None:
 
 def test_path_of_the_file_sets_the_template_as_a_flag_too(trainyard) -> None:
     words = ("--dry-run", "-o", "json", "--", "--spec.template.spec.nodes", "3")
-    ran = trainyard("run", write_sweep(make_spec()), *words)
+    ran = trainyard("run", write_sweep_file(make_spec()), *words)
     assert [trial["spec"]["nodes"] for trial in json.loads(ran.out)] == [3, 3, 3]
 
 
 def test_misspelt_path_of_the_file_is_refused(trainyard) -> None:
-    ran = trainyard("run", write_sweep(make_spec()), "--dry-run", "spec.template.spec.nodez=3")
+    ran = trainyard("run", write_sweep_file(make_spec()), "--dry-run", "spec.template.spec.nodez=3")
     assert ran.code == 5
     assert ran.err.endswith(": spec.template.spec: unknown key 'nodez'; did you mean 'nodes'?\n")
 
@@ -254,7 +242,7 @@ def test_template_of_the_job_beside_a_guides_file_is_its_pods(trainyard) -> None
 @pytest.mark.parametrize("name", ["My_S", "../esc", "1st", "a-", "a" * 44])
 @pytest.mark.parametrize("is_typed", [True, False])
 def test_name_that_a_cluster_would_refuse(trainyard, name: str, is_typed: bool) -> None:
-    path = write_sweep(make_spec(), metadata={"name": "digits" if is_typed else name})
+    path = write_sweep_file(make_spec(), metadata={"name": "digits" if is_typed else name})
     ran = trainyard("run", path, *(["--name", name] if is_typed else []))
     assert (ran.code, ran.err) == (
         5,
@@ -265,5 +253,5 @@ def test_name_that_a_cluster_would_refuse(trainyard, name: str, is_typed: bool) 
 
 
 def test_longest_name_has_room_for_its_trials(trainyard) -> None:
-    ran = trainyard("run", write_sweep(make_spec()), "--dry-run", "--name", "a" * 43)
+    ran = trainyard("run", write_sweep_file(make_spec()), "--dry-run", "--name", "a" * 43)
     assert ran.out.splitlines()[2].startswith(f"create trainingjob/{'a' * 43}-2 ")
