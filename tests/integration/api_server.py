@@ -195,6 +195,13 @@ class Namespace:
         """By force, since no kubelet would end it."""
         self.api.must("DELETE", f"{self.core}/pods/{name}", {"gracePeriodSeconds": 0})
 
+    def finish_deletion(self, pod: dict[str, Any]) -> None:
+        """What a kubelet does at a pod's end; one that is gone or replaced is left alone."""
+        metadata = pod["metadata"]
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
+        answer = self.api.send("DELETE", f"{self.core}/pods/{metadata['name']}", options)
+        assert answer.status_code in {200, 404, 409}, answer.text
+
     def wait(self, question: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> Any:
         """Poll until it answers; returns the answer."""
         deadline = time.monotonic() + seconds

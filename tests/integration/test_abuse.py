@@ -36,11 +36,9 @@ def start_gang(namespace: Namespace, nodes: tuple[str, str] = ("node-1", "node-2
 
 
 def end_gang(namespace: Namespace) -> None:
-    """Every pod goes at once, as a kubelet would have it; one that ended may have gone already."""
-    for name in list(namespace.pods()):
-        path = f"{namespace.core}/pods/{name}"
-        answer = namespace.api.send("DELETE", path, {"gracePeriodSeconds": 0})
-        assert answer.status_code in {200, 404}, answer.text
+    """Every pod goes at once."""
+    for pod in namespace.pods().values():
+        namespace.finish_deletion(pod)
 
 
 def is_told(namespace: Namespace, type_: str, words: str) -> bool:

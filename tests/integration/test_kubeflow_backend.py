@@ -73,10 +73,9 @@ def attempt_of(item: dict[str, Any]) -> str:
 def end_leaving_pods(namespace: Namespace) -> dict[str, dict[str, Any]]:
     """As a kubelet does; returns the pods as they were before."""
     pods = namespace.pods()
-    for name, pod in pods.items():
+    for pod in pods.values():
         if "deletionTimestamp" in pod["metadata"]:
-            path = f"{namespace.core}/pods/{name}"
-            namespace.api.send("DELETE", path, {"gracePeriodSeconds": 0})  # It may be gone.
+            namespace.finish_deletion(pod)
     return pods
 
 

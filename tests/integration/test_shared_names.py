@@ -96,10 +96,10 @@ def test_new_job_clears_what_a_namesake_left(
     namespace.create(make_job(nodes=1))
 
     def is_new() -> bool:
-        pod = namespace.pods().get("nodules-master-0", {"metadata": {"uid": old}})["metadata"]
-        if "deletionTimestamp" in pod:
-            namespace.delete_pod("nodules-master-0")  # As its kubelet would.
-        return bool(pod["uid"] != old)
+        pod = namespace.pods().get("nodules-master-0", {"metadata": {"uid": old}})
+        if "deletionTimestamp" in pod["metadata"]:
+            namespace.finish_deletion(pod)
+        return bool(pod["metadata"]["uid"] != old)
 
     namespace.wait(is_new, "a pod of the new job", 20)
     uid = namespace.job("nodules")["metadata"]["uid"]
