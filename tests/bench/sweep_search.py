@@ -1,6 +1,6 @@
 """What a search is worth: bayes beside random, and early stopping beside none. Nothing is trained.
 
-python tests/bench/sweep_search.py [--seeds 20] [--trials 60] [--parallelism 4]
+python tests/bench/sweep_search.py [--seeds 20] [--first-seed 0] [--trials 60] [--parallelism 4]
 
 Prints the tables of docs/sweeps.md. Branin, Hartmann-6 and Rosenbrock are as in Surjanovic and
 Bingham's Virtual Library of Simulation Experiments. The learning curves are power laws with noise,
@@ -91,18 +91,18 @@ def regret(name: str, method: str, seed: int, trials: int, parallelism: int) -> 
     return min(trial.value for trial in ended if trial.value is not None) - least
 
 
-def show_search(seeds: int, trials: int, parallelism: int) -> None:
+def show_search(seeds: range, trials: int, parallelism: int) -> None:
     """A line a function."""
     print(f"| {trials} trials, {parallelism} at a time | random | bayes | bayes is better in |")
     print("| --- | --- | --- | --- |")
     for name in FUNCTIONS:
         found = {
-            method: [regret(name, method, seed, trials, parallelism) for seed in range(seeds)]
+            method: [regret(name, method, seed, trials, parallelism) for seed in seeds]
             for method in ("random", "bayes")
         }
         wins = sum(b < r for r, b in zip(found["random"], found["bayes"], strict=True))
         medians = " | ".join(f"{median(values):.3g}" for values in found.values())
-        print(f"| {name} | {medians} | {wins} of {seeds} seeds |", flush=True)
+        print(f"| {name} | {medians} | {wins} of {len(seeds)} seeds |", flush=True)
 
 
 def learning_curve(proposal: Proposal, seed: int) -> Curve:
@@ -119,7 +119,7 @@ def learning_curve(proposal: Proposal, seed: int) -> Curve:
     ]
 
 
-def show_stopping(seeds: int, trials: int, parallelism: int) -> None:
+def show_stopping(seeds: range, trials: int, parallelism: int) -> None:
     """A line a rule."""
     space = {"lr": {"distribution": "log_uniform", "min": 1e-5, "max": 1e-1}}
     print(f"| {trials} trials of {STEPS} steps | steps | ticks | same best | loss above it |")
@@ -127,7 +127,7 @@ def show_stopping(seeds: int, trials: int, parallelism: int) -> None:
     whole: dict[int, tuple[int, float]] = {}
     for name, rule in RULES.items():
         shares, times, same, above = [], [], 0, []
-        for seed in range(seeds):
+        for seed in seeds:
             fields = {"maxTrials": trials, "parallelism": parallelism, "seed": seed}
             spec = spec_of("random", space, **fields, **({"earlyStopping": rule} if rule else {}))
             ended, ticks = simulate(
@@ -139,7 +139,9 @@ def show_stopping(seeds: int, trials: int, parallelism: int) -> None:
             times.append(ticks)
             same += best.number == whole[seed][0]
             above.append((best.value or math.inf) - whole[seed][1])
-        cells = f"{mean(shares):.0%} | {mean(times):.0f} | {same} of {seeds} | {mean(above):.4f}"
+        cells = (
+            f"{mean(shares):.0%} | {mean(times):.0f} | {same} of {len(seeds)} | {mean(above):.4f}"
+        )
         print(f"| {name} | {cells} |", flush=True)
 
 
@@ -147,11 +149,13 @@ def main() -> None:
     """Prints Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--parallelism", type=int, default=4)
     told = parser.parse_args()
-    show_search(told.seeds, told.trials, told.parallelism)
-    show_stopping(told.seeds, told.trials, told.parallelism)
+    seeds = range(told.first_seed, told.first_seed + told.seeds)
+    show_search(seeds, told.trials, told.parallelism)
+    show_stopping(seeds, told.trials, told.parallelism)
 
 
 if __name__ == "__main__":
