@@ -56,7 +56,7 @@ class Reconciler(Looker[Key]):
         try:
             decision = plan(job, status, observed, now, self.defaults)
         except Exception as error:  # Whoever wrote the job must hear of it, not only the log.
-            await self._refuse(key, raw, status, f"the operator failed on it: {error!r}.")
+            await self._refuse(key, raw, status, f"spec: the operator failed on it: {error!r}.")
             raise
         patch = merge_patch(raw.get("status") or {}, decision.status.to_dict())
         is_quiet = not (decision.actions or decision.events)

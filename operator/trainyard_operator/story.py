@@ -340,7 +340,7 @@ def _count(number: int, noun: str) -> str:
 def unreadable(status: JobStatus, message: str, generation: int, now: datetime) -> JobStatus:
     """The status of a job whose spec this operator cannot read."""
     condition = build_condition(
-        "Accepted", False, Line.REFUSED.reason, f"spec: {message}", generation=generation, now=now
+        "Accepted", False, Line.REFUSED.reason, message, generation=generation, now=now
     )
     changes = {
         "phase": status.phase or "Pending",

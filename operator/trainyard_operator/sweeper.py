@@ -72,7 +72,7 @@ class Sweeper(Looker[SweepKey]):
         try:
             decision = plan_sweep(scene)
         except Exception as error:  # Whoever wrote the sweep must hear of it, not only the log.
-            await self._refuse(key, raw, status, f"the operator failed on it: {error!r}.")
+            await self._refuse(key, raw, status, f"spec: the operator failed on it: {error!r}.")
             raise
         patch = merge_patch(raw.get("status") or {}, decision.status.to_dict())
         may_wait = self.may_wait(key, patch, frozenset() if decision.events else MINOR_FIELDS)

@@ -166,7 +166,7 @@ def test_spec_that_only_the_operator_can_judge_is_refused_with_a_sentence(
     condition = sweeps.condition("digits", "Accepted")
     assert (condition["status"], condition["message"]) == (
         "False",
-        "spec: spec.parameters.training.lr: give each parameter either values, or a distribution "
+        "spec.parameters.training.lr: give each parameter either values, or a distribution "
         "with min and max.",
     )
 

@@ -168,7 +168,7 @@ def _reason_of(status: SweepStatus, conditions: list[Condition]) -> str:
 def unreadable(status: SweepStatus, message: str, generation: int, now: datetime) -> SweepStatus:
     """The status of a sweep whose spec this operator cannot read."""
     condition = build_condition(
-        "Accepted", False, "NotAccepted", f"spec: {message}", generation=generation, now=now
+        "Accepted", False, "NotAccepted", message, generation=generation, now=now
     )
     changes = {
         "phase": status.phase or "Pending",

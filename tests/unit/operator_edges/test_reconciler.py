@@ -163,7 +163,7 @@ def test_unreadable_spec_becomes_a_condition() -> None:
     [condition] = api.job["status"]["conditions"]
     assert (condition["type"], condition["status"]) == ("Accepted", "False")
     assert condition["message"] == (
-        "spec: spec.runPolicy.maxRestarts: Input should be greater than or equal to 0."
+        "spec.runPolicy.maxRestarts: Input should be greater than or equal to 0."
     )
 
 
