@@ -81,10 +81,6 @@ class Gang:
         made = (int(e.detail) for e in self.events if e.what == "step" and e.pid in pids)
         return max(made, default=0)
 
-    def is_resuming(self) -> bool:
-        """Whether the ranks under way have not made a step."""
-        return self.step == 0
-
     def until(self, holds: Callable[[], bool], what: str) -> None:
         """Raises NothingHappens once patience is out, or the job is."""
         deadline = time.monotonic() + HANG_SECONDS

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 TrialState = Literal["Running", "Succeeded", "Failed", "Stopped"]
 """Running: also one that waits for nodes. Stopped: by early stopping, with its checkpoint kept."""
-ENDED: frozenset[TrialState] = frozenset({"Succeeded", "Failed"})
 
 
 @dataclass(frozen=True, kw_only=True)

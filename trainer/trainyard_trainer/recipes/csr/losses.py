@@ -45,11 +45,6 @@ def soft_similarities(similarities: Tensor, gamma: float) -> Tensor:
     return ((gamma * similarities).softmax(dim=-1) * similarities).sum(dim=-1)
 
 
-def single_targets(labels: Tensor) -> Tensor:
-    """(B, C) with one 1 a row as class indices (B,)."""
-    return labels.argmax(dim=1)
-
-
 def images_without_one_label(labels: Sequence[Sequence[int]]) -> list[int]:
     """Rows that do not have exactly one 1."""
     return [row for row, values in enumerate(labels) if sum(values) != 1]

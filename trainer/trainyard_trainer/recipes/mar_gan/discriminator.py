@@ -15,8 +15,6 @@ SLOPE = 0.2
 STRIDES = (2, 2, 2, 2, 1)
 WIDTHS = (1, 2, 4, 8, 8)
 """Channels of the five convolutions, in multiples of base_channels."""
-SMALLEST_SIDE = 32
-"""Of an image that one scale's five convolutions leave something of."""
 
 
 class Verdict(NamedTuple):
