@@ -57,13 +57,14 @@ def check(settings: Settings, **typed: Any) -> None:
     """
     from trainyard.jobfile import Request, load_job
     from trainyard.sweepfile import is_sweep_file, load_sweep
-    from trainyard_operator.sweep.names import trials
+    from trainyard_operator.sweep.names import trials_text
     from trainyard_operator.sweep.search import trials_in_all
     from trainyard_trainer import config, registry
 
     if is_sweep_file(typed["target"]):
         sweep = load_sweep(Request(**typed)).sweep
-        told = f"sweep '{sweep.metadata.name}' is valid, of {trials(trials_in_all(sweep.spec))}"
+        count = trials_text(trials_in_all(sweep.spec))
+        told = f"sweep '{sweep.metadata.name}' is valid, of {count}"
         note(settings, f"{typed['target']}: {told}")
         return
     job = load_job(Request(**typed)).job

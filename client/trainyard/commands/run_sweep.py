@@ -157,7 +157,7 @@ def _show_plan(settings: Settings, sweep: "TrainingSweep") -> None:
     """The trials, as far as they are known; a person sees the first TRIALS_SHOWN."""
     from trainyard_operator.defaults import Defaults
     from trainyard_operator.sweep.desired import build_trial
-    from trainyard_operator.sweep.names import trials
+    from trainyard_operator.sweep.names import trials_text
     from trainyard_operator.sweep.search import first_trials, trials_in_all
 
     total = trials_in_all(sweep.spec)
@@ -173,4 +173,4 @@ def _show_plan(settings: Settings, sweep: "TrainingSweep") -> None:
     more = f"; {total - len(known)} more" if len(known) < total else ""
     if more and sweep.spec.method == "bayes":
         more += " follow from their results"
-    note(settings, f"nothing was started; there would be {trials(total)}{more}")
+    note(settings, f"nothing was started; there would be {trials_text(total)}{more}")

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from trainyard_operator.observed import parse_time
 from trainyard_operator.sweep.desired import spec_hash, storage_of
+from trainyard_operator.sweep.names import trials_text
 from trainyard_operator.sweep.record import TrialRecord
 from trainyard_operator.sweep.scene import SweepScene
 from trainyard_operator.sweep.story import Told
@@ -12,6 +13,7 @@ from trainyard_operator.wording import cut, ended
 
 KEEP_BEST = "spec.checkpoint.keepBest.metric"
 """Where a trainer finds fault with the objective, which stands there by the sweep's doing."""
+_OBJECTIVE = "spec.objective.metric"
 MIXED = (
     "was changed in a way that would mix results of two kinds; change it back, or create "
     "another TrainingSweep. Free to change are parallelism, maxTrials, failurePolicy, runPolicy, "
@@ -88,9 +90,6 @@ def _missed(scene: SweepScene, misconfigured: list[TrialRecord]) -> Told | None:
     return Told.failed("ObjectiveNotReported", found[0].replace(KEEP_BEST, _OBJECTIVE, 1))
 
 
-_OBJECTIVE = "spec.objective.metric"
-
-
 def _unreported(scene: SweepScene) -> Told | None:
     """Trials succeeded, but none has the objective."""
     spec, done = scene.sweep.spec, _by_number(scene, "Succeeded")
@@ -118,10 +117,9 @@ def _too_many_failures(scene: SweepScene) -> Told | None:
     if most is None or len(failed) <= most:
         return None
     newest = failed[-1]
-    count = "1 trial" if len(failed) == 1 else f"{len(failed)} trials"
     return Told.failed(
         "TooManyFailedTrials",
-        f"{count} failed, more than failurePolicy.maxFailedTrials ({most}); "
+        f"{trials_text(len(failed))} failed, more than failurePolicy.maxFailedTrials ({most}); "
         f"{newest.job}: {ended(cut(newest.message, 900))}",
     )
 

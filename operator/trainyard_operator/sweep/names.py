@@ -34,7 +34,7 @@ def called(job: str, name: str) -> str:
     return job if name == job else f"{job}, {name}"
 
 
-def trials(count: int, kind: str = "") -> str:
+def trials_text(count: int, kind: str = "") -> str:
     """`1 trial`, `2 trials`; kind: a word between, with a space after it."""
     return f"{count} {kind}{'trial' if count == 1 else 'trials'}"
 

@@ -11,7 +11,7 @@ from trainyard_operator.sweep.effects import (
     importance,
     spreads,
 )
-from trainyard_operator.sweep.names import called, stopped_early, trials
+from trainyard_operator.sweep.names import called, stopped_early, trials_text
 from trainyard_operator.sweep.table import SweepTable
 from trainyard_operator.wording import figure
 
@@ -77,11 +77,11 @@ def to_csv(table: SweepTable) -> str:
 def lead(table: SweepTable) -> str:
     """The sweep in two sentences."""
     count = {s: sum(t.state == s for t in table.trials) for s in ("Succeeded", "Failed", "Stopped")}
-    told = f"{count['Succeeded']} of {trials(_trials_to_be(table))} succeeded"
+    told = f"{count['Succeeded']} of {trials_text(_trials_to_be(table))} succeeded"
     told += f", {count['Failed']} failed" if count["Failed"] else ""
     told += f", {stopped_early(count['Stopped'])}" if count["Stopped"] else ""
     told += "." if table.is_final else "; the sweep has not ended."
-    told += f" {trials(table.left_out, 'more ')} had no room here." if table.left_out else ""
+    told += f" {trials_text(table.left_out, 'more ')} had no room here." if table.left_out else ""
     if not table.ranked:
         return told
     best, value = table.ranked[0]

@@ -6,8 +6,7 @@ from typing import Literal, Self
 
 from trainyard_operator.decision import Event
 from trainyard_operator.status import Condition, build_condition, with_condition
-from trainyard_operator.sweep.names import called, stopped_early, trial_name
-from trainyard_operator.sweep.names import trials as counted
+from trainyard_operator.sweep.names import called, stopped_early, trial_name, trials_text
 from trainyard_operator.sweep.ranking import ranked
 from trainyard_operator.sweep.scene import SweepScene
 from trainyard_operator.sweep.search import trials_in_all
@@ -67,7 +66,7 @@ class Told:
 def outlook(scene: SweepScene) -> str:
     """What is to come."""
     total, spec = trials_in_all(scene.sweep.spec, scene.trials), scene.sweep.spec
-    return f"Running: {counted(total)} by {spec.method}, {spec.parallelism} at a time."
+    return f"Running: {trials_text(total)} by {spec.method}, {spec.parallelism} at a time."
 
 
 def outcome(scene: SweepScene) -> str:
@@ -78,7 +77,7 @@ def outcome(scene: SweepScene) -> str:
     good = sum(trial.state == "Succeeded" for trial in trials)
     failed = sum(trial.state == "Failed" for trial in trials)
     stopped = sum(trial.state == "Stopped" for trial in trials)
-    parts = [f"{good} of {counted(of)} succeeded"]
+    parts = [f"{good} of {trials_text(of)} succeeded"]
     parts += [f"{failed} failed"] if failed else []
     parts += [stopped_early(stopped)] if stopped else []
     if not order:
