@@ -24,7 +24,7 @@ from trainyard_operator.sweep.status import SWEEP_ENDS
 from trainyard_operator.sweep.table import TABLE_BYTES, TABLE_ENV
 
 BETWEEN = timedelta(minutes=10)
-"""While the sweep runs, a report is at most so much younger than the one before."""
+"""While the sweep runs, a report is made no sooner than this after the one before."""
 COMMAND = ["python3", "-m", "trainyard_trainer.sweep_report"]
 RESOURCES = {
     "requests": {"cpu": "100m", "memory": "256Mi"},
