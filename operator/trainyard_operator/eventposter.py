@@ -7,12 +7,12 @@ import uuid
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
-from trainyard_operator.api import ObjectMeta
 from trainyard_operator.contract import now_text
 from trainyard_operator.decision import Event
 from trainyard_operator.errors import KubeError
+from trainyard_operator.identity import Owner
 from trainyard_operator.kube import EVENTS, Kube
 
 COMPONENT = "trainyard-operator"
@@ -23,22 +23,6 @@ MOST_WAITING = 10_000
 LAST_SECONDS = 1.0
 """At the end, how long what is left may take."""
 _log = logging.getLogger(__name__)
-
-
-class Owner(Protocol):
-    """A TrainingJob, or whatever else owns objects and has events."""
-
-    @property
-    def api_version(self) -> str:
-        """Group and version."""
-
-    @property
-    def kind(self) -> str:
-        """Its kind."""
-
-    @property
-    def metadata(self) -> ObjectMeta:
-        """Its name, namespace and uid."""
 
 
 @dataclass
@@ -81,16 +65,16 @@ class EventPoster:
             _log.info("%d events were not posted.", len(self.waiting))
 
 
-def build_event(job: Owner, event: Event, now: datetime) -> dict[str, Any]:
+def build_event(owner: Owner, event: Event, now: datetime) -> dict[str, Any]:
     """The object that `kubectl describe` shows."""
-    meta, time = job.metadata, now_text(now)
+    meta, time = owner.metadata, now_text(now)
     return {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": f"{meta.name}.{uuid.uuid4().hex[:16]}", "namespace": meta.namespace},
         "involvedObject": {
-            "apiVersion": job.api_version,
-            "kind": job.kind,
+            "apiVersion": owner.api_version,
+            "kind": owner.kind,
             "name": meta.name,
             "namespace": meta.namespace,
             "uid": meta.uid,

@@ -26,7 +26,7 @@ from trainyard_operator.errors import (
     Occupied,
     Refused,
 )
-from trainyard_operator.eventposter import Owner
+from trainyard_operator.identity import Owner
 from trainyard_operator.kube import (
     JOBS,
     PODS,
@@ -75,12 +75,12 @@ async def execute(
     return outcome_of(job, [error for part in (*errors, more) for error in part])
 
 
-def outcome_of(job: Owner, found: list[KubeError | LauncherError]) -> Outcome:
+def outcome_of(owner: Owner, found: list[KubeError | LauncherError]) -> Outcome:
     """What the errors of its calls come to; those that a retry may mend are logged."""
     refusals = [e.message for e in found if isinstance(e, Refused | Occupied)]
     retries = [e for e in found if not isinstance(e, Refused | Occupied)]
     for error in found:
-        _log.info("%s/%s: %s", job.metadata.namespace, job.metadata.name, error.message)
+        _log.info("%s/%s: %s", owner.metadata.namespace, owner.metadata.name, error.message)
     return Outcome(refusal=min(refusals, default=""), is_complete=not retries)
 
 

@@ -2,10 +2,26 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Protocol
 
-from trainyard_operator.api import JobSpec, TrainingJob
+from trainyard_operator.api import JobSpec, ObjectMeta, TrainingJob
 from trainyard_operator.contract import Label
+
+
+class Owner(Protocol):
+    """A TrainingJob, or whatever else owns objects and has events."""
+
+    @property
+    def api_version(self) -> str:
+        """Group and version."""
+
+    @property
+    def kind(self) -> str:
+        """Its kind."""
+
+    @property
+    def metadata(self) -> ObjectMeta:
+        """Its name, namespace and uid."""
 
 
 def node_name(job: str, node_index: int) -> str:
@@ -39,12 +55,12 @@ def labels_of(job: TrainingJob) -> dict[str, str]:
     }
 
 
-def owner_of(job: TrainingJob) -> dict[str, Any]:
-    """The job as an owner reference: what it owns goes with it."""
+def owner_of(owner: Owner) -> dict[str, Any]:
+    """A job or a sweep as an owner reference: what it owns goes with it."""
     return {
-        "apiVersion": job.api_version,
-        "kind": job.kind,
-        "name": job.metadata.name,
-        "uid": job.metadata.uid,
+        "apiVersion": owner.api_version,
+        "kind": owner.kind,
+        "name": owner.metadata.name,
+        "uid": owner.metadata.uid,
         "controller": True,
     }

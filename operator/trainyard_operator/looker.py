@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from trainyard_operator import metrics
 from trainyard_operator.decision import Event
 from trainyard_operator.errors import Conflict, KubeError, NotFound
-from trainyard_operator.eventposter import EventPoster, Owner, build_event
+from trainyard_operator.eventposter import EventPoster, build_event
+from trainyard_operator.identity import Owner
 from trainyard_operator.jobstore import JobStore
 from trainyard_operator.kube import Kube
 from trainyard_operator.logform import ABOUT, About

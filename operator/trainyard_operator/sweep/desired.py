@@ -7,6 +7,7 @@ from typing import Any
 from trainyard_operator.api import Storage
 from trainyard_operator.contract import API_VERSION, JOB_KIND, Label
 from trainyard_operator.defaults import Defaults
+from trainyard_operator.identity import owner_of
 from trainyard_operator.sweep.api import SweepSpec, TrainingSweep
 from trainyard_operator.sweep.names import (
     SETTING_ANNOTATION,
@@ -147,15 +148,4 @@ def labels_of(sweep: TrainingSweep) -> dict[str, str]:
         Label.APP_MANAGED_BY: "trainyard-operator",
         SWEEP_LABEL: sweep.metadata.name,
         SWEEP_UID_LABEL: sweep.metadata.uid,
-    }
-
-
-def owner_of(sweep: TrainingSweep) -> dict[str, Any]:
-    """The sweep as an owner reference: its trials go with it."""
-    return {
-        "apiVersion": sweep.api_version,
-        "kind": sweep.kind,
-        "name": sweep.metadata.name,
-        "uid": sweep.metadata.uid,
-        "controller": True,
     }

@@ -11,12 +11,13 @@ from typing import Any
 
 from trainyard_operator.contract import API_VERSION, CONTAINER, JOB_KIND
 from trainyard_operator.decision import Create
+from trainyard_operator.identity import owner_of
 from trainyard_operator.observed import parse_time
 from trainyard_operator.overlay import merge
 from trainyard_operator.podenv import storage_env
 from trainyard_operator.status import FINISHED
 from trainyard_operator.sweep.decision import DeleteReport, SweepAction
-from trainyard_operator.sweep.desired import labels_of, owner_of, storage_of, sweep_uri
+from trainyard_operator.sweep.desired import labels_of, storage_of, sweep_uri
 from trainyard_operator.sweep.handover import build_table
 from trainyard_operator.sweep.names import REPORT_LABEL, report_name
 from trainyard_operator.sweep.scene import SweepScene
