@@ -89,7 +89,7 @@ class ProgramDirectory:
         stored = store.take_up(self._root, manifest) if manifest and is_own else {}
         every = checkpoint.get("everySeconds")
         settle = min(SETTLE_SECONDS, float(every or SETTLE_SECONDS))
-        watch = Watch(stored, time.monotonic(), settle_seconds=settle)
+        watch = Watch(stored, settle_seconds=settle)
         self._store = store
         self._keeper = DirectoryKeeper(
             self._root, store, watch, self._report.reported, float(every or EVERY_SECONDS)

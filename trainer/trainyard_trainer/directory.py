@@ -83,7 +83,7 @@ class Due:
 class Watch:
     """Looks at a directory again and again. Pure: listings and times are given."""
 
-    def __init__(self, listing: Listing, now: float, *, settle_seconds: float) -> None:
+    def __init__(self, listing: Listing, *, settle_seconds: float) -> None:
         """listing: what is known to be in storage."""
         self._stored = self._newest = dict(listing)
         self._settle_seconds = settle_seconds

@@ -235,7 +235,7 @@ def test_a_folder_that_cannot_be_read_is_told_until_it_can(storage, root, monkey
 
 
 def keeper_of(storage, root) -> DirectoryKeeper:
-    watch = Watch({}, 0.0, settle_seconds=0.0)
+    watch = Watch({}, settle_seconds=0.0)
     keeper = DirectoryKeeper(root, store_of(storage), watch, Reported, every_seconds=30.0)
     keeper.retry_pauses = (0.0,)
     keeper.start()
@@ -248,7 +248,7 @@ def test_links_are_left_out(root):
 
 
 def test_a_copy_is_due_once_nothing_was_written_for_a_while(root):
-    watch = Watch({}, 0.0, settle_seconds=10)
+    watch = Watch({}, settle_seconds=10)
     listing = scan(root)
     watch.look(listing, 1, step=5)
     assert watch.due(1) is None
@@ -266,7 +266,7 @@ def test_a_copy_is_due_once_nothing_was_written_for_a_while(root):
 
 
 def test_what_is_written_all_the_time_holds_up_no_other_folder(storage, root):
-    store, watch = store_of(storage), Watch({}, 0.0, settle_seconds=10)
+    store, watch = store_of(storage), Watch({}, settle_seconds=10)
     (root / "runs").mkdir()
     for second in range(12):
         (root / "runs" / "events").write_text("x" * (second + 1))
@@ -280,7 +280,7 @@ def test_what_is_written_all_the_time_holds_up_no_other_folder(storage, root):
 
 
 def test_a_busy_folder_is_kept_as_storage_has_it(storage, root, tmp_path):
-    store, watch = store_of(storage), Watch({}, 0.0, settle_seconds=10)
+    store, watch = store_of(storage), Watch({}, settle_seconds=10)
     first = scan(root)
     watch.look(first, 0, step=1)
     store.save(root, first, Reported(1), units(first))
