@@ -47,6 +47,12 @@ class Rows:
         kept = {number: line for number, line in self.lines.items() if number <= step}
         return Rows(columns=self.columns, lines=kept)
 
+    def curve(self, metric: str) -> tuple[tuple[int, float], ...]:
+        """(optimizer step, value) of each row that has the metric, in the order of the rows."""
+        rows = csv.DictReader(self.to_csv().splitlines())
+        points = ((int(row["step"]), row.get(metric)) for row in rows)
+        return tuple((step, float(text)) for step, text in points if text)
+
 
 def join_pieces(texts: Iterable[str]) -> Rows:
     """Pieces in their order; a later one has the columns of an earlier one, and maybe more."""

@@ -8,7 +8,6 @@ table that it is given decides what the report says. Nothing here imports torch.
 """
 
 import argparse
-import csv
 import json
 import os
 import sys
@@ -128,9 +127,7 @@ def _curve(
     storage: Storage, table: SweepTable, trial: ReportedTrial
 ) -> tuple[int, tuple[tuple[int, float], ...]]:
     rows = read_metrics(_home(storage, table, trial))
-    found = csv.DictReader(rows.to_csv().splitlines()) if rows else ()
-    points = [(int(row["step"]), row.get(table.metric)) for row in found]
-    return trial.number, tuple((step, float(text)) for step, text in points if text)
+    return trial.number, rows.curve(table.metric) if rows else ()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ is a local job of its own, which `trainyard get`, `logs` and `fetch` know.
 """
 
 import concurrent.futures.thread  # noqa: F401  registers hooks of fork: not while a trial forks
-import csv
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -131,9 +130,7 @@ class LocalTrial:
 
         self.curve_at, self.is_curve_whole = now + CURVE_SECONDS, not is_alive
         rows = read_metrics(of_job(Job(self.local.object, local=self.local)).storage)
-        found = csv.DictReader(rows.to_csv().splitlines()) if rows else ()
-        points = ((int(row["step"]), row.get(metric)) for row in found)
-        self.curve = tuple((step, float(text)) for step, text in points if text)
+        self.curve = rows.curve(metric) if rows else ()
 
 
 def trial_line(record: TrialRecord, spec: SweepSpec) -> str:

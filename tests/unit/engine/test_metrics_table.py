@@ -96,3 +96,11 @@ def test_long_run_writes_each_row_a_handful_of_times(tmp_path: Path) -> None:
             flush(storage, table)
     store(storage, table.take_whole(at_the_end=True))
     assert storage.written < 8 * len(storage.read("metrics.csv"))
+
+
+def test_curve_has_the_rows_that_have_the_metric() -> None:
+    columns = ["step", "epoch", "val_loss", "val_auc"]
+    rows = Rows(columns=columns, lines={5: "5,0,0.5,", 10: "10,1,,0.75", 20: "20,2,0.25,1"})
+    assert rows.curve("val_loss") == ((5, 0.5), (20, 0.25))
+    assert rows.curve("val_auc") == ((10, 0.75), (20, 1.0))
+    assert rows.curve("absent") == Rows().curve("val_loss") == ()
