@@ -68,39 +68,23 @@ class Gang:
 
     def together(self, action: Callable[[], _T]) -> _T:
         """Run `action` on every rank; where one fails, all fail, the others with PeerLost."""
-        result: Any = None
-        failure: Exception | None = None
-        try:
-            result = action()
-        except Exception as error:
-            failure = error
-        problems = self.gather(None if failure is None else str(failure))
-        _raise_first(failure, problems)
+        result, failure = _tried(action)
+        _raise_first(failure, self.gather(_text(failure)))
         return cast(_T, result)
 
     def collect(self, action: Callable[[], _T]) -> list[_T]:
         """Run `action` on every rank and give all results to all; where one fails, all fail."""
-        result: Any = None
-        failure: Exception | None = None
-        try:
-            result = action()
-        except Exception as error:
-            failure = error
-        answers = self.gather((result, None if failure is None else str(failure)))
+        result, failure = _tried(action)
+        answers = self.gather((result, _text(failure)))
         _raise_first(failure, [problem for _, problem in answers])
-        return [value for value, _ in answers]
+        return [cast(_T, value) for value, _ in answers]
 
     def from_first(self, action: Callable[[], _T]) -> _T:
         """Run `action` on rank 0 and give its result to all; where it fails, all fail."""
-        result: Any = None
-        failure: Exception | None = None
-        try:
-            result = action() if self.is_first else None
-        except Exception as error:
-            failure = error
-        answer = self._broadcast((result, None if failure is None else str(failure)))
-        _raise_first(failure, [answer[1]])
-        return cast(_T, answer[0])
+        result, failure = _tried(action) if self.is_first else (None, None)
+        value, problem = self._broadcast((result, _text(failure)))
+        _raise_first(failure, [problem])
+        return cast(_T, value)
 
     def spread(self, data: bytes | None, source: int, size_bytes: int) -> bytes:
         """The bytes that rank `source` has, on every rank; others pass None."""
@@ -119,6 +103,18 @@ class Gang:
         values = [value]
         dist.broadcast_object_list(values, dist.get_global_rank(self.group, 0), group=self.group)
         return values[0]
+
+
+def _tried(action: Callable[[], _T]) -> tuple[_T | None, Exception | None]:
+    """What it returned, and what it raised."""
+    try:
+        return action(), None
+    except Exception as error:
+        return None, error
+
+
+def _text(failure: Exception | None) -> str | None:
+    return None if failure is None else str(failure)
 
 
 def _raise_first(own: Exception | None, problems: Sequence[str | None]) -> None:
