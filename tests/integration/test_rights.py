@@ -212,7 +212,7 @@ def is_told(namespace: Namespace, operator: Operator, resource: str, verb: str) 
 
 
 @pytest.fixture(scope="module")
-def ready(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> ApiServer:
+def ready(api: ApiServer) -> ApiServer:
     """With the resources of gang schedulers and of Kubeflow."""
     if not are_crds_served(api):
         install_crds(api)

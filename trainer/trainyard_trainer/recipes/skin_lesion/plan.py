@@ -41,9 +41,9 @@ def frozen_parts(stage: Stage, model: ModelConfig) -> list[str]:
 
 
 def parameter_groups(
-    stage: Stage, network: nn.Module, model: ModelConfig, training: SkinTrainingConfig
+    network: nn.Module, model: ModelConfig, training: SkinTrainingConfig
 ) -> list[dict[str, Any]]:
-    """Head and backbone, the latter slower where it was frozen before."""
+    """Head and backbone, of each what learns now; the backbone slower where it was frozen."""
     head = f"{HEADS[model.name]}."
     by_part: Mapping[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in network.named_parameters():

@@ -94,7 +94,7 @@ class SkinLesion(ImageClassifier[Config]):
     def build_optimizers(self, stage: Stage, modules: Modules) -> dict[str, Optimizer]:
         """One, with a rate for the head and one for the backbone."""
         training = self.config.training
-        groups = plan.parameter_groups(stage, modules["model"], self.config.model, training)
+        groups = plan.parameter_groups(modules["model"], self.config.model, training)
         optimizer = build_optimizer(groups, training.optimizer, training.learning_rate)
         if self.privacy:
             self.privacy.attach(optimizer)
