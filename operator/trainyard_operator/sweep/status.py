@@ -41,7 +41,7 @@ class TrialStatus(StatusModel):
     value: float | None = None
     """Its objective; absent before it is known."""
     message: Sentence | None = None
-    """Why it failed."""
+    """Why it failed, cannot run as written, or was stopped."""
 
 
 class BestTrial(StatusModel):
