@@ -1,8 +1,8 @@
-"""What operator, trainer and client agree on: names, exit codes, keys, report shapes.
+"""What operator, trainer and client agree on: names, exit codes, report shapes.
 
 Only the standard library is imported here, so that all three can use it. Every label, environment
-variable, exit code and storage key of Trainyard has its one definition in this module, but for the
-keys of curves and records, which `layout.py` holds.
+variable and exit code of Trainyard has its one definition in this module, but for those of sweeps,
+which `sweep/names.py` and `sweep/table.py` hold. The keys of storage are in `layout.py`.
 """
 
 import dataclasses
