@@ -13,6 +13,7 @@ from trainyard.output import render_document, render_table, say
 
 if TYPE_CHECKING:
     from trainyard.jobs import Job
+    from trainyard_operator.sweep.effects import Spread
 
 
 @click.command("compare", cls=Verb)
@@ -134,11 +135,13 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def summary(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean, and standard deviation of a sample (n - 1); None of a single value."""
-    import statistics
+def spreads(
+    results: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]
+) -> "dict[str, Spread]":
+    """Mean and deviation of each metric over the jobs."""
+    from trainyard_operator.sweep.effects import mean_and_std
 
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+    return {m: mean_and_std(m, [one["metrics"][m] for one in results.values()]) for m in metrics}
 
 
 def table(
@@ -159,11 +162,11 @@ def table(
     ]
     if not are_repeats:
         return header, rows
-    summaries = [summary([one["metrics"][m] for one in results.values()]) for m in metrics]
+    found = spreads(results, metrics)
     empty = [""] * len(told)
-    rows.append(["mean", *empty, *(figure(mean) for mean, _ in summaries)])
+    rows.append(["mean", *empty, *(figure(found[m].mean) for m in metrics)])
     if len(results) > 1:
-        rows.append(["std", *empty, *(figure(spread or 0) for _, spread in summaries)])
+        rows.append(["std", *empty, *(figure(found[m].std or 0) for m in metrics)])
     return header, rows
 
 
@@ -180,10 +183,9 @@ def to_dict(
         }
         for number, (name, result) in enumerate(results.items())
     ]
-    repeated = metrics if are_repeats else ()
-    summaries = {m: summary([one["metrics"][m] for one in results.values()]) for m in repeated}
+    found = spreads(results, metrics if are_repeats else ())
     return {
         "jobs": jobs,
-        "mean": {metric: mean for metric, (mean, _) in summaries.items()},
-        "std": {metric: spread for metric, (_, spread) in summaries.items()},
+        "mean": {metric: spread.mean for metric, spread in found.items()},
+        "std": {metric: spread.std for metric, spread in found.items()},
     }
