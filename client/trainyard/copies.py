@@ -237,9 +237,7 @@ def read_stored(run: StoredRun, *, directory: bool = False) -> Catalogue | CopyC
 
 def _keep_best(run: StoredRun) -> Best | None:
     """As the job has it now; once that is gone, as its first attempt had it."""
-    checkpoint = (run.job.spec if run.job else _request(run)).get("checkpoint") or {}
-    best = checkpoint.get("keepBest")
-    return Best(metric=best["metric"], mode=best.get("mode") or "max") if best else None
+    return Best.from_spec((run.job.spec if run.job else _request(run)).get("checkpoint") or {})
 
 
 def _request(run: StoredRun) -> dict[str, Any]:

@@ -76,12 +76,11 @@ class ProgramDirectory:
 
     def _begin(self, storage: Storage, restored: Restored) -> None:
         run, checkpoint = self._run, self._run.request.checkpoint
-        best = checkpoint.get("keepBest")
         store = DirectoryStore(
             storage,
             Identity(namespace=run.namespace, job=run.job, uid=run.uid, attempt=run.attempt),
             int(checkpoint.get("keepLast") or 3),
-            Best(metric=best["metric"], mode=best.get("mode") or "max") if best else None,
+            Best.from_spec(checkpoint),
             first_sequence=self._life * COPIES_PER_LIFE,
         )
         manifest = restored.manifest

@@ -47,6 +47,12 @@ class Best(_Frozen):
     metric: str
     mode: Mode = "min"
 
+    @classmethod
+    def from_spec(cls, checkpoint: Mapping[str, Any]) -> "Best | None":
+        """keepBest of a job's spec.checkpoint, where mode is max unless set; None without one."""
+        rule = checkpoint.get("keepBest")
+        return cls(metric=rule["metric"], mode=rule.get("mode") or "max") if rule else None
+
 
 class Part(_Frozen):
     """One object of a checkpoint."""

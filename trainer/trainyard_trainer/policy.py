@@ -8,6 +8,7 @@ from typing import Any
 from trainyard_trainer.config import EarlyStoppingConfig
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.interval import Interval
+from trainyard_trainer.manifest import Best
 from trainyard_trainer.metrics import find_metric
 from trainyard_trainer.recipe import Metric
 
@@ -49,7 +50,7 @@ class CheckpointPolicy:
                 near = difflib.get_close_matches(key, _KEYS, n=1)
                 hint = f"; did you mean '{near[0]}'?" if near else "."
                 raise ConfigurationError(f"spec.checkpoint: unknown key '{key}'{hint}")
-        keep = spec.get("keepBest") or {}
+        rule = Best.from_spec(spec)
         return cls(
             every_steps=_positive(spec, "everySteps"),
             every_seconds=_positive(spec, "everySeconds"),
@@ -57,7 +58,7 @@ class CheckpointPolicy:
             max_overhead=_percent(spec, "maxOverheadPercent") or cls.max_overhead,
             keep_last=_positive(spec, "keepLast") or cls.keep_last,
             keep_every_steps=_positive(spec, "keepEverySteps"),
-            keep_best=Metric(keep["metric"], keep.get("mode", "min")) if keep else best,
+            keep_best=Metric(rule.metric, rule.mode) if rule else best,
             is_async=spec.get("async") is not False,
             resume_from=spec.get("resumeFrom"),
             pause_at_step=_positive(spec, "pauseAtStep"),

@@ -29,6 +29,7 @@ DEFAULT = CheckpointPolicy(keep_best=OWN)
             {"keepLast": 1, "keepBest": {"metric": "froc", "mode": "max"}, "async": False},
             CheckpointPolicy(keep_best=Metric("froc", "max"), keep_last=1, is_async=False),
         ),
+        ({"keepBest": {"metric": "froc"}}, CheckpointPolicy(keep_best=Metric("froc", "max"))),
     ],
 )
 def test_spec_becomes_a_policy(spec: dict[str, Any], policy: CheckpointPolicy) -> None:
