@@ -22,11 +22,11 @@ from trainyard_operator.eventposter import EventPoster
 from trainyard_operator.handlers import build_registry, watch_jobs
 from trainyard_operator.health import Check, Health, Pulse
 from trainyard_operator.jobmetrics import JobMetrics
-from trainyard_operator.jobstore import JobStore, key_of, relist
 from trainyard_operator.kube import SWEEPS, Kube, connect, own_namespace
 from trainyard_operator.launchers import Launchers
 from trainyard_operator.leader import Leader
 from trainyard_operator.logform import set_up_logging
+from trainyard_operator.objectcache import ObjectCache, key_of, relist
 from trainyard_operator.reconciler import Reconciler
 from trainyard_operator.reflector import Key, Reflector
 from trainyard_operator.settings import Settings, SettingsError, read_settings
@@ -56,8 +56,8 @@ class Operator:
         self.kube = kube
         self.queue: WorkQueue[Key | SweepKey] = WorkQueue(clock=asyncio.get_running_loop().time)
         self.trials = Trials(on_change=self.look_at)
-        self.jobs = JobStore(scopes=settings.scopes, on_change=self.trials.take)
-        self.sweeps = JobStore(scopes=settings.scopes, collection=SWEEPS)
+        self.jobs = ObjectCache(scopes=settings.scopes, on_change=self.trials.take)
+        self.sweeps = ObjectCache(scopes=settings.scopes, collection=SWEEPS)
         self.reflector = Reflector(kube, settings.scopes, self.look_at, self.look_at_gang)
         pulses = {name: Pulse() for name in ("reports", "launchers", "lists")}
         self.collector = Collector(
@@ -131,11 +131,11 @@ class Operator:
 
     def jobs_told(self) -> dict[Key, dict[str, Any]]:
         """Of which jobs this replica has metrics: two that tell of one would count it twice."""
-        return self.jobs.jobs if self.leading.is_set() else {}
+        return self.jobs.objects if self.leading.is_set() else {}
 
     def sweeps_told(self) -> dict[Key, dict[str, Any]]:
         """The same of sweeps."""
-        return self.sweeps.jobs if self.leading.is_set() else {}
+        return self.sweeps.objects if self.leading.is_set() else {}
 
     def look_at(self, key: Key | SweepKey) -> None:
         """Soon; a replica that does not lead will look at everything once it does."""
@@ -189,7 +189,7 @@ class Operator:
 
     def known(self) -> list[Key | SweepKey]:
         """Every job and sweep."""
-        return [*self.jobs.jobs, *(SweepKey(*key) for key in self.sweeps.jobs)]
+        return [*self.jobs.objects, *(SweepKey(*key) for key in self.sweeps.objects)]
 
     async def keep_listed(self) -> None:
         """List the jobs at the start and now and then; look again at all that are not done."""
@@ -197,8 +197,8 @@ class Operator:
             await self.list_jobs_until_answered()
             self.listed.set()
             for key in self.known():
-                store = self.sweeps if isinstance(key, SweepKey) else self.jobs
-                if _is_open(store.jobs[key[0], key[1]]):
+                cache = self.sweeps if isinstance(key, SweepKey) else self.jobs
+                if _is_open(cache.objects[key[0], key[1]]):
                     self.look_at(key)
             await self.until_next_list()
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import aiohttp
 
 from trainyard_operator.contract import PROGRESS_PATH, PROGRESS_PORT, Report
-from trainyard_operator.jobstore import JobStore
 from trainyard_operator.metrics import REPORTS
 from trainyard_operator.notices import is_worth_a_look
+from trainyard_operator.objectcache import ObjectCache
 from trainyard_operator.podhttp import UNREACHED, read_body, url_of
 from trainyard_operator.progress import is_new_report, parse_report
 from trainyard_operator.reflector import Key, Reflector
@@ -34,7 +34,7 @@ class Target:
 class Collector:
     """Newest report by job uid."""
 
-    jobs: JobStore
+    jobs: ObjectCache
     reflector: Reflector
     settings: Settings
     on_report: Callable[[Key], None]
@@ -70,7 +70,7 @@ class Collector:
     def targets(self) -> list[Target]:
         """Jobs whose first pod runs."""
         found = []
-        for key, job in self.jobs.jobs.items():
+        for key, job in self.jobs.objects.items():
             if (job.get("status") or {}).get("phase") not in {"Running", "Starting"}:
                 continue
             uid = job["metadata"]["uid"]

@@ -15,9 +15,9 @@ from trainyard_operator.decision import Event
 from trainyard_operator.errors import Conflict, KubeError, NotFound
 from trainyard_operator.eventposter import EventPoster, build_event
 from trainyard_operator.identity import Owner
-from trainyard_operator.jobstore import JobStore
 from trainyard_operator.kube import Kube
 from trainyard_operator.logform import ABOUT, About
+from trainyard_operator.objectcache import ObjectCache
 from trainyard_operator.reflector import Key
 from trainyard_operator.workqueue import WorkQueue
 
@@ -34,7 +34,7 @@ class Looker(ABC, Generic[KeyT]):
     """The loop's body for one kind; all state it keeps can be lost."""
 
     kube: Kube
-    jobs: JobStore
+    cache: ObjectCache
     """Objects of the kind."""
     queue: WorkQueue[Any]
     poster: EventPoster
@@ -119,21 +119,21 @@ class Looker(ABC, Generic[KeyT]):
         """
         if not patch:
             return True
-        metadata, collection, place = raw["metadata"], self.jobs.collection, self.place(key)
+        metadata, collection, place = raw["metadata"], self.cache.collection, self.place(key)
         body = {
             "metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]},
             "status": patch,
         }
         try:
             written = await self.kube.patch_status(collection, *place, body)
-            if self.jobs.get(place):  # Else it was deleted in the meantime.
-                self.jobs.put(written)
+            if self.cache.get(place):  # Else it was deleted in the meantime.
+                self.cache.put(written)
         except NotFound:
-            self.jobs.remove(raw)
+            self.cache.remove(raw)
             self.forget(key)
             return False
         except Conflict:
-            self.jobs.put(await self.kube.get(collection, *place))
+            self.cache.put(await self.kube.get(collection, *place))
             self.queue.add(key)
             return False
         return True

@@ -37,7 +37,7 @@ class Reconciler(Looker[Key]):
 
     async def reconcile(self, key: Key) -> bool:
         """Whether nothing has to be tried again. Raises KubeError."""
-        raw = self.jobs.get(key)
+        raw = self.cache.get(key)
         if raw is None:
             self.forget(key)
             return True

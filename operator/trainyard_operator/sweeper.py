@@ -10,9 +10,9 @@ from trainyard_operator.decision import Create
 from trainyard_operator.defaults import Defaults
 from trainyard_operator.errors import Conflict, NotFound
 from trainyard_operator.executor import Outcome, create_owned, errors_of, outcome_of
-from trainyard_operator.jobstore import JobStore, key_of
 from trainyard_operator.kube import JOBS, SWEEPS, Collection
 from trainyard_operator.looker import Looker, first_problem, merge_patch
+from trainyard_operator.objectcache import ObjectCache, key_of
 from trainyard_operator.sweep import story
 from trainyard_operator.sweep.api import TrainingSweep
 from trainyard_operator.sweep.decision import (
@@ -44,12 +44,12 @@ class Sweeper(Looker[SweepKey]):
     """The loop's body for sweeps."""
 
     trials: Trials
-    trial_jobs: JobStore
+    trial_jobs: ObjectCache
     defaults: Defaults
 
     async def reconcile(self, key: SweepKey) -> bool:
         """Whether nothing has to be tried again. Raises KubeError."""
-        raw = self.jobs.get(self.place(key))
+        raw = self.cache.get(self.place(key))
         if raw is None:
             self.forget(key)
             return True
@@ -133,7 +133,7 @@ class Sweeper(Looker[SweepKey]):
     def _rival(self, raw: dict[str, Any]) -> str:
         """The sweep in whose storage this one's lies: an older one, for its uid is in the path."""
         own = _prefix(raw, self.defaults)
-        for other in self.jobs.jobs.values():
+        for other in self.cache.objects.values():
             prefix = _prefix(other, self.defaults)
             if prefix and prefix != own and own.startswith(prefix):
                 return f"{other['metadata']['namespace']}/{other['metadata']['name']}"

@@ -2,8 +2,8 @@
 
 from unit.operator_edges.fake_api import make_raw_job
 
-from trainyard_operator.jobstore import JobStore
 from trainyard_operator.lag import WatchLag
+from trainyard_operator.objectcache import ObjectCache
 
 
 def make_lag() -> tuple[WatchLag, list[float]]:
@@ -52,5 +52,5 @@ def test_deleted_job_is_not_awaited_for_ever() -> None:
 
 def test_store_knows_whose_watch_tells_of_a_job() -> None:
     job = make_raw_job()
-    assert JobStore().scope_of(job) is None
-    assert JobStore(scopes=("research", "b")).scope_of(job) == "research"
+    assert ObjectCache().scope_of(job) is None
+    assert ObjectCache(scopes=("research", "b")).scope_of(job) == "research"

@@ -18,9 +18,9 @@ from trainyard_operator.contract import STANDBY_WAIT_SECONDS, Order
 from trainyard_operator.decision import OrderAttempt
 from trainyard_operator.errors import LauncherError
 from trainyard_operator.eventposter import EventPoster
-from trainyard_operator.jobstore import JobStore
 from trainyard_operator.kube import Kube
 from trainyard_operator.launchers import Launchers
+from trainyard_operator.objectcache import ObjectCache
 from trainyard_operator.observed import PodRecord
 from trainyard_operator.reconciler import Reconciler, parse_job
 from trainyard_operator.reflector import Reflector
@@ -58,7 +58,7 @@ class World:
         pods = [pod(index, fake.address) for index, fake in enumerate(launchers)]
         self.reflector.pods = {GANG: {one.name: one for one in pods}}
         self.listener = Launchers(self.reflector, on_change=self.queue.add, port=port)
-        self.jobs = JobStore()
+        self.jobs = ObjectCache()
         self.jobs.put(RAW)
         self.reconciler = Reconciler(
             kube,
@@ -74,7 +74,7 @@ class World:
 
     @property
     def status(self) -> dict[str, Any]:
-        return self.jobs.jobs[KEY]["status"]
+        return self.jobs.objects[KEY]["status"]
 
     async def until(self, question: Callable[[], object]) -> None:
         async with asyncio.timeout(WAIT_SECONDS):

@@ -14,10 +14,10 @@ from trainyard_operator import reconciler as module
 from trainyard_operator.collector import Collector, Target
 from trainyard_operator.contract import Report
 from trainyard_operator.eventposter import EventPoster
-from trainyard_operator.jobstore import JobStore
 from trainyard_operator.kube import Kube
 from trainyard_operator.launchers import Launchers
 from trainyard_operator.looker import merge_patch
+from trainyard_operator.objectcache import ObjectCache
 from trainyard_operator.reconciler import Reconciler
 from trainyard_operator.reflector import Reflector
 from trainyard_operator.settings import Settings
@@ -29,7 +29,7 @@ STATUS = "/apis/trainyard.dev/v1alpha1/namespaces/research/trainingjobs/nodules/
 
 def make_reconciler(kube: Kube) -> Reconciler:
     queue: WorkQueue[Any] = WorkQueue(clock=lambda: 0.0)
-    jobs = JobStore()
+    jobs = ObjectCache()
     reflector = Reflector(kube, (None,), on_change=queue.add, on_advance=queue.add)
     collector = Collector(jobs, reflector, Settings(), on_report=queue.add)
     launchers = Launchers(reflector, on_change=queue.add)
@@ -46,7 +46,7 @@ def look(api: FakeApi, job: dict[str, Any] | None, check: Callable[[Reconciler],
         async with serve(api) as kube:
             reconciler = make_reconciler(kube)
             if job:
-                reconciler.jobs.put(job)
+                reconciler.cache.put(job)
             went_well = await reconciler.work(KEY)
             check(reconciler)
             return went_well
@@ -75,7 +75,7 @@ def test_status_is_written_before_anything_is_created() -> None:
     api = Server(make_raw_job())
 
     def check(reconciler: Reconciler) -> None:
-        assert reconciler.jobs.get(KEY)["metadata"]["resourceVersion"] == "2"
+        assert reconciler.cache.get(KEY)["metadata"]["resourceVersion"] == "2"
         assert reconciler.queue.timers == {KEY: 900.0}
         assert [event["reason"] for event in reconciler.poster.waiting] == ["Starting"]
 
@@ -96,7 +96,7 @@ def test_second_look_writes_nothing() -> None:
     async def main() -> None:
         async with serve(api) as kube:
             reconciler = make_reconciler(kube)
-            reconciler.jobs.put(api.job)
+            reconciler.cache.put(api.job)
             await reconciler.work(KEY)
             await reconciler.work(KEY)
 
@@ -110,7 +110,7 @@ def test_conflict_does_nothing_and_looks_again_at_the_newest_job() -> None:
     api = FakeApi(lambda method, *_: answers[method])
 
     def check(reconciler: Reconciler) -> None:
-        assert reconciler.jobs.get(KEY) == newest
+        assert reconciler.cache.get(KEY) == newest
         assert list(reconciler.queue.waiting) == [KEY]
 
     assert look(api, make_raw_job(), check)
@@ -119,7 +119,7 @@ def test_conflict_does_nothing_and_looks_again_at_the_newest_job() -> None:
 
 def test_job_that_is_gone_gets_no_pods_and_is_forgotten() -> None:
     api = FakeApi()
-    assert look(api, make_raw_job(), lambda r: None if r.jobs.get(KEY) is None else pytest.fail())
+    assert look(api, make_raw_job(), lambda r: None if r.cache.get(KEY) is None else pytest.fail())
     assert [method for method, *_ in api.requests] == ["PATCH"]
 
 
@@ -140,7 +140,7 @@ def test_refused_pod_is_told_at_once_and_only_then_left_to_the_plan() -> None:
     async def main() -> None:
         async with serve(api) as kube:
             reconciler = make_reconciler(kube)
-            reconciler.jobs.put(api.job)
+            reconciler.cache.put(api.job)
             assert await reconciler.work(KEY)
             assert reconciler.refusals == {KEY: ("uid-1", sentence)}
             assert reconciler.queue.take() == KEY
@@ -195,7 +195,7 @@ def test_report_wakes_the_job_only_with_news() -> None:
 
 @pytest.mark.parametrize(("running", "seconds"), [(0, 2), (1, 2), (40, 2), (1000, 50)])
 def test_a_thousand_jobs_cost_twenty_writes_a_second(running: int, seconds: float) -> None:
-    collector = Collector(JobStore(), Reflector(None, (), print, print), Settings(), print)  # type: ignore[arg-type]
+    collector = Collector(ObjectCache(), Reflector(None, (), print, print), Settings(), print)  # type: ignore[arg-type]
     assert collector.period(running) == seconds
 
 

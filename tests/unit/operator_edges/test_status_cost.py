@@ -45,7 +45,7 @@ def run(scenario: Any) -> Server:
         api = Server(job)
         async with serve(api) as kube:
             reconciler = make_reconciler(kube)
-            reconciler.jobs.put(api.job)
+            reconciler.cache.put(api.job)
             await reconciler.work(KEY)
             await scenario(api, reconciler)
         return api
@@ -55,7 +55,7 @@ def run(scenario: Any) -> Server:
 
 def show(reconciler: Reconciler, *pods: PodRecord) -> None:
     """What the watch tells."""
-    raw = reconciler.jobs.get(KEY)
+    raw = reconciler.cache.get(KEY)
     assert raw is not None
     hashed = spec_hash(parse_job(raw).spec)
     found = {pod.name: replace(pod, spec_hash=hashed) for pod in pods}
