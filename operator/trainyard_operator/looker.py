@@ -19,6 +19,9 @@ from trainyard_operator.kube import Kube
 from trainyard_operator.logform import ABOUT, About
 from trainyard_operator.objectcache import ObjectCache
 from trainyard_operator.reflector import Key
+from trainyard_operator.status import JobStatus, build_condition, with_condition
+from trainyard_operator.story import Line
+from trainyard_operator.sweep.status import SweepStatus
 from trainyard_operator.workqueue import WorkQueue
 
 SHORTEST_WAIT_SECONDS = 0.1
@@ -26,6 +29,7 @@ SHORTEST_WAIT_SECONDS = 0.1
 MINOR_SECONDS = 3.0
 """How long what is minor may be out of date in the status: most of it is followed by more."""
 KeyT = TypeVar("KeyT", bound=tuple[str, ...])
+AnyStatus = JobStatus | SweepStatus
 _log = logging.getLogger(__name__)
 
 
@@ -112,6 +116,16 @@ class Looker(ABC, Generic[KeyT]):
         self.queue.add_at(key, due)
         return True
 
+    async def refuse(self, key: KeyT, raw: dict[str, Any], status: AnyStatus, message: str) -> bool:
+        """Say that the API server let a spec pass which this operator cannot use.
+
+        Returns that nothing has to be tried again. Raises KubeError.
+        """
+        refused = unreadable(status, message, raw["metadata"]["generation"], self.now())
+        patch = merge_patch(raw.get("status") or {}, refused.to_dict())
+        await self.write_status(key, raw, patch)
+        return True
+
     async def write_status(self, key: KeyT, raw: dict[str, Any], patch: dict[str, Any]) -> bool:
         """Whether the API server's status is now as patched; nothing may be done where it is not.
 
@@ -137,6 +151,19 @@ class Looker(ABC, Generic[KeyT]):
             self.queue.add(key)
             return False
         return True
+
+
+def unreadable(status: AnyStatus, message: str, generation: int, now: datetime) -> AnyStatus:
+    """The status of an object whose spec this operator cannot read; message: with the place."""
+    condition = build_condition(
+        "Accepted", False, Line.REFUSED.reason, message, generation=generation, now=now
+    )
+    changes = {
+        "phase": status.phase or "Pending",
+        "observed_generation": generation,
+        "conditions": with_condition(status.conditions, condition),
+    }
+    return status.model_copy(update=changes)
 
 
 def first_problem(error: ValidationError) -> str:

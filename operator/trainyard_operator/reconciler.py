@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainyard_operator import metrics, story
+from trainyard_operator import metrics
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.collector import Collector
 from trainyard_operator.decision import Decision, OrderAttempt
@@ -45,7 +45,7 @@ class Reconciler(Looker[Key]):
         try:
             job = parse_job(raw)
         except ValidationError as error:
-            return await self._refuse(key, raw, status, first_problem(error))
+            return await self.refuse(key, raw, status, first_problem(error))
         now, uid = self.now(), job.metadata.uid
         observed = Observed(
             pods=tuple(map(self.launchers.seen, self.reflector.snapshot(key, uid))),
@@ -56,7 +56,7 @@ class Reconciler(Looker[Key]):
         try:
             decision = plan(job, status, observed, now, self.defaults)
         except Exception as error:  # Whoever wrote the job must hear of it, not only the log.
-            await self._refuse(key, raw, status, f"spec: the operator failed on it: {error!r}.")
+            await self.refuse(key, raw, status, f"spec: the operator failed on it: {error!r}.")
             raise
         patch = merge_patch(raw.get("status") or {}, decision.status.to_dict())
         is_quiet = not (decision.actions or decision.events)
@@ -87,14 +87,6 @@ class Reconciler(Looker[Key]):
             return pytorchjob_record(await self.kube.get(PYTORCHJOBS, *key), job.metadata.uid)
         except NotFound:
             return None
-
-    async def _refuse(self, key: Key, raw: dict[str, Any], status: JobStatus, message: str) -> bool:
-        """The API server let a spec pass that this operator cannot use."""
-        generation = raw["metadata"]["generation"]
-        refused = story.unreadable(status, message, generation, self.now())
-        patch = merge_patch(raw.get("status") or {}, refused.to_dict())
-        await self.write_status(key, raw, patch)
-        return True
 
 
 def parse_job(raw: dict[str, Any]) -> TrainingJob:

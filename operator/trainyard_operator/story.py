@@ -335,16 +335,3 @@ def _conditions(
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def unreadable(status: JobStatus, message: str, generation: int, now: datetime) -> JobStatus:
-    """The status of a job whose spec this operator cannot read."""
-    condition = build_condition(
-        "Accepted", False, Line.REFUSED.reason, message, generation=generation, now=now
-    )
-    changes = {
-        "phase": status.phase or "Pending",
-        "observed_generation": generation,
-        "conditions": with_condition(status.conditions, condition),
-    }
-    return status.model_copy(update=changes)

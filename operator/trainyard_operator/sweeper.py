@@ -13,7 +13,6 @@ from trainyard_operator.executor import Outcome, create_owned, errors_of, outcom
 from trainyard_operator.kube import JOBS, SWEEPS, Collection
 from trainyard_operator.looker import Looker, first_problem, merge_patch
 from trainyard_operator.objectcache import ObjectCache, key_of
-from trainyard_operator.sweep import story
 from trainyard_operator.sweep.api import TrainingSweep
 from trainyard_operator.sweep.decision import (
     DeleteReport,
@@ -30,7 +29,7 @@ from trainyard_operator.sweep.names import (
 )
 from trainyard_operator.sweep.plan import plan_sweep
 from trainyard_operator.sweep.scene import SweepScene
-from trainyard_operator.sweep.status import SweepStatus, parse_sweep_status
+from trainyard_operator.sweep.status import parse_sweep_status
 from trainyard_operator.trials import SweepKey, Trials
 
 MINOR_FIELDS = frozenset({"counts", "trials", "best", "summary", "display"})
@@ -57,7 +56,7 @@ class Sweeper(Looker[SweepKey]):
         try:
             sweep = parse_sweep(raw)
         except ValidationError as error:
-            return await self._refuse(key, raw, status, first_problem(error))
+            return await self.refuse(key, raw, status, first_problem(error))
         now, uid = self.now(), sweep.metadata.uid
         scene = SweepScene(
             sweep=sweep,
@@ -72,7 +71,7 @@ class Sweeper(Looker[SweepKey]):
         try:
             decision = plan_sweep(scene)
         except Exception as error:  # Whoever wrote the sweep must hear of it, not only the log.
-            await self._refuse(key, raw, status, f"spec: the operator failed on it: {error!r}.")
+            await self.refuse(key, raw, status, f"spec: the operator failed on it: {error!r}.")
             raise
         patch = merge_patch(raw.get("status") or {}, decision.status.to_dict())
         may_wait = self.may_wait(key, patch, frozenset() if decision.events else MINOR_FIELDS)
@@ -138,16 +137,6 @@ class Sweeper(Looker[SweepKey]):
             if prefix and prefix != own and own.startswith(prefix):
                 return f"{other['metadata']['namespace']}/{other['metadata']['name']}"
         return ""
-
-    async def _refuse(
-        self, key: SweepKey, raw: dict[str, Any], status: SweepStatus, message: str
-    ) -> bool:
-        """The API server let a spec pass that this operator cannot use."""
-        generation = raw["metadata"]["generation"]
-        refused = story.unreadable(status, message, generation, self.now())
-        patch = merge_patch(raw.get("status") or {}, refused.to_dict())
-        await self.write_status(key, raw, patch)
-        return True
 
 
 def parse_sweep(raw: dict[str, Any]) -> TrainingSweep:

@@ -1,7 +1,6 @@
 """Every event and condition of a sweep with its wording, in one place."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal, Self
 
 from trainyard_operator.decision import Event
@@ -162,16 +161,3 @@ def _reason_of(status: SweepStatus, conditions: list[Condition]) -> str:
     type_ = by_phase.get(status.phase or "", "Running")
     found = refused or [c for c in conditions if c.type == type_]
     return found[0].reason if found else ""
-
-
-def unreadable(status: SweepStatus, message: str, generation: int, now: datetime) -> SweepStatus:
-    """The status of a sweep whose spec this operator cannot read."""
-    condition = build_condition(
-        "Accepted", False, "NotAccepted", message, generation=generation, now=now
-    )
-    changes = {
-        "phase": status.phase or "Pending",
-        "observed_generation": generation,
-        "conditions": with_condition(status.conditions, condition),
-    }
-    return status.model_copy(update=changes)
