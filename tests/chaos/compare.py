@@ -17,6 +17,7 @@ NOT_COMPARED = {
     "attempt",
     "time",
     "samples_per_second",
+    "data_wait_share",
     "memory_mebibytes",
     "straggler_rank",
     "straggler_worst",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from trainyard_trainer.agreement import Agreed, Agreement
+from trainyard_trainer.data_wait import DataWait
 from trainyard_trainer.diagnosis import Diverged, Finding, Suspect, examine, name_samples
 from trainyard_trainer.distributed import World
 from trainyard_trainer.errors import TrainyardError
@@ -39,6 +40,7 @@ class HotLoop:
         self._watchdog, self._profiler = services.watchdog, services.profiler
         self._stragglers = Stragglers(world.rank)
         self.agreement = Agreement(world, self._stragglers)
+        self._wait = DataWait()
         self._next_read = 0.0
         self._began = (0, 0)
         """Step and cursor at which this epoch, or what is left of it, began."""
@@ -73,9 +75,9 @@ class HotLoop:
             position.step += 1
             state.cursor = batch.cursor
             state.samples_seen += batch.samples
-            stragglers.seconds += began - ended + stepper.forward_seconds
-            stragglers.steps += 1
+            stragglers.add(began - ended + stepper.forward_seconds)
             now = watchdog.last = time.monotonic()
+            self._wait.add(began - ended, now - ended)
             self._look(run, now)
             agreed = agreement.poll(position.step, *wants(), meter.failure is not None)
             if agreed.failed:
@@ -100,6 +102,7 @@ class HotLoop:
             run.stepper.meter.next_window()
             pace = {
                 "samples_per_second": self._progress.pace.samples_per_second,
+                "data_wait_share": self._wait.take(),
                 "memory_mebibytes": used_mebibytes(self._world.device),
             }
             self._tracker.add(

@@ -34,18 +34,21 @@ class Stragglers:
 
     def __init__(self, rank: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._rank, self._clock = rank, clock
-        self.seconds = 0.0
-        """This rank's own time since `take`; the hot loop adds to it."""
-        self.steps = 0
+        self._seconds, self._steps = 0.0, 0
         self._sums: list[int] = []
         self._begun = clock()
         self._slow: dict[int, int] = {}
         self.worst: Score | None = None
 
+    def add(self, seconds: float) -> None:
+        """This rank's own time of a step."""
+        self._seconds += seconds
+        self._steps += 1
+
     def take(self) -> int:
         """Microseconds a step since the last call, at least 1."""
-        mean = round(1e6 * self.seconds / max(1, self.steps))
-        self.seconds, self.steps = 0.0, 0
+        mean = round(1e6 * self._seconds / max(1, self._steps))
+        self._seconds, self._steps = 0.0, 0
         return max(1, mean)
 
     def note(self, times: Sequence[int]) -> None:

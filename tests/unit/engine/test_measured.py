@@ -1,5 +1,6 @@
 """What a step tells beside its loss: the gradients' norm and the memory in use."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 import torch
 from unit.engine.tiny import Tiny, storage_of, tiny_rank, train
 
+from trainyard_trainer.context import Rank
+from trainyard_trainer.data_wait import DataWait
 from trainyard_trainer.distributed import choose_device
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.recipe import Stage
@@ -41,10 +44,31 @@ def test_norm_of_gradients_is_recorded_without_clipping(tmp_path: Path) -> None:
 def test_memory_in_use_is_a_curve(tmp_path: Path) -> None:
     rank = tiny_rank(tmp_path)
     train(rank)
-    head, *rows = storage_of(rank).read("metrics.csv").decode().splitlines()
-    column = head.split(",").index("memory_mebibytes")
-    used = [row.split(",")[column] for row in rows if row.split(",")[column]]
-    assert used and all(50 < float(one) < 50_000 for one in used)
+    used = curve(rank, "memory_mebibytes")
+    assert used and all(50 < one < 50_000 for one in used)
+
+
+def test_share_of_steps_that_waits_for_data_is_a_curve(tmp_path: Path) -> None:
+    rank = tiny_rank(tmp_path)
+    train(rank)
+    shares = curve(rank, "data_wait_share")
+    assert shares and all(0 < share < 1 for share in shares)
+
+
+def test_share_that_waits_for_data_counts_from_the_last_row_on() -> None:
+    wait = DataWait()
+    wait.add(0.5, 1.0)
+    wait.add(1.0, 5.0)
+    assert wait.take() == 0.25
+    wait.add(2.0, 4.0)
+    assert wait.take() == 0.5
+    assert wait.take() == 0
+
+
+def curve(rank: Rank, name: str) -> list[float]:
+    """A column of its metrics.csv, where it has values."""
+    rows = csv.DictReader(storage_of(rank).read("metrics.csv").decode().splitlines())
+    return [float(row[name]) for row in rows if row[name]]
 
 
 def test_stage_may_say_how_many_samples_a_rank_holds_at_a_time(tmp_path: Path) -> None:
