@@ -39,7 +39,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         install_crd(api)
         for name in ("team-a", "team-b", "team-c"):
             api.must("POST", f"{CORE}/namespaces", {"metadata": {"name": name}})
-        Namespace(api, "team-a").create(make("older", storage={"uri": f"{SHARED}/team-b"}))
+        older = Namespace(api, "team-a")
+        older.create(make("older", storage={"uri": f"{SHARED}/team-b"}))
+        older.of("trainingsweeps").create(make_sweep("older", {"uri": f"{SHARED}/team-b/scans"}))
         options.append("--set=crds.enabled=false")
         helm.must("install", "trainyard", CHART, *options, *storage)
         restrict(api, "team-c", "s3://team-c/, s3://public/data")
@@ -69,6 +71,17 @@ def make(name: str, **spec: Any) -> dict[str, Any]:
         "kind": "TrainingJob",
         "metadata": {"name": name},
         "spec": {"recipe": "classification", **spec},
+    }
+
+
+def make_sweep(name: str, dataset: dict[str, Any]) -> dict[str, Any]:
+    """Over folds, in the default storage."""
+    template = {"spec": {"recipe": "classification", "dataset": dataset}}
+    return {
+        "apiVersion": "trainyard.dev/v1alpha1",
+        "kind": "TrainingSweep",
+        "metadata": {"name": name},
+        "spec": make_spec(template=template),
     }
 
 
@@ -121,6 +134,20 @@ def test_what_another_namespace_stores_is_refused(
 def test_own_and_public_places_are_taken(tenant: Namespace, spec: dict[str, Any]) -> None:
     job = make("taken", **spec)
     tenant.api.must("POST", tenant.jobs, job, params={"dryRun": "All"})
+
+
+def test_sweep_cannot_name_for_its_trials_what_another_namespace_stores(tenant: Namespace) -> None:
+    sweep = make_sweep("nodules", {"uri": f"{SHARED}/team-b"})
+    assert tenant.of("trainingsweeps").refusal(sweep) == (
+        f"{REFUSED.replace('trainingjobs', 'trainingsweeps')}spec.template.spec.dataset.uri: "
+        f"'{SHARED}/team-b/' holds what other namespaces store; below '{SHARED}/' only "
+        f"'{SHARED}/team-a/' belongs to this one."
+    )
+
+
+def test_sweep_takes_a_public_place(tenant: Namespace) -> None:
+    sweep = make_sweep("taken", {"uri": "s3://public/luna16"})
+    tenant.api.must("POST", tenant.of("trainingsweeps").jobs, sweep, params={"dryRun": "All"})
 
 
 def test_annotation_of_a_namespace_bounds_its_jobs(api: ApiServer) -> None:
@@ -245,27 +272,21 @@ def message_of_the_kubelet(tenant: Namespace, job: str, said: str) -> str:
     return message()
 
 
-def test_sweep_gets_no_trial_that_names_what_another_namespace_stores(
-    tenant: Namespace, operator: Operator
-) -> None:
-    sweeps, dataset = tenant.of("trainingsweeps"), {"uri": f"{SHARED}/team-b/scans"}
-    template = {"spec": {"recipe": "classification", "dataset": dataset}}
-    spec = make_spec("folds", template=template)
-    header = {"apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingSweep"}
-    sweeps.create(header | {"metadata": {"name": "nodules"}, "spec": spec})
-    of_trial = REFUSED.replace("nodules", "nodules-0")
+def test_sweep_from_before_the_policy_gets_no_trial(tenant: Namespace, operator: Operator) -> None:
+    sweeps = tenant.of("trainingsweeps")
+    of_trial = REFUSED.replace("nodules", "older-0")
     found = sweeps.wait(lambda: refused_trial(sweeps), "told")
     assert found == (
         f"The API server refused a trial: {of_trial}spec.dataset.uri: '{SHARED}/team-b/scans/' "
         f"holds what other namespaces store; below '{SHARED}/' only '{SHARED}/team-a/' belongs to "
         "this one."
     )
-    assert not tenant.exists("nodules-0")
+    assert not tenant.exists("older-0")
 
 
 def refused_trial(sweeps: Namespace) -> str:
     """Which of its conditions says so."""
-    texts = [each["message"] for each in sweeps.status("nodules").get("conditions", ())]
+    texts = [each["message"] for each in sweeps.status("older").get("conditions", ())]
     return next((text for text in texts if "refused a trial" in text), "")
 
 
