@@ -75,7 +75,8 @@ def test_commands_work_one_after_the_other(tmp_path: Path) -> None:
         assert not api.send("GET", OPERATOR.format("trainyard-system")).ok
         assert api.must("GET", CRD)["metadata"]["uid"] == uid
         shell.run(block("Uninstall", index=1))
-        assert not api.send("GET", CRD).ok
+        for kind in ("trainingjobs", "trainingsweeps"):
+            assert not api.send("GET", f"{CRDS}/{kind}.trainyard.dev").ok
 
 
 def test_values_worth_setting_are_values(tmp_path: Path) -> None:
