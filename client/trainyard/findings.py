@@ -68,28 +68,28 @@ def require_known_metadata(document: Located) -> None:
             raise Rejected(f"{where}: metadata: unknown key '{key}'; {hint}")
 
 
-def _hint(model: type[BaseModel], path: KeyPath) -> str:
+def _hint(model: type[BaseModel], path: KeyPath, document: Located) -> str:
     """What was meant: a key of this place, or one that belongs further up."""
     word, known = str(path[-1]), _section(model, path[:-1])
     if near(word, known):
         return nearest(word, known)
     for length in range(len(path) - 2, 0, -1):
         if match := near(word, _section(model, path[:length]), cutoff=0.8):
-            return f"did you mean '{'.'.join(map(str, (*path[:length], match)))}'?"
+            return f"did you mean '{document.named((*path[:length], match))}'?"
     return nearest(word, known)
 
 
 def _sentence(model: type[BaseModel], mistake: ErrorDetails, document: Located) -> str:
     path = _without_union_tags(mistake["loc"], document.value)
     where = document.where(path)
-    dotted = ".".join(str(part) for part in path)
+    dotted = document.named(path)
     if mistake["type"] == "extra_forbidden":
-        above = ".".join(str(part) for part in path[:-1]) or "the file"
-        return f"{where}: {above}: unknown key '{path[-1]}'; {_hint(model, path)}"
+        above = document.named(path[:-1]) or "the file"
+        return f"{where}: {above}: unknown key '{path[-1]}'; {_hint(model, path, document)}"
     if mistake["type"] == "missing":
         return f"{where}: {dotted} is required"
     if mistake["type"] == "value_error":
-        return f"{where}: {dotted}: {mistake['ctx']['error']}"
+        return ": ".join(filter(None, (where, dotted, str(mistake["ctx"]["error"]))))
     got = f", not {quoted(mistake['input'])}" if mistake["input"] != "" else ""
     return f"{where}: {dotted} {_demand(mistake)}{got}"
 

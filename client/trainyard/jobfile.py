@@ -93,7 +93,7 @@ def validated(document: Located) -> TrainingJob:
     require_known_metadata(document)
     for path, is_valid, demand in _rules(job):
         if not is_valid:
-            raise Rejected(f"{document.where(path)}: {'.'.join(map(str, path))} {demand}")
+            raise Rejected(f"{document.where(path)}: {document.named(path)} {demand}")
     return job
 
 
@@ -104,21 +104,28 @@ def check_recipe(job: TrainingJob, document: Located) -> "RecipeConfig | None":
     try:
         return recipe_config(job)
     except ConfigurationError as error:
-        raise Rejected(f"{_where(document, str(error))}: {str(error).rstrip('.')}") from None
+        raise Rejected(_placed(document, str(error).rstrip("."))) from None
 
 
 def recipe_config(job: TrainingJob) -> "RecipeConfig | None":
     """None where nobody can know it here. Raises ConfigurationError."""
-    if job.spec.recipe is None:
+    found = config_class_of(job.spec)
+    if found is None or job.spec.config_from is not None:
         return None
-    from trainyard_trainer import config, registry
+    from trainyard_trainer import config
 
-    if job.spec.image and job.spec.recipe not in registry.recipe_names():
-        return None  # Another image may hold recipes of its own.
-    found = registry.config_class(job.spec.recipe)
-    if job.spec.config_from is not None:
-        return None
     return config.build_config(found, [job.spec.config or {}], job.spec.overrides or [])
+
+
+def config_class_of(spec: JobSpec) -> "type[RecipeConfig] | None":
+    """What its recipe can be told. Raises ConfigurationError for a recipe that nobody has."""
+    if spec.recipe is None:
+        return None
+    from trainyard_trainer import registry
+
+    if spec.image and spec.recipe not in registry.recipe_names():
+        return None  # Another image may hold recipes of its own.
+    return registry.config_class(spec.recipe)
 
 
 def _read(request: Request) -> Located:
@@ -261,9 +268,10 @@ def _is_uri(text: str) -> bool:
     return bool(re.match(r"s3://.|file:///", text))
 
 
-def _where(document: Located, message: str) -> str:
-    """The place that the trainer speaks of: `spec.config.training: unknown key 'x'`."""
-    dotted = message.partition(":")[0]
+def _placed(document: Located, message: str) -> str:
+    """The trainer's `spec.config.training: unknown key 'x'; ..`, as and where the file has it."""
+    dotted, colon, what = message.partition(": ")
     path = tuple(dotted.split("."))
-    quoted = re.match(r"[^:]+: unknown key '([^']+)'", message)
-    return document.where((*path, quoted[1]) if quoted else path)
+    unknown = re.match(r"unknown key '([^']+)'", what)
+    where = document.where((*path, unknown[1]) if unknown else path)
+    return f"{where}: {document.named(path)}{colon}{what}"

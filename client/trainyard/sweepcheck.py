@@ -2,64 +2,72 @@
 in the sweep's own file."""
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from trainyard.errors import Rejected
 from trainyard.findings import nearest
 from trainyard.jobfile import recipe_config
+from trainyard.sweepkeys import require_apart
 from trainyard.yamltext import KeyPath, Located
 from trainyard_operator.api import TrainingJob
 from trainyard_operator.defaults import Defaults
 from trainyard_operator.sweep.api import SweepSpec, TrainingSweep
 from trainyard_operator.sweep.desired import build_trial, setting_text
+from trainyard_operator.sweep.names import trial_name
 from trainyard_operator.sweep.search import first_trials
+from trainyard_operator.sweep.space import extremes
 from trainyard_operator.sweep.trial import Proposal
-
-if TYPE_CHECKING:
-    from trainyard_trainer.config import RecipeConfig
+from trainyard_trainer.errors import ConfigurationError
 
 CHECKED_TRIALS = 64
 """So many of the first trials are built and checked."""
 
 
 def check_trials(sweep: TrainingSweep, document: Located) -> None:
-    """A parameter that the recipe does not have is told now, and not by each trial."""
-    for proposal in first_trials(sweep.spec, CHECKED_TRIALS):
+    """What the recipe does not take is told now, and not by each trial. Raises Rejected."""
+    require_apart(sweep.spec, document)
+    for called, proposal in _samples(sweep):
         job = TrainingJob.model_validate(build_trial(sweep, proposal, Defaults()))
-        config = _config_of(job, proposal, sweep.spec, document)
+        try:
+            config = recipe_config(job)
+        except ConfigurationError as error:
+            sentence = str(error).rstrip(".")
+            told = _at_its_place(sentence, called, proposal, sweep.spec, document)
+            raise Rejected(told) from None
         _check_objective(sweep.spec, config.metric_names() if config else (), document)
 
 
-def _config_of(
-    job: TrainingJob, proposal: Proposal, spec: SweepSpec, document: Located
-) -> "RecipeConfig | None":
-    from trainyard_trainer.errors import ConfigurationError
-
-    try:
-        return recipe_config(job)
-    except ConfigurationError as error:
-        sentence = str(error).rstrip(".")
-        raise Rejected(_at_its_place(sentence, job, proposal, spec, document)) from None
+def _samples(sweep: TrainingSweep) -> Iterator[tuple[str, Proposal]]:
+    """What each is called, and its settings: the first trials, then one for each value, and for
+    both ends of each range, beside what else the first of them has."""
+    known = first_trials(sweep.spec, CHECKED_TRIALS)
+    for proposal in known:
+        yield f"trial '{trial_name(sweep.metadata.name, proposal.number)}'", proposal
+    for key, parameter in (sweep.spec.parameters or {}).items():
+        for value in extremes(parameter):
+            yield "a trial", replace(known[0], overrides={**known[0].overrides, key: value})
 
 
 def _at_its_place(
-    sentence: str, job: TrainingJob, proposal: Proposal, spec: SweepSpec, document: Located
+    sentence: str, called: str, proposal: Proposal, spec: SweepSpec, document: Located
 ) -> str:
     """`spec.overrides.training: unknown key 'x'; ..` of the trial, as the sweep's file has it."""
     wrong, what = _key_in(sentence)
     if spec.folds and wrong == spec.fold_parameter:
+        path: KeyPath = ("spec", "folds")
         return (
-            f"{document.where(('spec', 'folds'))}: spec.folds: recipe {job.spec.recipe} has no "
-            f"'{wrong}'; with foldParameter: training.seed folds are repeats with other seeds"
+            f"{document.where(path)}: {document.named(path)}: recipe {spec.template.spec.recipe} "
+            f"has no '{wrong}'; with foldParameter: training.seed folds are repeats with other "
+            "seeds"
         )
     for key in proposal.overrides if wrong else ():
         if f"{key}.".startswith(f"{wrong}.") or wrong.startswith(f"{key}."):
             path = _path_of(key, proposal, spec)
-            return f"{document.where(path)}: {'.'.join(map(str, path))}: {what}"
+            return f"{document.where(path)}: {document.named(path)}: {what}"
     settings = ", ".join(f"{key}={setting_text(v)}" for key, v in proposal.overrides.items())
-    named = f"'{job.metadata.name}'" + (f" ({settings})" if settings else "")
-    return f"{document.source}: trial {named}: {sentence}"
+    named = called + (f" ({settings})" if settings else "")
+    return f"{document.source}: {named}: {sentence}"
 
 
 def _key_in(sentence: str) -> tuple[str, str]:
@@ -73,9 +81,13 @@ def _key_in(sentence: str) -> tuple[str, str]:
 
 
 def _path_of(key: str, proposal: Proposal, spec: SweepSpec) -> KeyPath:
-    if spec.method != "list":
-        return ("spec", "parameters", key)
-    return ("spec", "trials", proposal.number // (spec.folds or 1), "overrides", key)
+    if spec.parameters is None:
+        return ("spec", "trials", proposal.number // (spec.folds or 1), "overrides", key)
+    path, parameter = ("spec", "parameters", key), spec.parameters[key]
+    if parameter.values is not None:
+        return path
+    ends = zip(extremes(parameter), ("min", "max"), strict=True)
+    return (*path, *(name for end, name in ends if end == proposal.overrides[key]))
 
 
 def _check_objective(spec: SweepSpec, known: Sequence[str], document: Located) -> None:
@@ -87,8 +99,8 @@ def _check_objective(spec: SweepSpec, known: Sequence[str], document: Located) -
     if not known or is_free or metric.removeprefix(split) in known:
         return
     names = list(dict.fromkeys(f"{split or 'val_'}{name}" for name in known))
-    where = document.where(("spec", "objective", "metric"))
+    path = ("spec", "objective", "metric")
     raise Rejected(
-        f"{where}: spec.objective.metric: recipe {spec.template.spec.recipe} reports no "
-        f"'{metric}'; {nearest(metric, names)}"
+        f"{document.where(path)}: {document.named(path)}: recipe {spec.template.spec.recipe} "
+        f"reports no '{metric}'; {nearest(metric, names)}"
     )

@@ -1,5 +1,6 @@
 """YAML with the place of every key, so that a mistake can be pointed at."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,27 @@ class Located:
     """File name as it was given, for messages."""
     places: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
     """Line and column, from 1, of each key or list item."""
+    spellings: Mapping[KeyPath, KeyPath] = field(default_factory=dict)
+    """Paths of `value` that the file has elsewhere, such as `run_cap` of a guide for
+    `spec.maxTrials`; what lies below goes with them."""
 
     def where(self, path: KeyPath) -> str:
         """`job.yaml:7:5` for a key, or for the nearest one above it."""
-        for length in range(len(path), 0, -1):
-            if place := self.places.get(path[:length]):
+        written = self._written(path)
+        for length in range(len(written), 0, -1):
+            if place := self.places.get(written[:length]):
                 return f"{self.source}:{place[0]}:{place[1]}"
         return self.source
+
+    def named(self, path: KeyPath) -> str:
+        """`spec.nodes`, or what the file has instead of it; empty for the file as a whole."""
+        return ".".join(map(str, self._written(path)))
+
+    def _written(self, path: KeyPath) -> KeyPath:
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.spellings:
+                return self.spellings[path[:length]] + path[length:]
+        return path
 
 
 def read_yaml(path: Path) -> Located:

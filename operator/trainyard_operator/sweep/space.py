@@ -63,6 +63,16 @@ def value_at(parameter: Parameter, place: int) -> Any:
     return as_value(parameter, low + place * (parameter.step or 1))
 
 
+def extremes(parameter: Parameter) -> list[Any]:
+    """All of `values`; of a range the smallest and the largest value that may come out of it."""
+    if parameter.values is not None:
+        return list(parameter.values)
+    size = _size(parameter)
+    if size is None:
+        return [as_value(parameter, end) for end in bounds(parameter)]
+    return [value_at(parameter, place) for place in (0, size - 1)]
+
+
 def as_value(parameter: Parameter, number: float) -> float | int:
     """A number of a range, as it is written down: within the range, and with few digits."""
     if parameter.distribution == "int_uniform":

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainyard_operator.sweep.api import Parameter
-from trainyard_operator.sweep.space import combination, draw, size_of
+from trainyard_operator.sweep.space import combination, draw, extremes, size_of
 
 VALUES = {"values": ["b0", "b1", "b2"]}
 CASES = {
@@ -42,8 +42,16 @@ def test_a_finite_parameter_is_a_list_of_values(fields, expected):
     assert [combination(one, index)["x"] for index in range(len(expected))] == expected
 
 
+@pytest.mark.parametrize(("fields", "expected"), CASES.values(), ids=CASES)
+def test_extremes_are_all_values_or_the_ends_that_may_be_drawn(fields, expected):
+    wanted = expected if "values" in fields else [expected[0], expected[-1]]
+    assert extremes(parameter(**fields)) == wanted
+
+
 def test_a_range_without_a_step_has_no_size():
-    assert size_of({"x": parameter(distribution="uniform", min=0, max=1)}) is None
+    one = parameter(distribution="uniform", min=0, max=1)
+    assert size_of({"x": one}) is None
+    assert extremes(one) == [0, 1]
 
 
 def test_a_finite_space_is_drawn_without_repeats():
