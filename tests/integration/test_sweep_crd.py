@@ -56,6 +56,23 @@ REFUSALS = [
         ),
     ),
     (
+        "a step of values",
+        one(values=[1, 2], step=2),
+        of_parameter(
+            "step belongs to distribution uniform and int_uniform; leave it out, or take one of "
+            "them."
+        ),
+    ),
+    ("a step of 0", one(**RANGE, step=0), of_parameter("step must be above 0, such as 0.1.")),
+    (
+        "a parameter that is the fold",
+        make("grid", folds=2, parameters={"data.fold": {"values": [0, 1]}}),
+        of_spec(
+            "foldParameter is one of parameters, and the fold would take its place; leave one of "
+            "them out."
+        ),
+    ),
+    (
         "a step past the range",
         one(distribution="int_uniform", min=1, max=3, step=5),
         of_parameter(

@@ -22,6 +22,7 @@ from trainyard_operator.sweep.rules import (
     Rule,
     as_key,
     as_overrides,
+    as_parameter,
     keyed,
 )
 
@@ -64,6 +65,11 @@ class Parameter(ApiModel):
     """Largest value."""
     step: float | None = None
     """Only `min` and what lies a multiple of this above it; grid needs it for a range."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_keys(cls, given: Any) -> Any:
+        return as_parameter(given)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

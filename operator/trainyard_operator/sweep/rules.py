@@ -8,8 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
+
 _Value = TypeVar("_Value")
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_][A-Za-z0-9_-]*)*")
+_SHORT = 60
+"""Letters of values that a sentence repeats."""
 _LEAST_STEPS = 1 - 1e-9
 """Steps of a range: 0.3 less 0.1, over 0.2, comes out below 1."""
 
@@ -33,6 +37,19 @@ def as_key(text: str) -> str:
     raise ValueError(
         f"'{text}' is no key; write letters, digits, '_' and '-', with dots between, such as "
         "training.learning_rate"
+    )
+
+
+def as_parameter(given: Any) -> Any:
+    """The same. Raises ValueError for values that stand alone, where keys are wanted."""
+    if isinstance(given, Mapping | BaseModel):
+        return given
+    if given is None:
+        raise ValueError("write values, or a distribution with min and max")
+    text = json.dumps(given if isinstance(given, list) else [given], default=str)
+    raise ValueError(
+        f"write {{values: {text if len(text) <= _SHORT else '[..]'}}}, or a distribution with min "
+        "and max"
     )
 
 
@@ -115,10 +132,14 @@ PARAMETER_RULES = (
         lambda p: p.distribution != "int_uniform" or _is_whole(p.min, p.max, p.step),
     ),
     Rule(
-        "!has(self.step) || (self.step > 0.0 && has(self.distribution) && "
-        "self.distribution != 'log_uniform')",
-        "step must be above 0, and belongs to uniform and int_uniform.",
-        lambda p: p.step is None or (p.step > 0 and p.distribution in {"uniform", "int_uniform"}),
+        "!has(self.step) || self.step > 0.0",
+        "step must be above 0, such as 0.1.",
+        lambda p: p.step is None or p.step > 0,
+    ),
+    Rule(
+        "!has(self.step) || (has(self.distribution) && self.distribution != 'log_uniform')",
+        "step belongs to distribution uniform and int_uniform; leave it out, or take one of them.",
+        lambda p: p.step is None or p.distribution in {"uniform", "int_uniform"},
     ),
     Rule(
         "!(has(self.step) && self.step > 0.0 && has(self.min) && has(self.max)) || "
@@ -182,6 +203,12 @@ SPEC_RULES = (
             if s.method == "folds"
             else s.folds is None or s.method in {"grid", "list"}
         ),
+    ),
+    Rule(
+        "!has(self.folds) || !has(self.parameters) || !(self.foldParameter in self.parameters)",
+        "foldParameter is one of parameters, and the fold would take its place; leave one of them "
+        "out.",
+        lambda s: s.folds is None or s.fold_parameter not in (s.parameters or {}),
     ),
     Rule(
         "!(self.method in ['random', 'bayes']) || has(self.maxTrials)",

@@ -90,7 +90,37 @@ REFUSALS = [
     (
         "a step of 0",
         one(**RANGE, step=0),
-        "step must be above 0, and belongs to uniform and int_uniform",
+        "step must be above 0, such as 0.1",
+    ),
+    (
+        "a step of values",
+        one(values=[1, 2], step=2),
+        "step belongs to distribution uniform and int_uniform; leave it out, or take one of them",
+    ),
+    (
+        "a step of log_uniform",
+        one(distribution="log_uniform", min=1, max=9, step=2),
+        "step belongs to distribution uniform and int_uniform; leave it out, or take one of them",
+    ),
+    (
+        "values alone",
+        {"method": "grid", "parameters": {"training.lr": [32, 64]}},
+        "write {values: [32, 64]}, or a distribution with min and max",
+    ),
+    (
+        "one value alone",
+        {"method": "grid", "parameters": {"training.optimizer": "sgd"}},
+        'write {values: ["sgd"]}, or a distribution with min and max',
+    ),
+    (
+        "many values alone",
+        {"method": "grid", "parameters": {"training.lr": [*range(99)]}},
+        "write {values: [..]}, or a distribution with min and max",
+    ),
+    (
+        "nothing at all",
+        {"method": "grid", "parameters": {"training.lr": None}},
+        "write values, or a distribution with min and max",
     ),
     (
         "a grid of a range",
@@ -126,6 +156,12 @@ REFUSALS = [
         "a random search over folds",
         {"method": "random", "folds": 3},
         "method folds needs folds; only grid and list may have them as well",
+    ),
+    (
+        "a parameter that is the fold",
+        {"method": "grid", "folds": 3, "parameters": {"data.fold": {"values": [0, 1]}}},
+        "foldParameter is one of parameters, and the fold would take its place; leave one of them "
+        "out",
     ),
     (
         "a search without end",
