@@ -1,12 +1,10 @@
 """A TrainingSweep from a file, or from a guide's sweep file beside a job, checked before it runs.
 
-A guide's file is that of W&B sweeps: `method`, `metric`, `parameters` with `values` or a
-distribution whose `min` and `max` are the values themselves, and `run_cap` for how many trials.
-`trainyard run JOB --sweep FILE` makes a TrainingSweep of both.
+`trainyard run JOB --sweep FILE` makes a TrainingSweep of a job and a guide's file: guidefile.py.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,10 @@ from pydantic import BaseModel, ValidationError
 
 from trainyard.errors import Rejected, UsageError
 from trainyard.findings import near, rejection, require_known_metadata
+from trainyard.guidefile import Guide, read_guide, settle
 from trainyard.jobfile import Request, assignments_in, complete, load_job, put
 from trainyard.sweepcheck import check_trials
-from trainyard.yamltext import Located, parse_yaml, read_yaml
+from trainyard.yamltext import KeyPath, Located, parse_yaml, read_yaml
 from trainyard_operator.api import NAME_PATTERN, JobSpec
 from trainyard_operator.contract import API_VERSION, JOB_KIND
 from trainyard_operator.sweep.api import (
@@ -29,15 +28,6 @@ from trainyard_operator.sweep.api import (
 )
 from trainyard_operator.sweep.names import SWEEP_KIND
 
-_WITHOUT_MEANING = frozenset({"program", "name", "description", "project", "entity", "command"})
-"""Keys of a guide's file that a template answers, or nobody needs."""
-_DISTRIBUTIONS = {
-    "uniform": "uniform",
-    "log_uniform": "log_uniform",
-    "log_uniform_values": "log_uniform",
-    "int_uniform": "int_uniform",
-    "q_uniform": "uniform",
-}
 _OF_TEMPLATE = "template.spec."
 
 
@@ -48,6 +38,8 @@ class SweepFile:
     manifest: dict[str, Any]
     """In the API's spelling, with only what was written down."""
     sweep: TrainingSweep
+    notices: tuple[str, ...] = ()
+    """What a person should know of how it was read, a line each."""
 
 
 def is_sweep_file(target: str) -> bool:
@@ -68,7 +60,8 @@ def load_sweep(request: Request, guide: Path | None = None) -> SweepFile:
     guide: a guide's sweep file, to go with the job that the request names.
     """
     own, request = _own_fields(request, is_guided=guide is not None)
-    document = _guided(request, guide) if guide else read_yaml(Path(request.target))
+    read = _guide_beside(request, guide) if guide else None
+    document = _guided(request, read, own) if read else read_yaml(Path(request.target))
     manifest = document.value
     _template_of(document)
     if request.name:
@@ -76,12 +69,13 @@ def load_sweep(request: Request, guide: Path | None = None) -> SweepFile:
     _require_name(document)
     for dotted, value in own.items():
         put(manifest["spec"], dotted.split("."), value)
-    if guide is None:
+    notices = settle(read, manifest["spec"]) if read else ()
+    if read is None:
         _complete(_template_of(document), document, request)
     sweep = _validated(document)
     require_known_metadata(document)
     check_trials(sweep, document)
-    return SweepFile(manifest=manifest, sweep=sweep)
+    return SweepFile(manifest=manifest, sweep=sweep, notices=notices)
 
 
 def _validated(document: Located) -> TrainingSweep:
@@ -92,85 +86,33 @@ def _validated(document: Located) -> TrainingSweep:
         raise rejection(TrainingSweep, error, document) from None
 
 
-def spec_of_guide(document: Located) -> dict[str, Any]:
-    """method, objective, parameters and maxTrials of a guide's sweep file. Raises Rejected."""
-    found, where = document.value, document.source
-    known = {"method", "metric", "parameters", "run_cap", "seed"} | _WITHOUT_MEANING
-    _require_guide(document, sorted(known))
-    if other := sorted(set(found) - known):
-        raise Rejected(
-            f"{where}: '{other[0]}' is not read from a guide's file; write a TrainingSweep, whose "
-            "earlyStopping and failurePolicy say more (docs/sweeps.md)"
-        )
-    metric = found["metric"]
-    spec: dict[str, Any] = {
-        "method": found["method"],
-        "objective": {"metric": metric["name"], "goal": metric.get("goal", "minimize")},
-        "parameters": {
-            key: _parameter(key, one, where) for key, one in found["parameters"].items()
-        },
-    }
-    spec |= {"maxTrials": found["run_cap"]} if "run_cap" in found else {}
-    return spec | ({"seed": found["seed"]} if "seed" in found else {})
-
-
-def _require_guide(document: Located, known: Sequence[str]) -> None:
-    """Raises Rejected where method, metric or parameters are missing, or a key is misspelt."""
-    found, where = document.value, document.source
-    kind = found.get("kind") if isinstance(found, dict) else None
-    if kind == SWEEP_KIND:
-        raise Rejected(f"{where}: holds a {SWEEP_KIND}, which needs no job: trainyard run {where}")
-    for key in found if isinstance(found, dict) else ():
-        match = None if key in known else near(str(key), known, cutoff=0.75)
-        if match:
-            place = document.where((key,))
-            raise Rejected(f"{place}: unknown key '{key}'; did you mean '{match}'?")
-    if not isinstance(found, dict) or not {"method", "metric", "parameters"} <= {*found}:
-        raise Rejected(f"{where}: holds no sweep; it has 'method', 'metric' and 'parameters'")
-    if not isinstance(found["metric"], Mapping) or not found["metric"].get("name"):
-        place = document.where(("metric",))
-        raise Rejected(f"{place}: metric.name is required, such as metric: {{name: val_loss}}")
-    if not isinstance(found["parameters"], Mapping):
-        place = document.where(("parameters",))
-        raise Rejected(f"{place}: parameters: write keys, each with values or a distribution")
-
-
-def _parameter(key: str, given: Any, where: str) -> dict[str, Any]:
-    if not isinstance(given, Mapping):
-        raise Rejected(f"{where}: parameters.{key}: write values, or a distribution with min, max")
-    if "value" in given:
-        return {"values": [given["value"]]}
-    found = {name: value for name, value in given.items() if name != "q"}
-    if "values" in found:
-        return {"values": found["values"]}
-    if "distribution" not in found:
-        is_whole = all(isinstance(found.get(end), int) for end in ("min", "max"))
-        found["distribution"] = "int_uniform" if is_whole else "uniform"
-    if found["distribution"] not in _DISTRIBUTIONS:
-        known = ", ".join(f"'{name}'" for name in _DISTRIBUTIONS)
-        raise Rejected(
-            f"{where}: parameters.{key}: distribution '{found['distribution']}' is not known; "
-            f"known are {known}"
-        )
-    found["distribution"] = _DISTRIBUTIONS[found["distribution"]]
-    return found | ({"step": given["q"]} if "q" in given else {})
-
-
-def _guided(request: Request, guide: Path) -> Located:
-    """The sweep that a guide's file makes of a job."""
+def _guide_beside(request: Request, guide: Path) -> Guide:
+    """Raises UsageError where there is a sweep already."""
     if is_sweep_file(request.target):
         raise UsageError(
             f"{request.target}: holds a {SWEEP_KIND}, and --sweep goes beside a job or a recipe; "
             "name one of these, or leave --sweep out"
         )
-    job, document = load_job(request).manifest, read_yaml(guide)
+    return read_guide(guide)
+
+
+def _guided(request: Request, guide: Guide, own: Mapping[str, Any]) -> Located:
+    """The sweep that a guide's file makes of a job.
+
+    own: what was typed by its path in a sweep, and is called so.
+    """
+    job, document = load_job(request).manifest, guide.document
     manifest = {
         "apiVersion": API_VERSION,
         "kind": SWEEP_KIND,
         "metadata": {"name": job["metadata"]["name"]},
-        "spec": {"template": {"spec": job["spec"]}, **spec_of_guide(document)},
+        "spec": {"template": {"spec": job["spec"]}, **guide.spec},
     }
-    return Located(manifest, document.source)
+    typed: set[KeyPath] = {("spec", *dotted.split(".")) for dotted in own}
+    elsewhere: set[KeyPath] = {("spec", name) for name in _aliases(SweepSpec)} | typed
+    spellings: dict[KeyPath, KeyPath] = {("spec",): (), **{path: path for path in elsewhere}}
+    spellings |= {path: there for path, there in guide.spellings.items() if path not in typed}
+    return Located(manifest, document.source, document.places, spellings)
 
 
 def _own_fields(request: Request, *, is_guided: bool) -> tuple[dict[str, Any], Request]:
@@ -238,7 +180,8 @@ def _complete(template: dict[str, Any], document: Located, request: Request) -> 
     """The template as a job: with the assignments, local paths, and its own mistakes named."""
     name, spec = document.value["metadata"]["name"], template["spec"]
     job = {"apiVersion": API_VERSION, "kind": JOB_KIND, "metadata": {"name": name}, "spec": spec}
-    here = Located(job, f"{document.source}: spec.template")
+    there: dict[KeyPath, KeyPath] = {("spec",): ("spec", *_OF_TEMPLATE.split(".")[:2])}
+    here = Located(job, document.source, document.places, there)
     try:
         made = complete(here, replace(request, name=None))
     except Rejected:

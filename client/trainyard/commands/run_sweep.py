@@ -42,6 +42,8 @@ def run_sweep(
 
     found = load_sweep(request, guide)
     require_local(found.sweep)
+    for notice in found.notices:
+        note(settings, notice)
     if dry_run:
         _show_plan(settings, found.sweep)
         return Exit.DONE

@@ -30,7 +30,10 @@ def submit_sweep(
     from trainyard.sweepfile import load_sweep
     from trainyard.sweeps import Sweep
 
-    manifest = load_sweep(request, guide).manifest
+    found = load_sweep(request, guide)
+    for notice in found.notices:
+        note(settings, notice)
+    manifest = found.manifest
     metadata = manifest["metadata"]
     cluster = own_cluster(settings.within(metadata.get("namespace")))
     metadata["namespace"] = cluster.namespace

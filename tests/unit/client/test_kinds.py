@@ -92,9 +92,15 @@ def test_guides_sweep_alone_says_how_it_runs(trainyard, verb) -> None:
             GUIDE | {"parameters": ["lr"]},
             ":5:1: parameters: write keys, each with values or a distribution",
         ),
-        ({"method": "random"}, ": holds no sweep; it has 'method', 'metric' and 'parameters'"),
+        (
+            {"method": "random"},
+            ": 'metric' is missing; write for instance metric: {name: val_accuracy, goal: "
+            "maximize}\n  | guide.yaml: 'parameters' is missing; write for instance parameters: "
+            "{training.learning_rate: {values: [0.1, 0.01]}}",
+        ),
+        ([1], ": holds no sweep; it has 'method', 'metric' and 'parameters'"),
     ],
 )
-def test_mistake_in_a_guides_sweep(trainyard, guide: dict[str, Any], sentence: str) -> None:
+def test_mistake_in_a_guides_sweep(trainyard, guide: Any, sentence: str) -> None:
     ran = trainyard("run", "skin-lesion", "--sweep", write("guide.yaml", guide))
     assert (ran.code, ran.err) == (5, f"error: guide.yaml{sentence}\n")

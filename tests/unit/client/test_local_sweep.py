@@ -229,7 +229,7 @@ def test_a_guides_sweep_file_runs_beside_a_job(trainyard) -> None:
             {"parameters": {"x": {"distribution": "beta", "min": 0, "max": 1}}},
             "parameters.x: distribution 'beta' is not known; known are 'uniform'",
         ),
-        ({}, "method random and bayes need maxTrials"),
+        ({}, "run_cap is missing, and method random would never end"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_a_remedy(trainyard, changes, sentence) -> None:

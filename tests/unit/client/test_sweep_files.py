@@ -148,6 +148,30 @@ def test_setting_that_no_key_alone_explains_is_told_with_its_trial(trainyard) ->
     )
 
 
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            {"config": {"training": {"learning_rte": 1}}},
+            "15:11: spec.template.spec.config.training: unknown key 'learning_rte'; did you mean "
+            "'learning_rate'?",
+        ),
+        (
+            {"config": {"training": {"epochs": 0}}},
+            "15:11: spec.template.spec.config.training.epochs: must be at least 1; got 0",
+        ),
+        (
+            {"storage": {"uri": "ftp://x"}},
+            "15:9: spec.template.spec.storage.uri must start with s3:// or file:///, not 'ftp://x'",
+        ),
+    ],
+)
+def test_mistake_in_the_template_is_told_where_it_stands(trainyard, fields, sentence) -> None:
+    template = {"spec": make_spec()["template"]["spec"] | fields}
+    ran = trainyard("config", "check", write_sweep_file(make_spec(template=template)))
+    assert (ran.code, ran.err) == (5, f"error: sweep.yaml:{sentence}\n")
+
+
 def test_config_check_takes_a_sweep(trainyard) -> None:
     ran = trainyard("config", "check", write_sweep_file(make_spec()))
     assert (ran.code, ran.err) == (0, "sweep.yaml: sweep 'digits' is valid, of 3 trials\n")
