@@ -8,10 +8,11 @@ A recipe is a package with two modules: `config.py`, free of torch, holding the 
 through the entry point group `trainyard.recipes` (name to package).
 """
 
+import functools
 import importlib
 import importlib.metadata
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trainyard_trainer import recipes
@@ -76,7 +77,8 @@ def recipe_package(name: str) -> str:
     return packages[name]
 
 
-def _packages() -> dict[str, str]:
+@functools.cache  # It reads what every distribution says of itself.
+def _packages() -> Mapping[str, str]:
     """Recipe name to package; ours win."""
     found = {
         point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINTS)

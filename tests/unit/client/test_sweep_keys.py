@@ -66,7 +66,7 @@ def test_two_keys_that_set_one(trainyard, spec: dict[str, Any], sentence: str) -
 
 
 def test_short_name_of_one_key_leaves_room_beside_it(trainyard) -> None:
-    spec = of_recipe("skin-lesion", "model", "model.dropout")
+    spec = of_recipe("skin-lesion", "model", "model.dropout_rate")
     spec["parameters"]["model"] = {"values": ["efficientnet", "resnet"]}
     ran = trainyard("config", "check", write_sweep_file(spec))
     assert (ran.code, ran.err) == (0, "sweep.yaml: sweep 'digits' is valid, of 4 trials\n")
@@ -109,7 +109,8 @@ def test_upper_end_of_a_range_is_checked_too(trainyard) -> None:
 def test_end_that_no_key_alone_explains_is_told_with_its_settings(trainyard) -> None:
     template = {"spec": make_spec()["template"]["spec"] | {"recipe": "mar-gan"}}
     sizes = {"values": [512, 1024, 256, 128, 64]}
-    spec = make_spec("random", template=template, parameters={"data.patch_size": sizes})
-    spec["maxTrials"] = 1
+    objective = {"metric": "val_psnr", "goal": "maximize"}
+    fields = {"parameters": {"data.patch_size": sizes}, "objective": objective, "maxTrials": 1}
+    spec = make_spec("random", template=template, **fields)
     ran = trainyard("config", "check", write_sweep_file(spec))
     assert ran.err.startswith("error: sweep.yaml: a trial (data.patch_size=64): spec.config: ")
