@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainyard_trainer.recipes.csr import losses
-from trainyard_trainer.recipes.csr.metrics import aucs, mean_auc, pointing
+from trainyard_trainer.recipes.csr.metrics import aucs, mean_auc, pointing, pointing_shares
 
 SEEDS = st.integers(0, 2**16)
 
@@ -116,4 +116,15 @@ def test_pointing_counts_peaks_inside_a_box() -> None:
     boxes = torch.zeros(1, 3, 16, 16, dtype=torch.bool)
     boxes[0, 0, :4, 4:8] = True  # Around the first peak.
     boxes[0, 1, :4, :4] = True  # Elsewhere; the third concept has no box.
-    assert pointing(maps, boxes).tolist() == [1, 2]
+    assert pointing(maps, boxes).tolist() == [1, 2, 32, 512]
+
+
+def test_a_share_of_hits_stands_beside_what_chance_has() -> None:
+    counted = {"pointing": torch.tensor([1, 2, 32, 512])}
+    counted["prototype_pointing"] = torch.tensor([2, 2, 32, 512])
+    assert pointing_shares(counted) == {
+        "pointing": 0.5,
+        "pointing_chance": 0.0625,
+        "prototype_pointing": 1.0,
+    }
+    assert pointing_shares({"pointing": torch.tensor([0, 0, 0, 0])}) == {}

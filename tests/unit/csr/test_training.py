@@ -116,7 +116,9 @@ def test_a_run_reports_the_linear_model_beside_its_own_score(trained) -> None:
     found = result_of(tiny_rank(trained / "two"))["metrics"]
     assert found["test_baseline_auc"] == mean_auc(linear_scores(train, test), test.tasks)
     assert "val_baseline_auc" not in found
-    assert {"test_auc", "test_concept_auc", "test_pointing", "test_loss"} <= found.keys()
+    assert {"test_auc", "test_concept_auc", "test_loss"} <= found.keys()
+    assert {"test_pointing", "test_prototype_pointing"} <= found.keys()
+    assert 0 < found["test_pointing_chance"] < 0.2
 
 
 def test_the_linear_model_beats_guessing_on_the_stand_in(trained) -> None:

@@ -194,5 +194,6 @@ class Config(RecipeConfig):
         return self.training.batch_size if own is None else own * world_size
 
     def metric_names(self) -> Sequence[str]:
-        """pointing: where there are boxes; baseline_auc: of the test alone."""
-        return ("loss", "auc", "concept_auc", "baseline_auc", "pointing")
+        """Those of pointing: where there are boxes; baseline_auc: of the test alone."""
+        peaks = ("pointing", "pointing_chance", "prototype_pointing")
+        return ("loss", "auc", "concept_auc", "baseline_auc", *peaks)

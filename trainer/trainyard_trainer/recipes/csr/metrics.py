@@ -1,5 +1,7 @@
 """Scores of labels and of the maps that explain them."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -42,13 +44,28 @@ def roc(scores: Tensor, labels: Tensor) -> Roc | None:
 def pointing(maps: Tensor, boxes: Tensor) -> Tensor:
     """The pointing game (Zhang et al. 2016): whether a map's peak lies in a box of its concept.
 
-    maps: (B, K, H, W). boxes: (B, K, G, G) bool. Returns (2,) int64: hits, and pairs of image and
-    concept that have a box.
+    maps: (B, K, H, W). boxes: (B, K, G, G) bool. Returns (4,) int64: hits; pairs of image and
+    concept that have a box; the cells in their boxes, and all their cells.
     """
     height, width = maps.shape[2:]
     peaks = maps.flatten(2).argmax(dim=-1)  # (B, K)
     grid = boxes.shape[-1]
     rows = (peaks // width * 2 + 1) * grid // (2 * height)
     columns = (peaks % width * 2 + 1) * grid // (2 * width)
-    hits = boxes.flatten(2).gather(2, (rows * grid + columns)[..., None])[..., 0]
-    return torch.stack([hits.sum(), boxes.flatten(2).any(dim=-1).sum()])
+    flat = boxes.flatten(2)  # (B, K, GG)
+    hits = flat.gather(2, (rows * grid + columns)[..., None])[..., 0]
+    pairs = flat.any(dim=-1).sum()
+    return torch.stack([hits.sum(), pairs, flat.sum(), pairs * grid * grid])
+
+
+def pointing_shares(counted: Mapping[str, Tensor]) -> dict[str, float]:
+    """Shares of hits by what points, and pointing_chance: what peaks anywhere at random would hit.
+
+    counted: (4,) of `pointing`, of the same images, by what points; {} where there is no box.
+    """
+    found = {}
+    for name, counts in counted.items():
+        hits, pairs, inside, cells = counts.tolist()
+        if pairs:
+            found |= {name: hits / pairs, "pointing_chance": inside / cells}
+    return found

@@ -170,13 +170,16 @@ class CsrRecipe(Recipe[Config]):
         if self._goal == "concepts":
             rows = self._label_losses("concepts", found["concept_scores"], concepts)
             return found | {"loss": rows}
-        logits = network.diagnose(network.similarity_maps(features)).float()
+        similar = network.similarity_maps(features)
+        logits = network.diagnose(similar).float()
         rows = self._label_losses("task", logits, tasks)
-        return found | {"loss": rows, "task_scores": logits, "tasks": tasks}
+        hits = Counts(metrics.pointing(similar.amax(dim=2), boxes))
+        judged = {"loss": rows, "task_scores": logits, "tasks": tasks}
+        return found | judged | {"prototype_pointing": hits}
 
     def compute_metrics(self, split: str, gathered: Gathered) -> dict[str, float]:
-        """auc, of the stage's own labels; concept_auc; pointing, where there are boxes; of the test
-        images baseline_auc, where it is configured."""
+        """auc, of the stage's own labels; concept_auc; where there are boxes, shares of peaks in
+        them; of the test images baseline_auc, where it is configured."""
         concept_auc = metrics.mean_auc(gathered["concept_scores"], gathered["concepts"])
         found = {"loss": gathered["loss"].double().mean().item(), "auc": concept_auc}
         if "tasks" in gathered:
@@ -185,8 +188,8 @@ class CsrRecipe(Recipe[Config]):
         if split == "test" and self.config.linear_baseline:
             scores = linear_scores(self._data.train, self._data.test)  # type: ignore[arg-type]
             found["baseline_auc"] = metrics.mean_auc(scores, gathered["tasks"])
-        hits, pairs = gathered["pointing"].tolist()
-        return found | ({"pointing": hits / pairs} if pairs else {})
+        peaks = ("pointing", "prototype_pointing")
+        return found | metrics.pointing_shares({n: gathered[n] for n in peaks if n in gathered})
 
     def end_epoch(self, values: Mapping[str, float], sink: Sink) -> None:
         """The guide's lines, and its files of weights."""
