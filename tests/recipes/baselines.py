@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from trainyard_trainer.recipes.classification.data import ImageSamples, ImageSplit, find_images
@@ -119,7 +120,5 @@ def _pixels(split: ImageSplit, side: int) -> np.ndarray:
 
 
 def _boxes(split: XraySplit) -> Tensor:
-    import torch
-
     samples = XraySamples(split, 32, 0, with_boxes=True)
     return torch.stack([samples[number][3] for number in range(len(samples))])

@@ -50,8 +50,8 @@ EXAMPLES = {
                 naive=majority_share,
                 margin=0.5,
             ),
-            # Digits are nearly linear: 0.95 to 0.97 are usual for such a model, and 0.983 to 0.986
-            # were this recipe's in earlier runs. A hundredth is 3.6 of the 360 images.
+            # Digits are nearly linear: such a model has 0.95 on them, and earlier runs of the
+            # recipe 0.983 to 0.986. A hundredth is 3.6 of the 360 images.
             Claim(
                 metric="test_accuracy",
                 method="a linear model on pixels",
@@ -124,8 +124,8 @@ EXAMPLES = {
                 margin=0.01,
             ),
             # Whether peaks of a concept's map lie in the boxes that were drawn around it. These
-            # margins were set when the naive figures were known (0.06 of the cells are in boxes;
-            # 0.47 have the usual places, 1.0 of them for the heart) and no figure of the recipe.
+            # margins were set when the naive figures were known (0.06 of the cells are in boxes,
+            # and usual places hit 0.40) and no figure of the recipe.
             Claim(
                 metric="test_pointing",
                 method="a place at random",

@@ -4,8 +4,9 @@
 
 Data is drawn by `trainyard synth`, or found in FOLDER where an earlier run left it, and uploaded;
 when the job has done 40 % of its steps, a pod is deleted by force. It prints what each job took,
-beside the machine's load, and how its metric compares with a naive method's.
-Exit code 1: a job did not succeed, was not restarted, or did not beat that method by its margin.
+beside the machine's load, and a row for each naive method that its metric is compared with.
+Exit code 1: a job did not succeed, was not restarted, did not beat a method by its margin, or its
+report's title does not say whether its data is synthetic.
 """
 
 import argparse
@@ -30,7 +31,8 @@ from demo.cluster import use_cluster
 from demo.install import install
 from demo.jobs import BUCKET, CHECKOUT, cluster_template, upload_folder
 from e2e.kube import TRAINYARD, Namespace
-from recipes.baselines import EXAMPLES, Ended, Example
+from recipes.baselines import Ended, is_titled_rightly
+from recipes.examples import EXAMPLES, Claim, Example
 
 NAMESPACE = "recipes"
 KILL_AT_PERCENT = 40
@@ -42,7 +44,7 @@ HEADER = (
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What became of one example."""
+    """One naive method beside one example."""
 
     recipe: str
     seconds: float
@@ -50,22 +52,24 @@ class Row:
     load: float
     """Average of the last minute, the job's own processes included."""
     attempts: int
+    claim: Claim
     value: float
     naive: float
 
     @property
     def is_good(self) -> bool:
         """Whether it was killed, ended, and beat the naive method by the margin."""
-        return self.attempts == 2 and self.value >= self.naive + EXAMPLES[self.recipe].margin
+        return self.attempts == 2 and self.value >= self.naive + self.claim.margin
 
     def cells(self) -> tuple[str, ...]:
         """In the order of HEADER."""
-        example = EXAMPLES[self.recipe]
-        figures = (self.value, self.naive, example.margin)
-        value, naive, margin = (f"{figure:.3f}" for figure in figures)
+        claim = self.claim
+        value, naive, margin = (
+            f"{figure:.3f}" for figure in (self.value, self.naive, claim.margin)
+        )
         took = (f"{self.seconds:.0f}", f"{self.load:.1f}", str(self.attempts))
-        told = (self.recipe, *took, example.metric)
-        return *told, value, naive, margin, example.baseline, "ok" if self.is_good else "FAILED"
+        told = (self.recipe, *took, claim.metric)
+        return *told, value, naive, margin, claim.method, "ok" if self.is_good else "FAILED"
 
 
 def main() -> int:
@@ -76,22 +80,24 @@ def main() -> int:
     install()
     prepare_namespace(NAMESPACE)
     namespace = Namespace(NAMESPACE, dict(os.environ))
-    rows, failures = [], []
+    rows: list[Row] = []
+    failures = []
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             data = (options.data or Path(folder)) / f"data-{name}"
             try:
-                rows.append(run_example(namespace, name, data, Path(folder)))
+                rows += run_example(namespace, name, data, Path(folder))
             except (AssertionError, subprocess.CalledProcessError) as error:
                 failures.append(f"{name}: {error}")
     print(*table(rows), *failures, sep="\n")
     return 0 if not failures and all(row.is_good for row in rows) else 1
 
 
-def run_example(namespace: Namespace, recipe: str, data: Path, folder: Path) -> Row:
+def run_example(namespace: Namespace, recipe: str, data: Path, folder: Path) -> list[Row]:
     """data: drawn unless it is there. folder: for what the job leaves.
 
-    Raises AssertionError, with events and logs, where the job does not succeed.
+    Raises AssertionError, with events and logs, where the job does not succeed; and where its
+    report's title is silent on synthetic data.
     """
     example, endpoint = EXAMPLES[recipe], fullcluster.s3_access().endpoint
     if not data.exists():
@@ -107,15 +113,20 @@ def run_example(namespace: Namespace, recipe: str, data: Path, folder: Path) -> 
     namespace.kubectl("delete", *pod, "--force", "--grace-period=0")
     status = namespace.wait_for_phase(name, "Succeeded")
     seconds, load = time.monotonic() - began, os.getloadavg()[0]
-    ended = fetch(namespace, name, folder)
-    return Row(
-        recipe=recipe,
-        seconds=seconds,
-        load=load,
-        attempts=status["attempt"],
-        value=ended.metrics[example.metric],
-        naive=example.naive(ended),
-    )
+    ended = fetch(namespace, name, folder, data)
+    assert is_titled_rightly(ended), "the report's title does not say whether data is synthetic"
+    return [
+        Row(
+            recipe=recipe,
+            seconds=seconds,
+            load=load,
+            attempts=status["attempt"],
+            claim=claim,
+            value=ended.metrics[claim.metric],
+            naive=claim.naive(ended),
+        )
+        for claim in example.claims
+    ]
 
 
 def write_data(example: Example, data: Path) -> None:
@@ -143,12 +154,12 @@ def is_under_way(status: dict[str, Any]) -> bool:
     return percent >= KILL_AT_PERCENT and has_saved
 
 
-def fetch(namespace: Namespace, name: str, folder: Path) -> Ended:
-    """The job's result and reports."""
+def fetch(namespace: Namespace, name: str, folder: Path, data: Path) -> Ended:
+    """The job's result and reports, beside its data."""
     for what in ("metrics", "report"):
         namespace.trainyard("fetch", name, "--what", what, "-d", str(folder / "found"))
     result = json.loads((folder / "found" / "result.json").read_text())
-    return Ended(result["metrics"], folder / "found" / "reports")
+    return Ended(result["metrics"], folder / "found" / "reports", data)
 
 
 def table(rows: list[Row]) -> list[str]:

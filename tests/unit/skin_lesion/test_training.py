@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recipes.baselines import LESIONS_SIDE, linear_accuracy
 from unit.engine.gang import run_gangs
 from unit.engine.tiny import assert_equal_states, manifests_of, newest, result_of
 from unit.engine.tiny import tiny_rank as rank_of
 
 from trainyard_operator.contract import ExitCode
 from trainyard_trainer.recipes.skin_lesion.config import SkinDataConfig
-from trainyard_trainer.recipes.skin_lesion.data import HAM10000DataModule, find_splits
+from trainyard_trainer.recipes.skin_lesion.data import find_splits
 from trainyard_trainer.recipes.skin_lesion.synth import write_lesions
 
 pytestmark = pytest.mark.slow
@@ -70,7 +71,7 @@ def test_run_of_two_stages_that_is_killed_goes_on_to_the_bit(tmp_path: Path, les
 
 
 def test_small_run_beats_the_majority_class_and_a_linear_model_on_pixels(tmp_path: Path) -> None:
-    linear_model = pytest.importorskip("sklearn.linear_model")
+    pytest.importorskip("sklearn.linear_model")
     data = tmp_path / "lesions"
     write_lesions(data, lesions=160, size=48)
     words = (
@@ -85,12 +86,8 @@ def test_small_run_beats_the_majority_class_and_a_linear_model_on_pixels(tmp_pat
     )
     codes, log = run_gangs(tmp_path, [phase(data, "run", 2, *words, checkpoint={"everyEpochs": 1})])
     assert codes == [[0, 0]], log
-    dm = HAM10000DataModule(data, batch_size=10_000, image_size=16)
-    (train, labels), (test, truth) = (
-        next(iter(loader)) for loader in (dm.train_dataloader(), dm.test_dataloader())
-    )
-    model = linear_model.LogisticRegression(C=0.01, max_iter=200)
-    linear = model.fit(train.flatten(1), labels).score(test.flatten(1), truth)
-    counts = find_splits(data, SkinDataConfig(), 2).splits["test"].counts(2)
+    splits = find_splits(data, SkinDataConfig(), 2).splits
+    counts = splits["test"].counts(2)
     accuracy = result_of(rank_of(tmp_path / "run"))["metrics"]["test_accuracy"]
+    linear = linear_accuracy(splits, LESIONS_SIDE)
     assert accuracy >= max(linear, max(counts) / sum(counts)) + 0.1
