@@ -63,7 +63,7 @@ def pointing_shares(counted: Mapping[str, Tensor]) -> dict[str, float]:
 
     counted: (4,) of `pointing`, of the same images, by what points; {} where there is no box.
     """
-    found = {}
+    found: dict[str, float] = {}
     for name, counts in counted.items():
         hits, pairs, inside, cells = counts.tolist()
         if pairs:
