@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from trainyard_operator.sweep.api import TrainingSweep
+from trainyard_operator.sweep.faults import FREE
 
 UID = "5e3b0f6a-0000-4000-8000-000000000001"
 OBJECTIVE = {"metric": "val_accuracy", "goal": "maximize"}
@@ -57,3 +58,13 @@ def write_sweep_file(spec: dict[str, Any], name: str = "digits", **fields: Any) 
     path = Path("sweep.yaml")
     path.write_text(yaml.safe_dump(manifest))
     return path
+
+
+def mixed_here(name: str, place: str) -> str:
+    """What `trainyard run` says of a file that was changed while its sweep was unfinished."""
+    return (
+        f"was changed in a way that would mix results of two kinds in the unfinished run of "
+        f"'{name}', whose results lie in {place}; change it back, give the changed sweep another "
+        "name with --name, or begin anew with --fresh, after which nothing goes on with the "
+        f"unfinished run, whose results stay. {FREE}"
+    )

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from trainyard.errors import NotAllowed, NotFound
 from trainyard.jobs import Job, find_job, meant_sweep, own_cluster, resolve
@@ -95,6 +96,12 @@ def storage_command(verb: str, name: str, namespace: str | None, where: dict[str
 def as_uri(text: str) -> str:
     """A URI as it is, a path as file://."""
     return text if "://" in text else Path(text).expanduser().absolute().as_uri()
+
+
+def as_place(uri: str) -> str:
+    """The other way round, for messages: a file:// URI as its path."""
+    parts = urlsplit(uri)
+    return unquote(parts.path) if parts.scheme == "file" else uri
 
 
 def _namespace(settings: Settings) -> str | None:

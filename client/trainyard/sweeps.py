@@ -135,6 +135,11 @@ class Sweep(Resource):
         best = self.status.best.job if self.status.best else trial_name(self.name, 0)
         return best, {**self.storage, "uri": f"{self.uri}/{TRIALS_PREFIX}"} if self.uri else {}
 
+    def local_phases(self) -> dict[str, str]:
+        """Of this machine: the phase of each trial's job, by its name."""
+        jobs = [Job(local.object, local=local) for local in self._local_trials()]
+        return {job.name: job.phase for job in sorted(jobs, key=lambda job: job.name)}
+
     def _local_trials(self) -> list[LocalJob]:
         found = list(local_jobs()) if self.local else []
         labels = [local.object["metadata"].get("labels") or {} for local in found]

@@ -66,16 +66,26 @@ def command(
         )
     job_file = load_job(_request(typed))
     target = _typed_again(typed)
-    if job_file.job.spec.config_from:
-        raise Rejected(
-            "spec.configFrom reads a ConfigMap of a cluster; write its keys below spec.config"
-        )
+    _require_runnable(job_file)
     if dry_run:
         _show_plan(settings, job_file)
         return Exit.DONE
     local = _local_job(settings, job_file, target, fresh)
     remember_last("local", job_file.job.metadata.name, job_file.job.metadata.namespace)
     return _run(settings, local)
+
+
+def _require_runnable(job_file: "JobFile") -> None:
+    """Raises Rejected for what only a cluster has, and for storage of a sweep."""
+    from trainyard.rival import require_own_storage
+
+    spec = job_file.job.spec
+    if spec.config_from:
+        raise Rejected(
+            "spec.configFrom reads a ConfigMap of a cluster; write its keys below spec.config"
+        )
+    if spec.storage:
+        require_own_storage("spec.storage.uri", spec.storage.uri, "the job")
 
 
 def _request(typed: dict[str, Any]) -> Any:
@@ -135,8 +145,8 @@ def _local_job(settings: Settings, job_file: "JobFile", target: str, fresh: bool
         local, metadata, status = before, dict(old.object["metadata"]), old.object.get("status")
         metadata["generation"] = int(metadata.get("generation", 1)) + (old.spec != manifest["spec"])
     else:
-        if old is not None and old.phase == "Failed":
-            note(settings, f"the last run of {meta.name} failed; a new one begins at step 0")
+        if told := _why_anew(old, manifest["spec"].get("storage"), fresh):
+            note(settings, told)
         uid = str(uuid4())
         local, status = new_local_job(meta.name, uid), None
         metadata = {
@@ -151,6 +161,24 @@ def _local_job(settings: Settings, job_file: "JobFile", target: str, fresh: bool
     if local.runner_pid is None:
         local.save({**manifest, "metadata": metadata, "status": status or {}})
     return local
+
+
+def _why_anew(old: "Job | None", storage: dict[str, Any] | None, fresh: bool) -> str:
+    """A line on the last run, which does not go on; empty where there is nothing to say."""
+    from trainyard.locate import as_place
+
+    if old is None:
+        return ""
+    uri = (old.spec.get("storage") or {}).get("uri")
+    is_same = not uri or uri == (storage or {}).get("uri")
+    where = "" if is_same else f", whose results lie in {as_place(str(uri))},"
+    if old.phase == "Failed":
+        return f"the last run of {old.name}{where} failed; a new one begins at step 0"
+    if old.is_finished or fresh:
+        return ""
+    if old.local and old.local.runner_pid:
+        return f"another run of {old.name}{where} is at work; a new one begins beside it"
+    return f"the unfinished run of {old.name}{where} does not go on; a new one begins"
 
 
 def _since(old: "Job") -> str:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from trainyard.errors import Exit, Interrupted, JobFailed, Rejected
@@ -10,9 +10,11 @@ from trainyard.options import Settings
 from trainyard.output import note, render_document, render_table, say
 
 if TYPE_CHECKING:
+    from trainyard.beginning import Beginning
     from trainyard.jobfile import Request
     from trainyard.state import LocalJob
     from trainyard.sweepfile import SweepFile
+    from trainyard.sweeps import Sweep
     from trainyard_operator.sweep.api import TrainingSweep
     from trainyard_operator.sweep.status import SweepStatus
     from trainyard_operator.sweep.table import SweepTable
@@ -34,6 +36,7 @@ def run_sweep(
 
     target: what to type after `trainyard run` to go on.
     """
+    from trainyard.beginning import beginning
     from trainyard.local.runner import StopRequest, stopping_on_signals
     from trainyard.local.sweep import LocalSweep
     from trainyard.state import remember_last
@@ -44,10 +47,13 @@ def run_sweep(
     require_local(found.sweep)
     for notice in found.notices:
         note(settings, notice)
+    begins = beginning(found.sweep, target, fresh=fresh)
+    if begins.told:
+        note(settings, begins.told)
     if dry_run:
-        _show_plan(settings, found.sweep)
+        _show_plan(settings, found.sweep, begins.last)
         return Exit.DONE
-    local = _local_sweep(settings, found, target, fresh)
+    local = _local_sweep(found, begins, target)
     remember_last("local", f"sweep/{found.sweep.metadata.name}", found.sweep.metadata.namespace)
     stored = {key: local.object[key] for key in ("apiVersion", "kind", "metadata", "spec")}
     sweep = TrainingSweep.model_validate(stored)
@@ -57,18 +63,19 @@ def run_sweep(
     return _conclude(settings, sweep, status, table)
 
 
-def _local_sweep(settings: Settings, found: "SweepFile", target: str, fresh: bool) -> "LocalJob":
+def _local_sweep(found: "SweepFile", begins: "Beginning", target: str) -> "LocalJob":
     """The unfinished sweep of that name to go on with, or a new one."""
-    from trainyard.state import newest_local_sweep
     from trainyard_operator.contract import Annotation
 
-    before = None if fresh else newest_local_sweep(found.sweep.metadata.name)
-    if before and _goes_on(settings, before, found.sweep, target):
-        stored = before.object
-        metadata = {**stored["metadata"], "annotations": {Annotation.RUN_TARGET: target}}
-        before.save({**stored, "metadata": metadata, "spec": found.manifest["spec"]})
-        return before
-    return _new_sweep(found, target)
+    if begins.empty:
+        begins.empty.delete()
+    before = begins.last.local if begins.last else None
+    if before is None:
+        return _new_sweep(found, target)
+    stored = before.object
+    metadata = {**stored["metadata"], "annotations": {Annotation.RUN_TARGET: target}}
+    before.save({**stored, "metadata": metadata, "spec": found.manifest["spec"]})
+    return before
 
 
 def _new_sweep(found: "SweepFile", target: str) -> "LocalJob":
@@ -88,34 +95,6 @@ def _new_sweep(found: "SweepFile", target: str) -> "LocalJob":
     metadata = {**found.manifest["metadata"], **own}
     local.save({**found.manifest, "metadata": metadata, "status": {}, "held": {}})
     return local
-
-
-def _goes_on(settings: Settings, before: "LocalJob", sweep: "TrainingSweep", target: str) -> bool:
-    """Whether the last run is to go on; why or why not is told.
-
-    Raises Rejected before a changed spec takes the place of the one that trials ran by.
-    """
-    from trainyard.local.runner import already_runs
-    from trainyard.sweepchange import mixing
-    from trainyard.sweeps import Sweep
-    from trainyard_operator.sweep.api import SweepSpec
-    from trainyard_operator.sweep.desired import spec_hash
-
-    old, name = Sweep(before.object, local=before), sweep.metadata.name
-    if old.is_finished:
-        note(settings, f"the last run of sweep {name} has ended; a new one begins")
-        return False
-    if before.runner_pid:
-        raise already_runs(before)
-    if old.status.spec_hash in {None, spec_hash(sweep.spec)}:
-        note(settings, f"going on with sweep {name}; --fresh begins anew")
-        return True
-    if old.status.counts and old.status.counts.created:
-        begun_by = SweepSpec.model_validate(old.spec)
-        raise mixing(begun_by, sweep.spec, f"trainyard run {target} --fresh")
-    note(settings, f"no trial of sweep {name} had begun; it begins anew with the changed spec")
-    old.delete()
-    return False
 
 
 def _conclude(
@@ -155,8 +134,11 @@ def _conclude(
     return Exit.DONE
 
 
-def _show_plan(settings: Settings, sweep: "TrainingSweep") -> None:
-    """The trials, as far as they are known; a person sees the first TRIALS_SHOWN."""
+def _show_plan(settings: Settings, sweep: "TrainingSweep", last: "Sweep | None") -> None:
+    """The trials, as far as they are known; a person sees the first TRIALS_SHOWN.
+
+    last: the run that goes on, whose trials are not made again.
+    """
     from trainyard_operator.defaults import Defaults
     from trainyard_operator.sweep.desired import build_trial
     from trainyard_operator.sweep.names import trials_text
@@ -165,14 +147,24 @@ def _show_plan(settings: Settings, sweep: "TrainingSweep") -> None:
     total = trials_in_all(sweep.spec)
     known = first_trials(sweep.spec, total if settings.is_structured else TRIALS_SHOWN)
     manifests = [build_trial(sweep, proposal, Defaults()) for proposal in known]
+    there = last.local_phases() if last else {}
     if settings.is_structured:
-        say(render_document(settings, manifests))
+        fresh = [one for one in manifests if one["metadata"]["name"] not in there]
+        say(render_document(settings, fresh))
         return
     for manifest in manifests:
-        spec = manifest["spec"]
-        words = [f"create trainingjob/{manifest['metadata']['name']}"]
-        say(" ".join([*words, *(spec.get("overrides") or spec.get("args") or ())]))
+        say(_planned(manifest, there))
+    kept = f", {len(there)} of them there already" if there else ""
     more = f"; {total - len(known)} more" if len(known) < total else ""
     if more and sweep.spec.method == "bayes":
         more += " follow from their results"
-    note(settings, f"nothing was started; there would be {trials_text(total)}{more}")
+    note(settings, f"nothing was started; there would be {trials_text(total)}{kept}{more}")
+
+
+def _planned(manifest: dict[str, Any], there: dict[str, str]) -> str:
+    """What would become of a trial. there: phases of those that are not made again."""
+    name, spec = manifest["metadata"]["name"], manifest["spec"]
+    if name in there:
+        return f"keep trainingjob/{name}, {there[name]}"
+    words = [f"create trainingjob/{name}", *(spec.get("overrides") or spec.get("args") or ())]
+    return " ".join(words)

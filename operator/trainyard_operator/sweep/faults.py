@@ -14,10 +14,13 @@ from trainyard_operator.wording import cut, ended
 KEEP_BEST = "spec.checkpoint.keepBest.metric"
 """Where a trainer finds fault with the objective, which stands there by the sweep's doing."""
 _OBJECTIVE = "spec.objective.metric"
+FREE = (
+    "Free to change are parallelism, maxTrials, failurePolicy, runPolicy, and the template's "
+    "resources, scheduling, runPolicy, logs, tensorBoard and template."
+)
 MIXED = (
     "was changed in a way that would mix results of two kinds; change it back, or create "
-    "another TrainingSweep. Free to change are parallelism, maxTrials, failurePolicy, runPolicy, "
-    "and the template's resources, scheduling, runPolicy, logs, tensorBoard and template."
+    f"another TrainingSweep. {FREE}"
 )
 
 
@@ -31,13 +34,18 @@ def refusal(scene: SweepScene) -> str:
             "storage.uri, such as s3://bucket/prefix."
         )
     if scene.rival:
-        return (
-            f"spec.template.spec.storage.uri: lies within the storage of TrainingSweep "
-            f"'{scene.rival}'; give each sweep a prefix outside of the other's."
-        )
+        return within("spec.template.spec.storage.uri", scene.rival, "each sweep")
     if status.spec_hash and status.spec_hash != spec_hash(sweep.spec):
         return f"spec: {MIXED}"
     return ""
+
+
+def within(field: str, rival: str, what: str) -> str:
+    """What is said of storage that lies within a sweep's. what: is to be given another prefix."""
+    return (
+        f"{field}: lies within the storage of TrainingSweep '{rival}'; give {what} a prefix "
+        "outside of the other's."
+    )
 
 
 def fatal_fault(scene: SweepScene) -> Told | None:

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from core_sweeps import make_sweep, write_sweep_file
+from core_sweeps import make_sweep, mixed_here, write_sweep_file
 from patience import WAIT_SECONDS
 
 from trainyard.local.sweep import trial_line
-from trainyard_operator.sweep.faults import MIXED
 from trainyard_operator.sweep.record import TrialRecord
 
 PROGRAM = """
@@ -100,6 +99,7 @@ def test_a_stopped_sweep_goes_on_without_repeating_what_is_done(trainyard) -> No
     assert "tiny-1 (lr=0.2): Suspended\n" in said
     assert "error: sweep tiny stopped; its trials keep their checkpoints" in said
     Path("wait").unlink()
+    mixed = mixed_here("tiny", f"{Path.cwd()}/runs")
     for path, changed in (
         ("spec.objective.goal", {"objective": {"metric": "val_loss", "goal": "maximize"}}),
         ("spec.method", {"method": "random"}),
@@ -108,7 +108,7 @@ def test_a_stopped_sweep_goes_on_without_repeating_what_is_done(trainyard) -> No
         refused = trainyard("run", "sweep.yaml")
         assert (refused.code, refused.err) == (
             5,
-            f"error: {path}: {MIXED}\nhelp: trainyard run sweep.yaml --fresh\n",
+            f"error: {path}: {mixed}\nhelp: trainyard run sweep.yaml --fresh\n",
         )
     write_sweep(**GRID | {"parallelism": 1})
     ran = trainyard("run", "sweep.yaml")

@@ -1,10 +1,11 @@
 """`trainyard run` of a sweep that was run before: go on, begin anew, or say why not."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from core_sweeps import make_spec, write_sweep_file
+from core_sweeps import make_spec, mixed_here, write_sweep_file
 
 from trainyard.errors import Interrupted
 from trainyard.local.runner import held
@@ -12,7 +13,6 @@ from trainyard.local.sweep import LocalSweep
 from trainyard.state import LocalJob, local_jobs, local_sweeps, new_local_job, new_local_sweep
 from trainyard_operator.sweep.api import SweepSpec
 from trainyard_operator.sweep.desired import spec_hash
-from trainyard_operator.sweep.faults import MIXED
 from trainyard_operator.sweep.names import SWEEP_UID_LABEL
 
 LIST = {"method": "list", "folds": None, "trials": [{"name": "A0"}, {"name": "A1"}]}
@@ -71,6 +71,72 @@ def test_sweep_that_has_ended_begins_anew_and_says_so(trainyard, phase: str) -> 
     assert len(kept_uids()) == 2
 
 
+def test_last_run_in_another_folder_is_told_with_that_folder(trainyard, place: Path) -> None:
+    there = {"recipe": "classification", "storage": {"uri": (place / "a b").as_uri()}}
+    keep_sweep(created=3, phase="Succeeded", template={"spec": there})
+    write_sweep()
+    told = f"the last run of sweep digits, whose results lie in {place}/a b, has ended; a new one"
+    assert first_line(trainyard, "--storage", "runs") == f"{told} begins"
+
+
+def test_dry_run_over_an_unfinished_sweep_says_what_the_run_would(trainyard) -> None:
+    local = keep_sweep(created=1)
+    stored = local.object
+    write_sweep()
+    ran = trainyard("run", "sweep.yaml", "--dry-run")
+    assert (ran.code, local.object) == (0, stored)
+    assert ran.out.splitlines() == [
+        "keep trainingjob/digits-0, Pending",
+        "create trainingjob/digits-1 data.fold=1 data.folds=3",
+        "create trainingjob/digits-2 data.fold=2 data.folds=3",
+    ]
+    assert ran.err.splitlines() == [
+        "going on with sweep digits; --fresh begins anew",
+        "nothing was started; there would be 3 trials, 1 of them there already",
+    ]
+    fresh = trainyard("run", "sweep.yaml", "--dry-run", "--fresh")
+    assert fresh.out.splitlines()[0] == "create trainingjob/digits-0 data.fold=0 data.folds=3"
+    documents = json.loads(trainyard("run", "sweep.yaml", "--dry-run", "-o", "json").out)
+    assert [one["metadata"]["name"] for one in documents] == ["digits-1", "digits-2"]
+
+
+def test_dry_run_leaves_a_sweep_without_trials_where_it_is(trainyard) -> None:
+    keep_sweep(created=0)
+    write_sweep(folds=4)
+    ran = trainyard("run", "sweep.yaml", "--dry-run")
+    assert ran.err.splitlines()[0] == (
+        "no trial of sweep digits had begun; it begins anew with the changed spec"
+    )
+    assert (len(ran.out.splitlines()), kept_uids()) == (4, {"before"})
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_storage_within_that_of_a_known_sweep_is_refused(trainyard, words) -> None:
+    keep_sweep(created=3, phase="Succeeded")
+    within = "s3://bucket/sweeps/default/digits/before/trials/"
+    write_sweep()
+    ran = trainyard("run", "sweep.yaml", "--name", "other", "--storage", within, *words)
+    told = "storage.uri: lies within the storage of TrainingSweep 'default/digits'; give"
+    assert (ran.code, ran.err) == (
+        5,
+        f"error: spec.template.spec.{told} each sweep a prefix outside of the other's\n",
+    )
+    ran = trainyard("run", "classification", "--storage", within, *words)
+    assert (ran.code, ran.err) == (
+        5,
+        f"error: spec.{told} the job a prefix outside of the other's\n",
+    )
+    assert kept_uids() == {"before"}
+
+
+def test_storage_beside_that_of_a_known_sweep_is_taken(trainyard) -> None:
+    keep_sweep(created=3, phase="Succeeded")
+    write_sweep()
+    beside = "s3://bucket/sweeps/default/digits/before-2"
+    ran = trainyard("run", "sweep.yaml", "--name", "other", "--storage", beside)
+    assert ran.err == "error: nothing runs in this test\n"
+
+
 def test_fresh_needs_no_word_about_the_last_run(trainyard) -> None:
     keep_sweep(created=3, phase="Succeeded")
     write_sweep()
@@ -103,8 +169,10 @@ def test_change_that_would_mix_results_is_named(before, after, path: str, trainy
     ran = trainyard("run", "sweep.yaml")
     [message, help_] = ran.err.splitlines()
     assert (ran.code, kept_uids()) == (5, {"before"})
-    assert message == f"error: {path}: {MIXED}"
+    assert message == f"error: {path}: {mixed_here('digits', 's3://bucket/sweeps')}"
     assert help_ == "help: trainyard run sweep.yaml --fresh"
+    dry = trainyard("run", "sweep.yaml", "--dry-run")
+    assert (dry.code, dry.out, dry.err) == (5, "", ran.err)
 
 
 def test_second_runner_of_a_sweep_is_refused_with_how_to_follow_the_first(trainyard) -> None:
