@@ -16,6 +16,7 @@ from trainyard.errors import Rejected, UsageError
 from trainyard.findings import near, rejection, require_known_metadata
 from trainyard.guidefile import Guide, read_guide, settle
 from trainyard.jobfile import Request, assignments_in, complete, load_job, put
+from trainyard.searched import require_effect
 from trainyard.sweepcheck import check_trials
 from trainyard.yamltext import KeyPath, Located, parse_yaml, read_yaml
 from trainyard_operator.api import NAME_PATTERN, JobSpec
@@ -74,6 +75,7 @@ def load_sweep(request: Request, guide: Path | None = None) -> SweepFile:
         _complete(_template_of(document), document, request)
     sweep = _validated(document)
     require_known_metadata(document)
+    require_effect(sweep, document)
     check_trials(sweep, document)
     return SweepFile(manifest=manifest, sweep=sweep, notices=notices)
 

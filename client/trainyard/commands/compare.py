@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainyard.commands.arguments import storage_options, take_storage_flags
+from trainyard.dotted import flattened
 from trainyard.errors import NotFound
 from trainyard.options import Settings, StorageFlags, Verb
 from trainyard.output import render_document, render_table, say
@@ -122,17 +123,6 @@ def differences(results: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]
     keys = dict.fromkeys(key for one in flat for key in one)
     values = {key: [one.get(key) for one in flat] for key in keys}
     return {key: found for key, found in values.items() if any(v != found[0] for v in found)}
-
-
-def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """By dotted key."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            found |= flattened(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def spreads(
