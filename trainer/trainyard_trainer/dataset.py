@@ -22,11 +22,10 @@ from trainyard_trainer.dataset_archive import is_archive, unpack
 from trainyard_trainer.dataset_fetch import Fetcher, path_of
 from trainyard_trainer.errors import ConfigurationError
 from trainyard_trainer.storage import Entry, Storage
-from trainyard_trainer.storage_errors import StorageUriInvalid
+from trainyard_trainer.storage_errors import DATASET_FIELD, StorageUriInvalid
 
 MARKER = ".trainyard-dataset.json"
 LOCK = ".trainyard-dataset.lock"
-URI_FIELD = "spec.dataset.uri"
 
 Say = Callable[[str], None]
 
@@ -196,9 +195,9 @@ def _open(uri: str, location: StorageLocation) -> Storage:
     """Where a data set lies; of an archive, the folder that it lies in."""
     folder = uri.rstrip("/").rpartition("/")[0] if is_archive(uri) else uri
     try:
-        return location.open(folder, field=URI_FIELD)
+        return location.open(folder, field=DATASET_FIELD)
     except StorageUriInvalid:
-        raise StorageUriInvalid(uri, URI_FIELD) from None  # All of it, not the folder alone.
+        raise StorageUriInvalid(uri, DATASET_FIELD) from None  # All of it, not the folder alone.
 
 
 def _local_path(uri: str) -> str:

@@ -70,8 +70,8 @@ def translate(
         return _of_answer(error, endpoint, uri, operation, field)
     if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
         reason = "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        return AccessRefused(endpoint, operation, reason)
-    return StorageUnreachable(endpoint, operation, _reason(error, patience))
+        return AccessRefused(endpoint, operation, reason, field)
+    return StorageUnreachable(endpoint, operation, _reason(error, patience), field)
 
 
 def of_identity(error: Exception) -> StorageError:
@@ -101,17 +101,17 @@ def _of_answer(error: Any, endpoint: str, uri: str, operation: str, field: str) 
         return ObjectMissing(uri)
     if code in _FULL or status == _FULL_STATUS:
         return StorageFull(f"s3://{bucket}")
-    return _of_refusal(code, status, endpoint, operation)
+    return _of_refusal(code, status, endpoint, operation, field)
 
 
-def _of_refusal(code: str, status: int, endpoint: str, operation: str) -> StorageError:
+def _of_refusal(code: str, status: int, endpoint: str, operation: str, field: str) -> StorageError:
     if code in _WRONG_CLOCK:
         return ClockWrong(endpoint)
     if code in _REFUSED or status in (401, 403):
-        return AccessRefused(endpoint, operation, _REFUSED.get(code, f"error {code}"))
+        return AccessRefused(endpoint, operation, _REFUSED.get(code, f"error {code}"), field)
     if status == 501 or (400 <= status < 500 and status not in _BUSY_STATUS):
-        return RequestRefused(endpoint, operation, code)
-    return StorageUnreachable(endpoint, operation, f"error {code}")
+        return RequestRefused(endpoint, operation, code, field)
+    return StorageUnreachable(endpoint, operation, f"error {code}", field)
 
 
 def _reason(error: Exception, patience: Patience) -> str:

@@ -29,6 +29,13 @@ from trainyard_trainer.errors import TrainyardError
 
 URI_FIELD = "spec.storage.uri"
 """Where a URI is written, unless the one who opens the storage says another place."""
+DATASET_FIELD = "spec.dataset.uri"
+"""The place of a data set, which is read with the endpoint and the keys of spec.storage."""
+
+
+def _section(field: str) -> str:
+    """What a person looks at where a server does not do what was asked."""
+    return field if field == DATASET_FIELD else "spec.storage"
 
 
 class StorageError(TrainyardError):
@@ -41,10 +48,10 @@ class StorageError(TrainyardError):
 class StorageUnreachable(StorageError):
     """No answer in time, or an error of the server, after all retries."""
 
-    def __init__(self, where: str, operation: str, reason: str) -> None:
-        self.where, self.operation, self.reason = where, operation, reason
+    def __init__(self, where: str, operation: str, reason: str, field: str = URI_FIELD) -> None:
+        self.where, self.operation, self.reason, self.field = where, operation, reason, field
         super().__init__(
-            f"spec.storage: {where} cannot be reached to {operation} ({reason}); check the "
+            f"{_section(field)}: {where} cannot be reached to {operation} ({reason}); check the "
             "endpoint and the network."
         )
 
@@ -79,11 +86,11 @@ class StorageFull(StorageError):
 class RequestRefused(StorageError):
     """The server answers, and does not know or want what it was asked."""
 
-    def __init__(self, where: str, operation: str, code: str) -> None:
-        self.where, self.operation, self.code = where, operation, code
+    def __init__(self, where: str, operation: str, code: str, field: str = URI_FIELD) -> None:
+        self.where, self.operation, self.code, self.field = where, operation, code, field
         super().__init__(
-            f"spec.storage: {where} refused to {operation} (error {code}); if it is not Amazon's, "
-            "set spec.storage.compat to 'strict' or 'legacy'."
+            f"{_section(field)}: {where} refused to {operation} (error {code}); if it is not "
+            "Amazon's, set spec.storage.compat to 'strict' or 'legacy'."
         )
 
 
@@ -145,11 +152,15 @@ class AccessRefused(StorageError):
     exit_code = ExitCode.CONFIGURATION
     cause = Cause.CONFIGURATION
 
-    def __init__(self, where: str, operation: str, reason: str) -> None:
-        self.where, self.operation, self.reason = where, operation, reason
+    def __init__(self, where: str, operation: str, reason: str, field: str = URI_FIELD) -> None:
+        self.where, self.operation, self.reason, self.field = where, operation, reason, field
+        place, rest = "spec.storage.credentialsSecretRef", ""
+        if field == DATASET_FIELD:
+            rest = ", which are those of spec.storage, or hand `trainyard run` a --dataset FOLDER"
+            place = field
         super().__init__(
-            f"spec.storage.credentialsSecretRef: {where} refused to {operation} ({reason}); "
-            "correct the access key, the secret key or their permissions."
+            f"{place}: {where} refused to {operation} ({reason}); correct the access key, the "
+            f"secret key or their permissions{rest}."
         )
 
 

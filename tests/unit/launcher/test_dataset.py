@@ -12,6 +12,7 @@ from trainyard_trainer.dataset_fetch import DatasetIncomplete
 from trainyard_trainer.errors import ConfigurationError, TrainyardError
 from trainyard_trainer.files import FileStorage
 from trainyard_trainer.storage import Entry
+from trainyard_trainer.storage_errors import AccessRefused
 
 HERE = StorageLocation(uri="file:///unused", endpoint=None, region=None)
 
@@ -40,6 +41,24 @@ def test_every_object_is_copied_and_counted(source: Path, tmp_path: Path) -> Non
     assert (target / "labels.csv").read_bytes() == b"a,1\n"
     assert len(said) == 1
     assert said[0].startswith(f"dataset: 3 files, 1.5 kB at {target}, 3 fetched in ")
+
+
+def test_data_that_nobody_may_list_is_not_taken_for_the_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    for name in ("CONFIG_FILE", "SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(f"AWS_{name}", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(AccessRefused) as caught:
+        bring_dataset("s3://bucket/digits", str(tmp_path / "data"), HERE, print)
+    assert str(caught.value) == (
+        "spec.dataset.uri: https://s3.amazonaws.com refused to list (no credentials; set "
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY); correct the access key, the secret key or "
+        "their permissions, which are those of spec.storage, or hand `trainyard run` a "
+        "--dataset FOLDER."
+    )
 
 
 def test_second_process_on_the_volume_copies_nothing(source: Path, tmp_path: Path) -> None:

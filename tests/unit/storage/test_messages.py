@@ -27,6 +27,13 @@ MESSAGES = [
         "key); correct the access key, the secret key or their permissions.",
     ),
     (
+        errors.AccessRefused("https://s3.example", "list", "wrong secret key", "spec.dataset.uri"),
+        78,
+        "spec.dataset.uri: https://s3.example refused to list (wrong secret key); correct the "
+        "access key, the secret key or their permissions, which are those of spec.storage, or hand "
+        "`trainyard run` a --dataset FOLDER.",
+    ),
+    (
         errors.IdentityRefused("answer 403"),
         78,
         "spec.storage: the pod's own identity gets no keys (answer 403); correct the role of its "
@@ -42,6 +49,12 @@ MESSAGES = [
         1,
         "spec.storage: https://s3.example cannot be reached to write (no connection in 5 s); "
         "check the endpoint and the network.",
+    ),
+    (
+        errors.StorageUnreachable("https://s3.example", "list", "TLS failed", "spec.dataset.uri"),
+        1,
+        "spec.dataset.uri: https://s3.example cannot be reached to list (TLS failed); check the "
+        "endpoint and the network.",
     ),
     (
         errors.RequestRefused("https://s3.example", "write", "NotImplemented"),
