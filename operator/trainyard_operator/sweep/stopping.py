@@ -276,7 +276,10 @@ class _Field:
         if of < self._rule.reduction_factor and self._spec.method == "bayes":
             return True, f"One of {of}"
         keep, rank = of // self._rule.reduction_factor, 1 + len(column) - place
-        return rank <= keep, f"Rank {rank} of {of}, of which {keep or 'none'} go on,"
+        if not keep:
+            share = f"one in {self._rule.reduction_factor}"
+            return False, f"Rank {rank} of {of}, too few for {share} to go on yet,"
+        return rank <= keep, f"Rank {rank} of {of}, of which {keep} go on,"
 
 
 def _next_rung(rule: EarlyStopping, step: int) -> int:

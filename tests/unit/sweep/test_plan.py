@@ -306,7 +306,7 @@ def test_trials_rest_at_rungs_and_one_comes_to_its_end() -> None:
     cluster.pause("digits-0", 10, 0.9)
     cluster.settle()
     assert cluster.status.trials[0].message == (
-        "Rank 1 of 1, of which none go on, at step 10: stopped with its checkpoint."
+        "Rank 1 of 1, too few for one in 2 to go on yet, at step 10: stopped with its checkpoint."
     )
     cluster.pause("digits-1", 10, 0.1)
     cluster.settle()

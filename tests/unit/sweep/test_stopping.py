@@ -70,7 +70,7 @@ def test_nobody_goes_on_before_there_are_three():
     [first, second] = judge(spec_of(ASHA), [trial(0, 0.5), trial(1, 0.4)])
     assert (first.number, second.number) == (0, 1)
     assert first.reason == (
-        "Rank 1 of 2, of which none go on, at step 10: stopped with its checkpoint."
+        "Rank 1 of 2, too few for one in 3 to go on yet, at step 10: stopped with its checkpoint."
     )
 
 
