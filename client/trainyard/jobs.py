@@ -76,7 +76,7 @@ def forget(local: LocalJob) -> None:
 def resolve(settings: Settings, name: str) -> tuple[Settings, str, bool]:
     """Replace @last: (settings, name, whether only this machine is meant).
 
-    Raises UsageError for a sweep, which is many jobs.
+    Raises UsageError for a sweep, which is many jobs, and for no name at all.
     """
     where, sweep = meant_sweep(settings, name)
     if sweep:
@@ -84,7 +84,10 @@ def resolve(settings: Settings, name: str) -> tuple[Settings, str, bool]:
 
         raise many_jobs(where, sweep)
     if name != LAST:
-        return settings, name.removeprefix("trainingjob/").removeprefix("tj/"), False
+        job = name.removeprefix("trainingjob/").removeprefix("tj/")
+        if not job:
+            raise UsageError(f"'{name}' names no job; write its name", "trainyard get")
+        return settings, job, False
     last = last_job()
     if last is None:
         raise NotFound("no job was started from here yet", "trainyard run --help")

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from trainyard.errors import NotAllowed, NotFound
 from trainyard.jobs import Job, find_job, meant_sweep, own_cluster, resolve
 from trainyard.options import Settings, StorageFlags
+from trainyard.output import note
 from trainyard_operator.layout import LOGS_PREFIX, run_prefix
 
 if TYPE_CHECKING:
@@ -65,9 +66,11 @@ def _best_trial(settings: Settings, sweep: str) -> tuple[Settings, str]:
     from trainyard.sweeps import find_sweep
 
     found = find_sweep(settings, sweep)
+    best = found.best_job()
+    note(settings, f"the best trial of {found.ref} is {found.best_words()}")
     if found.cluster:
         settings = dataclasses.replace(settings, namespace=found.namespace)
-    return settings, found.best_job()
+    return settings, best
 
 
 def of_job(job: Job, flags: StorageFlags | None = None) -> StoredRun:

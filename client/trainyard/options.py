@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trainyard.errors import UsageError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -59,9 +61,13 @@ class StorageFlags:
 
 
 def sweep_name(name: str) -> str | None:
-    """The sweep's own name, where a sweep is meant: sweep/NAME."""
-    kind, _, sweep = name.partition("/")
-    return sweep if sweep and kind in SWEEP_WORDS else None
+    """The sweep's own name, where a sweep is meant: sweep/NAME. Raises UsageError for `sweep/`."""
+    kind, slash, sweep = name.partition("/")
+    if not slash or kind not in SWEEP_WORDS:
+        return None
+    if not sweep:
+        raise UsageError(f"'{name}' names no sweep; write {kind}/NAME", "trainyard get sweeps")
+    return sweep
 
 
 class Duration(click.ParamType):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,19 @@ class Sweep(Resource):
             raise NotFound(f"no trial of {self.name} has succeeded", f"trainyard get {self.ref}")
         return done
 
+    def ranked(self) -> dict[str, dict[str, float]]:
+        """The objective by its name, by the job of each trial that has one."""
+        metric = (self.spec.get("objective") or {}).get("metric") or ""
+        values = {trial.job: trial.value for trial in self.status.trials}
+        return {job: {metric: value} for job, value in values.items() if value is not None}
+
+    def best_words(self) -> str:
+        """`digits-3, val_accuracy 0.981`. Raises NotFound."""
+        job = self.best_job()
+        return ", ".join(
+            [job, *(f"{k} {figure(v)}" for k, v in self.ranked().get(job, {}).items())]
+        )
+
     def suspend(self, wanted: bool) -> None:
         """Of a cluster's sweep: set spec.runPolicy.suspend."""
         if self.cluster:
@@ -181,6 +194,15 @@ def find_job_or_sweep(settings: Settings, name: str) -> Job | Sweep:
     return find_sweep(where, sweep) if sweep else find_job(settings, name)
 
 
+def earlier_runs(job: Job | Sweep) -> list[Job | Sweep]:
+    """Those of the same name on this machine, which would be found once it is gone."""
+    if job.local is None:
+        return []
+    kept = local_jobs if isinstance(job, Job) else local_sweeps
+    others = [local for local in kept(job.name) if local.directory != job.local.directory]
+    return [replace(job, object=local.object, local=local) for local in others]
+
+
 def many_jobs(settings: Settings, name: str) -> UsageError:
     """What is said where a command takes one job and got a sweep: which of its trials there are.
 
@@ -241,6 +263,17 @@ def resume_command(sweep: Sweep) -> str:
     """What lets it go on."""
     is_local = sweep.local is not None
     return f"trainyard run {run_target(sweep)}" if is_local else f"trainyard resume {sweep.ref}"
+
+
+def following_command(sweep: Sweep) -> str:
+    """What a person most likely wants to type next, having looked at it wherever it stands."""
+    if sweep.is_finished:
+        failed = [trial.job for trial in sweep.status.trials if trial.phase == "Failed"]
+        has_best = sweep.status.best is not None
+        return next_command(sweep) if has_best or not failed else f"trainyard logs {failed[0]}"
+    if sweep.is_abandoned or sweep.phase == "Suspended":
+        return resume_command(sweep)
+    return f"trainyard watch {sweep.ref}"
 
 
 def next_command(sweep: Sweep) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,44 +29,67 @@ def command(
     """Final metrics of ended jobs side by side, their mean and standard deviation.
 
     Such as of the folds of a cross-validation. Keys in which their configurations differ are shown
-    beside the names. sweep/NAME stands for the sweep's trials that succeeded; where it tries
-    several settings, a mean over them would say nothing, and none is shown.
+    beside the names. sweep/NAME stands for the sweep's trials that succeeded, and its objective is
+    shown first; where it tries several settings, a mean over them would say nothing, and none is
+    shown.
 
     \b
     trainyard compare fold-0 fold-1 fold-2 --metric test_accuracy
     """
     flags = take_storage_flags(typed)
-    jobs, are_repeats = expanded(settings, names)
-    results = dict(result_of(where, name, flags) for where, name in jobs)
-    chosen = list(metrics) or shared_metrics(results)
+    found = expanded(settings, names)
+    results = dict(result_of(where, name, flags) for where, name in found.jobs)
+    for name, ranked in found.ranked.items():
+        if name in results:
+            results[name]["metrics"] |= ranked
+    chosen = list(metrics) or shared_metrics(results, found.objectives)
     for name, result in results.items():
         for metric in chosen:
             if metric not in result["metrics"]:
                 known = ", ".join(sorted(result["metrics"]))
                 raise NotFound(f"'{name}' has no metric '{metric}'; it has {known}")
     if settings.is_structured:
-        say(render_document(settings, to_dict(results, chosen, are_repeats)))
+        say(render_document(settings, to_dict(results, chosen, found.are_repeats)))
     else:
-        say(render_table(*table(results, chosen, are_repeats)))
+        say(render_table(*table(results, chosen, found.are_repeats)))
 
 
-def expanded(settings: Settings, names: Sequence[str]) -> tuple[list[tuple[Settings, str]], bool]:
-    """Where to look and for which job, with its trials in place of a sweep; and whether a mean over
-    them says something. Raises NotFound."""
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What was named, with its trials in place of a sweep."""
+
+    jobs: list[tuple[Settings, str]]
+    """Where to look, and for which."""
+    are_repeats: bool
+    """Whether a mean over them says something."""
+    ranked: dict[str, dict[str, float]]
+    """By trial: its sweep's objective, with the value that the sweep ranks it by: of the best
+    checkpoint, where the last evaluation may have another."""
+
+    @property
+    def objectives(self) -> list[str]:
+        """Of all the sweeps."""
+        return list(dict.fromkeys(name for one in self.ranked.values() for name in one))
+
+
+def expanded(settings: Settings, names: Sequence[str]) -> Compared:
+    """Raises NotFound."""
     from trainyard.jobs import meant_sweep
     from trainyard.sweeps import find_sweep
 
-    found: list[tuple[Settings, str]] = []
+    jobs: list[tuple[Settings, str]] = []
+    ranked: dict[str, dict[str, float]] = {}
     are_repeats = True
     for name in names:
         where, sweep = meant_sweep(settings, name)
         if sweep is None:
-            found.append((settings, name))
+            jobs.append((settings, name))
             continue
         whole = find_sweep(where, sweep)
-        found += [(where, job) for job in whole.trials_done()]
+        jobs += [(where, job) for job in whole.trials_done()]
+        ranked |= whole.ranked()
         are_repeats = are_repeats and whole.status.summary is not None
-    return found, are_repeats
+    return Compared(jobs=jobs, are_repeats=are_repeats, ranked=ranked)
 
 
 def result_of(settings: Settings, name: str, flags: StorageFlags) -> tuple[str, dict[str, Any]]:
@@ -111,10 +135,15 @@ def _reported(job: "Job") -> dict[str, Any]:
     return {"metrics": metrics, "config": {**(trial.overrides if trial else {}), **fold}}
 
 
-def shared_metrics(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Of the test, or all where there is no test; those that every job has."""
+def shared_metrics(
+    results: Mapping[str, Mapping[str, Any]], objectives: Sequence[str] = ()
+) -> list[str]:
+    """The objectives, then those of the test, or all where there is no test; of these what every
+    job has."""
     found = set.intersection(*(set(result["metrics"]) for result in results.values()))
-    return sorted(name for name in found if name.startswith("test_")) or sorted(found)
+    first = [name for name in objectives if name in found]
+    tested = sorted(name for name in found if name.startswith("test_")) or sorted(found)
+    return list(dict.fromkeys([*first, *tested]))
 
 
 def differences(results: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -11,6 +11,8 @@ from trainyard.options import SWEEP_WORDS, Settings, Verb
 from trainyard.output import note, phase_text, render_document, render_table, say, without_empty
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trainyard.jobs import Job
 
 COLUMNS = (
@@ -139,6 +141,9 @@ def _list(settings: Settings, jobs: list["Job"], everywhere: bool) -> None:
         header.append("WHERE")
         rows = [[*row, _place(job)] for job, row in zip(jobs, rows, strict=True)]
     say(render_table(header, rows))
+    from trainyard.story import next_command
+
+    _hint(settings, [next_command(job) for job in jobs if job.is_abandoned])
 
 
 def _tell(settings: Settings, name: str) -> None:
@@ -166,7 +171,7 @@ def _tell(settings: Settings, name: str) -> None:
 
 
 def _tell_sweep(settings: Settings, name: str) -> None:
-    from trainyard.sweeps import LIST_COLUMNS, TRIAL_COLUMNS, find_sweep
+    from trainyard.sweeps import LIST_COLUMNS, TRIAL_COLUMNS, find_sweep, following_command
 
     sweep = find_sweep(settings, name)
     if settings.is_structured:
@@ -177,10 +182,13 @@ def _tell_sweep(settings: Settings, name: str) -> None:
         return
     say(render_table(*without_empty(LIST_COLUMNS, [sweep.row()])))
     say(render_table(*without_empty(TRIAL_COLUMNS, sweep.trial_rows())))
-    if message := sweep.message():
+    if sweep.is_abandoned:
+        say("its runner on this machine ended before the sweep did")
+    elif message := sweep.message():
         say(message)
     if uri := sweep.status.report_uri:
         say(f"report: {uri}")
+    say(f"next:  {following_command(sweep)}")
 
 
 def _sweep_instead(settings: Settings, name: str) -> NotFound | None:
@@ -195,7 +203,7 @@ def _sweep_instead(settings: Settings, name: str) -> NotFound | None:
 
 
 def _list_sweeps(settings: Settings, everywhere: bool) -> None:
-    from trainyard.sweeps import LIST_COLUMNS, list_sweeps
+    from trainyard.sweeps import LIST_COLUMNS, list_sweeps, resume_command
 
     sweeps = list_sweeps(settings, everywhere=everywhere)
     if settings.is_structured:
@@ -206,8 +214,15 @@ def _list_sweeps(settings: Settings, everywhere: bool) -> None:
             say(sweep.ref)
     elif sweeps:
         say(render_table(list(LIST_COLUMNS), [sweep.row() for sweep in sweeps]))
+        _hint(settings, [resume_command(sweep) for sweep in sweeps if sweep.is_abandoned])
     else:
         note(settings, "no sweeps yet; start one with: trainyard submit SWEEP.yaml, or run")
+
+
+def _hint(settings: Settings, commands: "Sequence[str]") -> None:
+    """How to go on with what lost its runner; trials of one sweep share a command."""
+    for text in dict.fromkeys(commands):
+        note(settings, f"Abandoned: its runner on this machine ended first; next: {text}")
 
 
 def _created(job: "Job") -> str:

@@ -25,12 +25,12 @@ def command(settings: Settings, name: str) -> None:
             f"{job.name} is a trial of sweep {sweep}, which alone lets it go on",
             f"trainyard get sweep/{sweep}",
         )
+    if job.is_finished:
+        raise ClientError(f"{job.name} has {job.phase.lower()} already", f"trainyard get {name}")
     if job.local:
         raise ClientError(
             f"{job.name} is a run of this machine", f"trainyard run {run_target(job)}"
         )
-    if job.is_finished:
-        raise ClientError(f"{job.name} has {job.phase.lower()} already", f"trainyard get {name}")
     job.suspend(False)
     note(settings, f"follow it with: trainyard watch {job.ref}")
     say(job.ref)

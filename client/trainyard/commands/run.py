@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 @click.option("--storage", metavar="PATH|URI", help="Where results go, instead of the file's.")
 @click.option("--endpoint", metavar="URL", help="Address of the S3 server of --storage.")
 @guide_option()
-@click.option("--fresh", is_flag=True, help="Begin anew where an unfinished run would go on.")
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Begin anew where an unfinished run would go on; what it saved stays in storage.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be started.")
 @click.pass_obj
 def command(

@@ -10,7 +10,8 @@ import yaml
 from core_sweeps import make_spec, write_sweep_file
 
 from trainyard.errors import NotFound
-from trainyard.state import new_local_job, new_local_sweep
+from trainyard.local.runner import held
+from trainyard.state import LocalJob, new_local_job, new_local_sweep
 from trainyard_operator.sweep.api import SweepSpec
 from trainyard_operator.sweep.desired import spec_hash
 from trainyard_operator.sweep.faults import MIXED
@@ -235,6 +236,80 @@ def test_sweep_whose_runner_was_killed_is_abandoned(trainyard, tmp_path: Path) -
     assert ran.code == 1
     assert "error: tiny is a run of this machine" in ran.err
     assert "trainyard run sweep.yaml --storage runs" in ran.err
+
+
+def test_sweep_whose_runner_was_killed_says_how_to_go_on(trainyard, tmp_path: Path) -> None:
+    keep_local_sweep(tmp_path, phase="Running")
+    assert trainyard("get", "sweep/tiny").out.splitlines()[-2:] == [
+        "its runner on this machine ended before the sweep did",
+        "next:  trainyard run sweep.yaml --storage runs",
+    ]
+    listed = trainyard("get", "sweeps").err
+    assert listed == (
+        "Abandoned: its runner on this machine ended first; next: trainyard run sweep.yaml "
+        "--storage runs\n"
+    )
+    assert listed.rpartition("; ")[0] in trainyard("get").err
+    keep_local_sweep(tmp_path, phase="Suspended")
+    told = trainyard("get", "sweep/tiny").out.splitlines()[-1]
+    assert told == "next:  trainyard run sweep.yaml --storage runs"
+
+
+def test_sweep_of_this_machine_that_has_ended_is_not_resumed(trainyard, tmp_path: Path) -> None:
+    keep_local_sweep(tmp_path, phase="Succeeded")
+    ran = trainyard("resume", "sweep/tiny")
+    assert (ran.code, ran.err) == (
+        1,
+        "error: tiny has succeeded already\nhelp: trainyard get sweep/tiny\n",
+    )
+
+
+def keep_earlier_sweep() -> LocalJob:
+    """A run of tiny before the one that keep_local_sweep keeps, with a trial of the same name."""
+    local = new_local_sweep("tiny", "before")
+    metadata = {"name": "tiny", "uid": "before"}
+    local.save({"metadata": metadata, "spec": make_spec(), "status": {"phase": "Suspended"}})
+    trial = {"name": "tiny-0", "uid": "t0", "labels": {SWEEP_UID_LABEL: "before"}}
+    new_local_job("tiny-0", "t0").save({"metadata": trial, "status": {}})
+    return local
+
+
+def test_delete_takes_every_run_of_the_name(trainyard, tmp_path: Path) -> None:
+    keep_earlier_sweep()
+    keep_local_sweep(tmp_path, phase="Succeeded")
+    ran = trainyard("delete", "sweep/tiny", "-y")
+    assert (ran.code, ran.out) == (0, "sweep/tiny\n")
+    assert ran.err.splitlines()[-1] == "deleted 1 run before it, too; what they stored stays"
+    assert "there is no sweep 'tiny'" in trainyard("get", "sweep/tiny").err
+    assert (trainyard("get", "tiny-0").code, trainyard("get", "other").code) == (3, 0)
+
+
+def test_delete_leaves_all_where_an_earlier_run_is_at_work(trainyard, tmp_path: Path) -> None:
+    earlier = keep_earlier_sweep()
+    keep_local_sweep(tmp_path, phase="Succeeded")
+    with held(earlier):
+        ran = trainyard("delete", "sweep/tiny", "-y")
+        pid = earlier.runner_pid
+    assert (ran.code, ran.err) == (
+        1,
+        f"error: tiny still runs on this machine, process {pid}\nhelp: kill {pid}\n",
+    )
+    assert "Succeeded" in trainyard("get", "sweep/tiny").out
+
+
+def test_delete_of_a_job_takes_every_run_of_the_name(trainyard) -> None:
+    for uid in ("a", "b", "c"):
+        new_local_job("job", uid).save({"metadata": {"name": "job", "uid": uid}, "status": {}})
+    new_local_job("other", "o").save({"metadata": {"name": "other", "uid": "o"}, "status": {}})
+    ran = trainyard("delete", "job", "-y")
+    assert (ran.out, ran.err) == (
+        "job\n",
+        "deleted 2 runs before it, too; what they stored stays\n",
+    )
+    assert (trainyard("get", "job").code, trainyard("get", "other").code) == (3, 0)
+    ran = trainyard("delete", "", "-y")
+    assert (ran.code, ran.err.splitlines()[0]) == (2, "error: '' names no job; write its name")
+    assert trainyard("get", "other").code == 0
 
 
 def test_sweep_of_this_machine_is_forgotten_with_its_trials(trainyard, tmp_path: Path) -> None:

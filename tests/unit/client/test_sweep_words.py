@@ -1,6 +1,7 @@
 """What is typed for a sweep on this machine, and what commands answer."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,20 +10,25 @@ from trainyard.state import new_local_job, new_local_sweep, remember_last
 from trainyard_operator.sweep.names import SETTING_ANNOTATION, TRIAL_LABEL
 
 PROGRAM = {"command": ["train"]}
+OBJECTIVE = {"metric": "val_loss", "goal": "minimize"}
 RECIPE = {"recipe": "classification", "storage": {"uri": "file:///nowhere"}}
 
 
-def keep_sweep(*phases: str, spec: dict[str, Any] = PROGRAM, **status: Any) -> None:
+def keep_sweep(
+    *phases: str, spec: dict[str, Any] = PROGRAM, values: tuple[float, ...] = (), **status: Any
+) -> None:
     """A grid called tiny that has ended, with so many trials."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"number": n, "name": f"tiny-{n}", "job": f"tiny-{n}", "phase": phase}
         for n, phase in enumerate(phases)
     ]
+    for row, value in zip(rows, values, strict=False):
+        row["value"] = value
     done = {"type": "Succeeded", "status": "True", "reason": "Succeeded", "message": "Done."}
     new_local_sweep("tiny", "u").save(
         {
             "metadata": {"name": "tiny", "namespace": "default", "uid": "u"},
-            "spec": {"method": "grid", "template": {"spec": spec}},
+            "spec": {"method": "grid", "objective": OBJECTIVE, "template": {"spec": spec}},
             "status": {
                 "phase": "Succeeded",
                 "trials": rows,
@@ -63,6 +69,23 @@ def test_programs_are_compared_by_what_they_reported_last(trainyard) -> None:
     ]
     found = json.loads(trainyard("compare", "sweep/tiny", "-o", "json").out)
     assert (found["mean"], found["std"]) == ({}, {})
+
+
+def test_objective_is_compared_first_as_the_sweep_ranks_it(trainyard, place: Path) -> None:
+    spec = {"recipe": "classification", "storage": {"uri": (place / "runs").as_uri()}}
+    keep_sweep("Succeeded", spec=spec, values=(0.9,))
+    metadata = {"name": "tiny-0", "namespace": "default", "uid": "u0"}
+    new_local_job("tiny-0", "u0").save({"metadata": metadata, "spec": spec, "status": {}})
+    result = {"metrics": {"val_loss": 0.7, "val_accuracy": 0.1, "test_accuracy": 0.8}}
+    folder = place / "runs/default/tiny-0/u0"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps(result))
+    ran = trainyard("compare", "sweep/tiny")
+    assert ran.out == "JOB      VAL_LOSS   TEST_ACCURACY\ntiny-0   0.9        0.8\n"
+    alone = trainyard("compare", "tiny-0")
+    assert alone.out.splitlines()[0] == "JOB      TEST_ACCURACY"
+    named = trainyard("compare", "sweep/tiny", "--metric", "val_accuracy")
+    assert named.out == "JOB      VAL_ACCURACY\ntiny-0   0.1\n"
 
 
 def test_repeats_are_compared_with_their_mean(trainyard) -> None:
@@ -169,6 +192,31 @@ def test_sweep_that_is_not_there(trainyard, verb: str, name: str, hint: str) -> 
         3,
         f"error: there is no sweep '{name}' {ALONE}{hint}\nhelp: trainyard get sweeps\n",
     )
+
+
+@pytest.mark.parametrize("verb", ["get", "logs", "delete", "checkpoints"])
+@pytest.mark.parametrize("name", ["sweep/", "tj/"])
+def test_kind_without_a_name_is_refused(trainyard, verb: str, name: str) -> None:
+    keep_trial(0, "0.04", 0.1)
+    ran = trainyard(verb, name)
+    told = {
+        "sweep/": "names no sweep; write sweep/NAME\nhelp: trainyard get sweeps\n",
+        "tj/": "names no job; write its name\nhelp: trainyard get\n",
+    }
+    assert (ran.code, ran.err) == (2, f"error: '{name}' {told[name]}")
+
+
+@pytest.mark.parametrize("verb", ["checkpoints", "fetch", "evaluate"])
+def test_best_trial_is_named_where_it_stands_for_the_sweep(
+    trainyard, place: Path, verb: str
+) -> None:
+    spec = {"recipe": "classification", "storage": {"uri": (place / "runs").as_uri()}}
+    keep_sweep("Succeeded", spec=spec, values=(0.5,), best=BEST)
+    metadata = {"name": "tiny-0", "namespace": "default", "uid": "u0"}
+    new_local_job("tiny-0", "u0").save({"metadata": metadata, "spec": spec, "status": {}})
+    told = trainyard(verb, "sweep/tiny").err.splitlines()[0]
+    assert told == "the best trial of sweep/tiny is tiny-0, val_loss 0.5"
+    assert "the best trial" not in trainyard(verb, "sweep/tiny", "-o", "json").err
 
 
 def test_get_of_a_sweeps_name_alone_names_the_sweep(trainyard) -> None:

@@ -74,6 +74,7 @@ def test_get_tells_of_the_sweep_and_its_trials(trainyard, use) -> None:
         ["fold", "0", "digits-0", "Succeeded", "0.9"],
         ["fold", "1", "digits-1", "Succeeded", "0.91"],
         ["Done."],
+        ["next:", "trainyard", "fetch", "sweep/digits"],
     ]
 
 
@@ -104,5 +105,5 @@ def test_fetch_before_any_trial_has_a_result_says_so(trainyard, use) -> None:
 
 def test_compare_takes_the_trials_that_succeeded(use) -> None:
     use(look("Running", done=1))
-    found, _ = expanded(Settings(), ["other", "sweep/digits"])
-    assert [job for _, job in found] == ["other", "digits-0"]
+    found = expanded(Settings(), ["other", "sweep/digits"])
+    assert [job for _, job in found.jobs] == ["other", "digits-0"]
