@@ -83,7 +83,7 @@ recipes: setup cluster-up ## Each recipe's example on two nodes, killed once, be
 e2e: setup $(if $(KUBECONFIG),,cluster-up) ## On two nodes with pods that really run; or on the cluster of KUBECONFIG
 	$(PYTEST) -m "not slow" tests/e2e
 
-bench: $(BENCH_READY) ## Ours beside others in one run (20 min; BENCH_FLAGS=--quick: 4)
+bench: $(BENCH_READY) ## Ours beside others in one run (half an hour; BENCH_FLAGS=--quick: 7 min)
 	$(BENCH)/bin/python tests/bench/run.py $(BENCH_FLAGS)
 
 bench-scale: setup ## Hundreds of jobs at once, beside Kubeflow's operator (15 min; SCALE_FLAGS="--jobs 1000")

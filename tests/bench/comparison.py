@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-Unit = Literal["s", "steps", "kills", "MB"]
+Unit = Literal["s", "steps", "kills", "MB", "%"]
 NOTHING = "-"
 
 

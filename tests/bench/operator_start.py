@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.comparison import Comparison, shown
 from bench.operator_latency import api_server, operator
-from bench.scale_run import cpu_seconds
+from bench.process import cpu_seconds
 
 START_BOUND_SECONDS = 3.0
 MEMORY_BOUND_MB = 100.0

@@ -65,12 +65,10 @@ class OneBatch:
 
 
 def example(name: str, data: Path) -> dict[str, Any]:
-    """The configuration of configs/<recipe>.yaml on a small data set."""
+    """The configuration of configs/<recipe>.yaml, on a CPU and the data set in a folder."""
     file = CHECKOUT / "configs" / f"{EXAMPLES.get(name, name)}.yaml"
     config: dict[str, Any] = yaml.safe_load(file.read_text())["spec"]["config"]
-    section = config.setdefault("data", {})
-    section |= CHANGES.get(name, {})
-    section["path"] = str(data)
+    config.setdefault("data", {})["path"] = str(data)
     config.setdefault("training", {})["device"] = "cpu"
     return config
 
@@ -139,6 +137,7 @@ def main(name: str, data: Path, place: Path) -> None:
     torch.set_num_threads(1)
     gc.freeze()  # As in the process that ranks are forked from.
     cls, config = load_recipe(name), example(name, data)
+    config["data"] |= CHANGES.get(name, {})
     site = Site(data_path=data, scratch=place, device=torch.device("cpu"))
     made = cls(build_config(cls.config_class, [config]), site)
     made.build_modules()

@@ -3,7 +3,7 @@
 Compared: seconds of a step of the first stage, one process and one thread, by the example in
 configs/ on a batch that lies in memory, in turns within one process. Ours also clips, schedules,
 measures and reads losses, writes reports, keeps the watchdog and asks whether to stop or save. Not
-compared: loading of data, several ranks, GPUs.
+compared: loading of data, which recipe_waits.py measures by itself; several ranks, GPUs.
 """
 
 import sys
@@ -15,6 +15,7 @@ from statistics import median
 from bench.baton import Contestant, Turn
 from bench.comparison import Comparison, Row
 from bench.recipe_loop import TURN
+from bench.recipe_waits import measure_waits
 from recipe_cases import CASES, Case
 
 BOUND = 1.03
@@ -25,11 +26,13 @@ HERE = Path(__file__).resolve().parent
 
 
 def compare_recipe_steps(repetitions: int = REPETITIONS) -> Iterator[Row]:
-    """A line for each recipe."""
+    """Three lines for each recipe: its step, what that waits for data, and memory."""
     with tempfile.TemporaryDirectory(prefix="trainyard-bench-") as name:
         for case in CASES:
             print(f"  {case.recipe}", file=sys.stderr)
-            yield compare(case, Path(name) / case.recipe, repetitions)
+            place = Path(name) / case.recipe
+            yield compare(case, place, repetitions)
+            yield from measure_waits(case.recipe, place)
 
 
 def compare(case: Case, place: Path, repetitions: int) -> Row:

@@ -29,6 +29,7 @@ BENCHMARKS = {
     "start": ("bench.operator_start:compare_operator_start", 3),
     "overhead": ("bench.step_overhead:compare_step_overhead", 10),
     "recipes": ("bench.recipe_steps:compare_recipe_steps", 4),
+    "sizes": ("bench.real_sizes:compare_real_sizes", 2),
     "pause": ("bench.pause:compare_pause", 2),
     "recovery": ("bench.recovery:compare_recovery", 3),
     "upload": ("bench.upload:compare_upload", 2),
@@ -36,7 +37,7 @@ BENCHMARKS = {
     "cursor": ("bench.cursor:compare_cursor", 3),
     "preemption": ("bench.preemption:compare_preemption", 1),
 }
-"""By name: the function, and how many repetitions a quick look takes."""
+"""By name: the function, and how many repetitions, or sizes, a quick look takes."""
 
 
 def main() -> int:

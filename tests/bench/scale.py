@@ -14,6 +14,7 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.comparison import quantile
+from bench.process import peak_mb
 from bench.scale_progress import Training, reporting, writes_a_second
 from bench.scale_run import (
     OURS,
@@ -22,7 +23,6 @@ from bench.scale_run import (
     Round,
     Watch,
     create_jobs,
-    peak_mb,
     run_round,
 )
 from bench.scale_world import fake_cluster

@@ -1,15 +1,14 @@
 """One round: so many two-pod jobs at once, by threads, until a watch has seen all succeed."""
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from bench.process import cpu_seconds, peak_mb
 from integration.api_server import CORE, JOBS, ApiServer
 from integration.kubeflow import PYTORCHJOBS
 
@@ -17,7 +16,6 @@ CLIENTS = 8
 PATIENCE_SECONDS = 900
 IMAGE = "registry.example/mine:1"
 COMMAND = ["python", "train.py"]
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -177,16 +175,3 @@ def empty(api: ApiServer, kind: Kind, namespace: str) -> None:
     for path in (f"{core}/services", f"{core}/pods", kind.path(namespace)):
         while api.send("DELETE", path, {"gracePeriodSeconds": 0}).status_code != 200:
             time.sleep(1)
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-
-
-def peak_mb(pid: int) -> float:
-    """The most that was resident."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (kib,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
-    return int(kib) * 1024 / 1e6

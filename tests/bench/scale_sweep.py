@@ -14,8 +14,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.process import cpu_seconds, peak_mb
 from bench.scale import REQUESTS, running_ours
-from bench.scale_run import COMMAND, IMAGE, Kind, Watch, cpu_seconds, peak_mb
+from bench.scale_run import COMMAND, IMAGE, Kind, Watch
 from bench.scale_world import fake_cluster
 from integration.api_server import CORE, JOBS, ApiServer
 from integration.conftest import Operator
