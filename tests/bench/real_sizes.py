@@ -145,8 +145,8 @@ def measure(size: Size, place: Path) -> Step:
 def rows_of(size: Size, step: Step) -> Iterator[Comparison]:
     """Its time and its memory."""
     name = f"{size.recipe}: {size.what}, batch of {step.samples}"
-    pace = f"{step.samples / step.seconds:.3g} samples a second on {step.device}"
-    spent = f"{step.cpu_seconds:.3g} s of CPU time"
-    note = "; ".join(filter(None, (pace, spent, size.note)))
+    wall, cpu = (f"{step.samples / one:.3g}" for one in (step.seconds, step.cpu_seconds))
+    pace = f"{wall} samples a second on {step.device}, {cpu} a second of CPU time"
+    note = "; ".join(filter(None, (pace, f"{step.cpu_seconds:.3g} s of CPU time", size.note)))
     yield Comparison(what=name, ours=[step.seconds], note=note)
     yield Comparison(what=f"{name}: most memory", ours=[step.memory_mb], unit="MB")

@@ -30,7 +30,8 @@ def test_a_size_has_a_line_for_its_step_and_one_for_its_memory() -> None:
         Comparison(
             what="r: Net, 8x8, batch of 2",
             ours=[50.0],
-            note="0.04 samples a second on 2 threads; 95 s of CPU time; as it is",
+            note="0.04 samples a second on 2 threads, 0.0211 a second of CPU time; 95 s of CPU "
+            "time; as it is",
         ),
         Comparison(what="r: Net, 8x8, batch of 2: most memory", ours=[9876.5], unit="MB"),
     ]
