@@ -149,9 +149,10 @@ class Sweep(Resource):
         return best, {**self.storage, "uri": f"{self.uri}/{TRIALS_PREFIX}"} if self.uri else {}
 
     def local_phases(self) -> dict[str, str]:
-        """Of this machine: the phase of each trial's job, by its name."""
+        """Of this machine: the phase of each trial's job, by its name; empty of one that lost its
+        runner, which goes on with the sweep."""
         jobs = [Job(local.object, local=local) for local in self._local_trials()]
-        return {job.name: job.phase for job in sorted(jobs, key=lambda job: job.name)}
+        return {job.name: "" if job.is_abandoned else job.phase for job in jobs}
 
     def _local_trials(self) -> list[LocalJob]:
         found = list(local_jobs()) if self.local else []

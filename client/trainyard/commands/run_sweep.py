@@ -165,6 +165,7 @@ def _planned(manifest: dict[str, Any], there: dict[str, str]) -> str:
     """What would become of a trial. there: phases of those that are not made again."""
     name, spec = manifest["metadata"]["name"], manifest["spec"]
     if name in there:
-        return f"keep trainingjob/{name}, {there[name]}"
+        phase = there[name]
+        return f"keep trainingjob/{name}, {phase}" if phase else f"go on with trainingjob/{name}"
     words = [f"create trainingjob/{name}", *(spec.get("overrides") or spec.get("args") or ())]
     return " ".join(words)

@@ -80,24 +80,29 @@ def test_last_run_in_another_folder_is_told_with_that_folder(trainyard, place: P
 
 
 def test_dry_run_over_an_unfinished_sweep_says_what_the_run_would(trainyard) -> None:
-    local = keep_sweep(created=1)
+    local = keep_sweep(created=2)
     stored = local.object
+    for number, phase in enumerate(("Succeeded", "Running")):
+        name, labels = f"digits-{number}", {SWEEP_UID_LABEL: "before"}
+        metadata = {"name": name, "uid": "t" * (number + 1), "labels": labels}
+        trial = {"metadata": metadata, "spec": {}, "status": {"phase": phase}}
+        new_local_job(name, "t" * (number + 1)).save(trial)
     write_sweep()
     ran = trainyard("run", "sweep.yaml", "--dry-run")
     assert (ran.code, local.object) == (0, stored)
     assert ran.out.splitlines() == [
-        "keep trainingjob/digits-0, Pending",
-        "create trainingjob/digits-1 data.fold=1 data.folds=3",
+        "keep trainingjob/digits-0, Succeeded",
+        "go on with trainingjob/digits-1",
         "create trainingjob/digits-2 data.fold=2 data.folds=3",
     ]
     assert ran.err.splitlines() == [
         "going on with sweep digits; --fresh begins anew",
-        "nothing was started; there would be 3 trials, 1 of them there already",
+        "nothing was started; there would be 3 trials, 2 of them there already",
     ]
     fresh = trainyard("run", "sweep.yaml", "--dry-run", "--fresh")
     assert fresh.out.splitlines()[0] == "create trainingjob/digits-0 data.fold=0 data.folds=3"
     documents = json.loads(trainyard("run", "sweep.yaml", "--dry-run", "-o", "json").out)
-    assert [one["metadata"]["name"] for one in documents] == ["digits-1", "digits-2"]
+    assert [one["metadata"]["name"] for one in documents] == ["digits-2"]
 
 
 def test_dry_run_leaves_a_sweep_without_trials_where_it_is(trainyard) -> None:
