@@ -131,7 +131,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
 def shown(value: float, unit: Unit = "s") -> str:
     """With a unit that suits it."""
     if unit != "s":
-        return f"{value:.4g} {unit}"
+        return f"{value:,.0f} {unit}" if value >= 10_000 else f"{value:.4g} {unit}"
     if value >= 1:
         return f"{value:.2f} s"
     return f"{value * 1000:.1f} ms" if value >= 0.001 else f"{value * 1e6:.0f} us"

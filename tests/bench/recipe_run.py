@@ -36,9 +36,9 @@ def main(name: str, data: Path, place: Path, workers: int) -> None:
         "log_every_steps": WINDOW,
         "evaluate_every_epochs": 1000,
     }
-    config = example(name, data)
-    config["training"] |= training
-    whole = build_config(load_recipe(name).config_class, [config]).model_dump(mode="json")
+    config = build_config(load_recipe(name).config_class, [example(name, data)])
+    whole = config.model_dump(mode="json")
+    whole["training"] |= training
     rank = tiny_rank(place, recipe=name, config=whole, dataset_path=str(data))
     with contextlib.suppress(Stopped):
         train(rank, lambda made: made.position.run_epoch >= EPOCHS)

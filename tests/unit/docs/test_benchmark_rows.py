@@ -2,7 +2,7 @@
 
 import pytest
 from bench.apart import how
-from bench.comparison import Comparison
+from bench.comparison import Comparison, shown
 from bench.real_sizes import SIZES, Size, Step
 from bench.real_sizes import rows_of as rows_of_size
 from bench.recipe_waits import DRAW, Waits
@@ -52,3 +52,8 @@ def test_waiting_for_data_is_told_with_and_without_a_worker() -> None:
 def test_a_killed_measurement_is_said_to_be_one() -> None:
     assert how(-9) == "it was killed, as the kernel does where memory is short"
     assert how(1) == "it ended with 1"
+
+
+def test_large_figures_are_shown_without_an_exponent() -> None:
+    assert shown(12353.49, "MB") == "12,353 MB"
+    assert shown(9876.5, "MB") == "9876 MB"
