@@ -6,7 +6,7 @@ from trainyard.errors import Rejected
 from trainyard.local.runner import already_runs
 from trainyard.locate import as_place
 from trainyard.rival import require_own_storage
-from trainyard.state import newest_local_sweep
+from trainyard.state import local_sweeps, newest_local_sweep
 from trainyard.sweepchange import mixing_here
 from trainyard.sweeps import Sweep
 from trainyard_operator.sweep.api import SweepSpec, TrainingSweep
@@ -30,6 +30,9 @@ def beginning(sweep: TrainingSweep, target: str, *, fresh: bool) -> Beginning:
 
     target: what to type after `trainyard run`. Raises ClientError where the sweep cannot begin.
     """
+    for local in local_sweeps(sweep.metadata.name):
+        if local.runner_pid:
+            raise already_runs(local)
     begins = Beginning() if fresh else _after_last(sweep, target)
     if begins.last is None and (storage := sweep.spec.template.spec.storage):
         require_own_storage("spec.template.spec.storage.uri", storage.uri, "each sweep")
@@ -45,8 +48,6 @@ def _after_last(sweep: TrainingSweep, target: str) -> Beginning:
     if last.is_finished:
         told = f"the last run of sweep {name}{_elsewhere(last, sweep)} has ended; a new one begins"
         return Beginning(told=told)
-    if local.runner_pid:
-        raise already_runs(local)
     if last.status.spec_hash in {None, spec_hash(sweep.spec)}:
         told = f"going on with sweep {name}; --fresh begins anew"
         return Beginning(last=last, told=told)

@@ -134,6 +134,7 @@ def _local_job(settings: Settings, job_file: "JobFile", target: str, fresh: bool
     from trainyard_operator.contract import Annotation, now_text
 
     manifest, meta = job_file.manifest, job_file.job.metadata
+    _require_idle(meta.name, manifest["spec"].get("storage"))
     before = newest_local_job(meta.name)
     old = Job(before.object, local=before) if before else None
     goes_on = (
@@ -167,6 +168,16 @@ def _local_job(settings: Settings, job_file: "JobFile", target: str, fresh: bool
     return local
 
 
+def _require_idle(name: str, storage: dict[str, Any] | None) -> None:
+    """Raises ClientError where a run of that name is at work with the same storage."""
+    from trainyard.local.runner import already_runs
+    from trainyard.state import local_jobs
+
+    for local in local_jobs(name):
+        if local.runner_pid and local.object["spec"].get("storage") == storage:
+            raise already_runs(local)
+
+
 def _why_anew(old: "Job | None", storage: dict[str, Any] | None, fresh: bool) -> str:
     """A line on the last run, which does not go on; empty where there is nothing to say."""
     from trainyard.locate import as_place
@@ -178,10 +189,10 @@ def _why_anew(old: "Job | None", storage: dict[str, Any] | None, fresh: bool) ->
     where = "" if is_same else f", whose results lie in {as_place(str(uri))},"
     if old.phase == "Failed":
         return f"the last run of {old.name}{where} failed; a new one begins at step 0"
-    if old.is_finished or fresh:
-        return ""
     if old.local and old.local.runner_pid:
         return f"another run of {old.name}{where} is at work; a new one begins beside it"
+    if old.is_finished or fresh:
+        return ""
     return f"the unfinished run of {old.name}{where} does not go on; a new one begins"
 
 

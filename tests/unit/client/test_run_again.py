@@ -6,7 +6,7 @@ import pytest
 
 from trainyard.errors import Interrupted
 from trainyard.local.runner import LocalRunner, held
-from trainyard.state import LocalJob, new_local_job
+from trainyard.state import LocalJob, local_jobs, new_local_job
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +42,26 @@ def test_last_run_with_another_storage_is_told_of(
     assert ran.err.splitlines()[0] == told.format(f"whose results lie in {place}/a")
 
 
-def test_last_run_that_is_at_work_elsewhere_is_told_of(write_job, trainyard, place: Path) -> None:
+@pytest.mark.parametrize("words", [(), ("--fresh",)])
+def test_last_run_that_is_at_work_elsewhere_is_told_of(
+    write_job, trainyard, place: Path, words: tuple[str, ...]
+) -> None:
     with held(keep_job(place / "a", "Running")):
-        ran = trainyard("run", write_job(place / "job.yaml", "pass"), "--storage", "b")
+        ran = trainyard("run", write_job(place / "job.yaml", "pass"), "--storage", "b", *words)
     told = f"another run of job, whose results lie in {place}/a, is at work; a new one begins"
     assert ran.err.splitlines()[0] == f"{told} beside it"
+
+
+@pytest.mark.parametrize("words", [(), ("--fresh",)])
+def test_second_run_into_one_storage_is_refused(
+    write_job, trainyard, place: Path, words: tuple[str, ...]
+) -> None:
+    local = keep_job(place / "a", "Running")
+    with held(local):
+        ran = trainyard("run", write_job(place / "job.yaml", "pass"), "--storage", "a", *words)
+        pid = local.runner_pid
+    assert (ran.code, ran.err) == (
+        1,
+        f"error: 'job' already runs on this machine, process {pid}\nhelp: trainyard logs job -f\n",
+    )
+    assert [one.directory.name for one in local_jobs("job")] == ["before"]

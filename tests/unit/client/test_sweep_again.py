@@ -180,16 +180,17 @@ def test_change_that_would_mix_results_is_named(before, after, path: str, trainy
     assert (dry.code, dry.out, dry.err) == (5, "", ran.err)
 
 
-def test_second_runner_of_a_sweep_is_refused_with_how_to_follow_the_first(trainyard) -> None:
+@pytest.mark.parametrize("words", [(), ("--fresh",), ("--fresh", "--dry-run")])
+def test_second_runner_of_a_sweep_is_refused_with_how_to_follow_the_first(trainyard, words) -> None:
     local = keep_sweep(created=1)
     write_sweep(folds=4)
     stored = local.object
     with held(local):
-        ran = trainyard("run", "sweep.yaml")
+        ran = trainyard("run", "sweep.yaml", *words)
         pid = local.runner_pid
     assert (ran.code, ran.err) == (
         1,
         f"error: 'sweep/digits' already runs on this machine, process {pid}\n"
         "help: trainyard watch sweep/digits\n",
     )
-    assert local.object == stored
+    assert (local.object, kept_uids()) == (stored, {"before"})
