@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from trainyard.errors import Rejected, UsageError
+from trainyard_trainer.yamlkeys import repeated_key
 
 KeyPath = tuple[str | int, ...]
 
@@ -60,6 +61,7 @@ def parse_yaml(text: str, source: str) -> Located:
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
+        _require_single_keys(node, source)
         value = loader.construct_document(node) if node else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -73,6 +75,14 @@ def parse_yaml(text: str, source: str) -> Located:
     if node:
         _collect(node, (), places)
     return Located(value, source, places)
+
+
+def _require_single_keys(node: yaml.Node | None, source: str) -> None:
+    """Raises Rejected for a key that its mapping has twice."""
+    if found := repeated_key(node):
+        path, mark = found
+        where = f"{source}:{mark.line + 1}:{mark.column + 1}"
+        raise Rejected(f"{where}: {'.'.join(map(str, path))} is given twice; leave one of them")
 
 
 def _collect(node: yaml.Node, path: KeyPath, places: dict[KeyPath, tuple[int, int]]) -> None:

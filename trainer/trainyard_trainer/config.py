@@ -17,9 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trainyard_trainer.aliases import Alias, Layer, group_values, read_layer
 from trainyard_trainer.config_errors import model_in, sentence
 from trainyard_trainer.errors import ConfigurationError
+from trainyard_trainer.numbers import WithNumbers
+from trainyard_trainer.yamlkeys import repeated_key
 
 
-class Section(BaseModel):
+class Section(WithNumbers):
     """A group of keys: frozen, unknown keys refused, a docstring under each field."""
 
     model_config = ConfigDict(
@@ -290,12 +292,19 @@ def read_layers(
 def parse_layer(text: str | None, source: str) -> dict[str, Any]:
     """A layer from YAML text; empty text is an empty layer. Raises ConfigurationError."""
     try:
+        repeated = repeated_key(yaml.compose(text or "", yaml.SafeLoader))
         values = yaml.safe_load(text or "")
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         raise ConfigurationError(f"{source}: not YAML{where}: {problem}.") from None
+    if repeated:
+        path, mark = repeated
+        raise ConfigurationError(
+            f"{source}: {'.'.join(map(str, path))} is given twice, again in line {mark.line + 1}; "
+            "leave one of them."
+        )
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -131,5 +131,6 @@ def model_in(annotation: Any) -> type[BaseModel] | None:
 
 def quoted(value: Any) -> str:
     """A value as it was written, cut where it is long."""
-    text = f"'{value}'" if isinstance(value, str) else str(value)
+    plain = str(value).lower() if isinstance(value, bool) else str(value)
+    text = f"'{value}'" if isinstance(value, str) else plain
     return text if len(text) <= 60 else text[:57] + "..."

@@ -203,3 +203,13 @@ def test_what_the_job_answers_is_said_to_be_left_out(run) -> None:
     assert ran.err.splitlines()[0] == (
         "guide.yaml: not needed here and left out: 'program', 'command', 'project'"
     )
+
+
+def test_key_that_the_file_has_twice_is_refused(run, trainyard) -> None:
+    run()
+    with Path("guide.yaml").open("a") as file:
+        file.write("run_cap: 3\n")
+    ran = trainyard("run", "classification", "--sweep", "guide.yaml", "--dry-run")
+    line = len(Path("guide.yaml").read_text().splitlines())
+    told = f"guide.yaml:{line}:1: run_cap is given twice; leave one of them"
+    assert (ran.code, ran.err) == (5, f"error: {told}\n")

@@ -71,6 +71,11 @@ CASES = {
         5,
         "error: job.yaml:6:8: not YAML: expected ',' or ']', but got ':'\n",
     ),
+    "a key that is given twice": (
+        HEAD + "  recipe: classification\n  config:\n    training: {epochs: 1}\n    training: {}\n",
+        5,
+        "error: job.yaml:8:5: spec.config.training is given twice; leave one of them\n",
+    ),
     "no job at all": (
         "- a list\n",
         5,

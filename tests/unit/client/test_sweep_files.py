@@ -279,3 +279,22 @@ def test_name_that_a_cluster_would_refuse(trainyard, name: str, is_typed: bool) 
 def test_longest_name_has_room_for_its_trials(trainyard) -> None:
     ran = trainyard("run", write_sweep_file(make_spec()), "--dry-run", "--name", "a" * 43)
     assert ran.out.splitlines()[2].startswith(f"create trainingjob/{'a' * 43}-2 ")
+
+
+def test_key_that_a_sweep_has_twice_is_refused(trainyard) -> None:
+    file = write_sweep_file(make_spec())
+    file.write_text(file.read_text() + "  maxTrials: 2\n  maxTrials: 3\n")
+    line = len(file.read_text().splitlines())
+    ran = trainyard("run", "sweep.yaml", "--dry-run")
+    told = f"sweep.yaml:{line}:3: spec.maxTrials is given twice; leave one of them"
+    assert (ran.code, ran.err) == (5, f"error: {told}\n")
+
+
+def test_flag_among_the_values_of_a_number_is_refused(trainyard) -> None:
+    parameters = {"training.epochs": {"values": [3, True]}}
+    write_sweep_file(make_spec(method="grid", folds=None, parameters=parameters))
+    ran = trainyard("run", "sweep.yaml", "--dry-run")
+    assert (ran.code, ran.err.partition(": ")[2].partition(": ")[2]) == (
+        5,
+        "spec.parameters.training.epochs: must be a whole number; got true\n",
+    )

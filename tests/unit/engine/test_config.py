@@ -86,6 +86,22 @@ class Config(RecipeConfig):
             "spec.config.training.early_stopping: unknown key 'patienc'; did you mean 'patience'? "
             "(1 more after that.)",
         ),
+        (
+            {},
+            ["training.epochs=true"],
+            "spec.overrides.training.epochs: must be a whole number; got true.",
+        ),
+        (
+            {"training": {"clip_grad_norm": False}},
+            [],
+            "spec.config.training.clip_grad_norm: must be a number; got false.",
+        ),
+        (
+            {},
+            ["training.schedule.milestones=[true, 3]"],
+            "spec.overrides.training.schedule.milestones: must be a list of numbers; "
+            "got [True, 3].",
+        ),
         ({"training": 3}, [], "spec.config.training: must be keys and values; got 3."),
         (
             {},
@@ -134,6 +150,19 @@ def test_text_that_is_no_mapping_is_refused() -> None:
     assert str(caught.value) == "spec.configFrom: expected keys and values, found a list."
     with pytest.raises(ConfigurationError, match="not YAML in line 1, column 5"):
         parse_layer("a: [", "spec.configFrom")
+
+
+def test_key_that_a_layer_has_twice_is_refused() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_layer("training:\n  epochs: 1\n  seed: 1\n  epochs: 2\n", "spec.configFrom")
+    assert str(caught.value) == (
+        "spec.configFrom: training.epochs is given twice, again in line 4; leave one of them."
+    )
+
+
+def test_key_beside_one_that_is_merged_is_no_repeat() -> None:
+    text = "one: &one {epochs: 1}\ntwo: {<<: *one, epochs: 2}\n"
+    assert parse_layer(text, "--config") == {"one": {"epochs": 1}, "two": {"epochs": 2}}
 
 
 def test_hash_depends_on_values_alone() -> None:

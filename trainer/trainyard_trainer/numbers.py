@@ -1,0 +1,45 @@
+"""Numbers that are numbers: pydantic takes true for 1 where a number is wanted."""
+
+import types
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
+
+
+class WithNumbers(BaseModel):
+    """Its fields of whole and other numbers, and of lists of them, refuse true and false."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_bool(cls, value: Any, info: ValidationInfo) -> Any:
+        wanted = _types(cls.model_fields[info.field_name or ""].annotation)
+        if isinstance(value, bool) and bool not in wanted:
+            if int in wanted:
+                raise PydanticKnownError("int_type")
+            if float in wanted:
+                raise PydanticKnownError("float_type")
+        if isinstance(value, list | tuple) and any(isinstance(one, bool) for one in value):
+            within = _types(*(arg for one in wanted for arg in _items(one)))
+            if {int, float} & within and bool not in within:
+                raise ValueError("must be a list of numbers")
+        return value
+
+
+def _types(*annotations: Any) -> set[Any]:
+    """All that a type allows, without the words around it."""
+    found: set[Any] = set()
+    for one in annotations:
+        origin = get_origin(one)
+        if origin in (Union, types.UnionType):
+            found |= _types(*get_args(one))
+        elif origin is Annotated:
+            found |= _types(get_args(one)[0])
+        else:
+            found.add(one)
+    return found
+
+
+def _items(annotation: Any) -> tuple[Any, ...]:
+    """Types of the items of a list's."""
+    return get_args(annotation) if get_origin(annotation) in (list, tuple) else ()
