@@ -27,6 +27,7 @@ CHECKED_TRIALS = 64
 def check_trials(sweep: TrainingSweep, document: Located) -> None:
     """What the recipe does not take is told now, and not by each trial. Raises Rejected."""
     require_apart(sweep.spec, document)
+    _check_ends(sweep, document)
     for called, proposal in _samples(sweep):
         job = TrainingJob.model_validate(build_trial(sweep, proposal, Defaults()))
         try:
@@ -36,6 +37,27 @@ def check_trials(sweep: TrainingSweep, document: Located) -> None:
             told = _at_its_place(sentence, called, proposal, sweep.spec, document)
             raise Rejected(told) from None
         _check_objective(sweep.spec, config.metric_names() if config else (), document)
+
+
+def _check_ends(sweep: TrainingSweep, document: Located) -> None:
+    """Each end of a range by itself, before values that nobody wrote are drawn from it.
+
+    What another key of the setting has wrong is not told here. Raises Rejected.
+    """
+    parameters = sweep.spec.parameters or {}
+    ranges = {key: extremes(one) for key, one in parameters.items() if one.values is None}
+    first = first_trials(sweep.spec, 1)[0]
+    lowest = {**first.overrides, **{key: ends[0] for key, ends in ranges.items()}}
+    for key, ends in ranges.items():
+        for end in ends:
+            proposal = replace(first, overrides={**lowest, key: end})
+            try:
+                recipe_config(TrainingJob.model_validate(build_trial(sweep, proposal, Defaults())))
+            except ConfigurationError as error:
+                sentence = str(error).rstrip(".")
+                if _key_in(sentence)[0] == key:
+                    told = _at_its_place(sentence, "a trial", proposal, sweep.spec, document)
+                    raise Rejected(told) from None
 
 
 def _samples(sweep: TrainingSweep) -> Iterator[tuple[str, Proposal]]:
@@ -64,10 +86,20 @@ def _at_its_place(
     for key in proposal.overrides if wrong else ():
         if f"{key}.".startswith(f"{wrong}.") or wrong.startswith(f"{key}."):
             path = _path_of(key, proposal, spec)
-            return f"{document.where(path)}: {document.named(path)}: {what}"
+            told = _of_whole_numbers(key, what, spec)
+            return f"{document.where(path)}: {document.named(path)}: {told}"
     settings = ", ".join(f"{key}={setting_text(v)}" for key, v in proposal.overrides.items())
     named = called + (f" ({settings})" if settings else "")
     return f"{document.source}: {named}: {sentence}"
+
+
+def _of_whole_numbers(key: str, what: str, spec: SweepSpec) -> str:
+    """What is wrong with a key's value; of a range, without the number that was drawn."""
+    parameter = (spec.parameters or {}).get(key)
+    is_range = parameter is not None and parameter.values is None
+    if is_range and what.startswith("must be a whole number"):
+        return "must be a whole number; write distribution: int_uniform, or values"
+    return what
 
 
 def _key_in(sentence: str) -> tuple[str, str]:

@@ -144,18 +144,21 @@ def _show_plan(settings: Settings, sweep: "TrainingSweep", last: "Sweep | None")
     from trainyard_operator.sweep.names import trials_text
     from trainyard_operator.sweep.search import first_trials, trials_in_all
 
-    total = trials_in_all(sweep.spec)
+    there = last.local_phases() if last else {}
+    total = max(trials_in_all(sweep.spec), len(there))
     known = first_trials(sweep.spec, total if settings.is_structured else TRIALS_SHOWN)
     manifests = [build_trial(sweep, proposal, Defaults()) for proposal in known]
-    there = last.local_phases() if last else {}
     if settings.is_structured:
         fresh = [one for one in manifests if one["metadata"]["name"] not in there]
         say(render_document(settings, fresh))
         return
-    for manifest in manifests:
-        say(_planned(manifest, there))
+    lines = [_planned(manifest, there) for manifest in manifests]
+    further = set(there) - {manifest["metadata"]["name"] for manifest in manifests}
+    lines += [_kept(name, there[name]) for name in sorted(further, key=lambda n: (len(n), n))]
+    say("\n".join(lines[:TRIALS_SHOWN]))
     kept = f", {len(there)} of them there already" if there else ""
-    more = f"; {total - len(known)} more" if len(known) < total else ""
+    shown = min(len(lines), TRIALS_SHOWN)
+    more = f"; {total - shown} more" if shown < total else ""
     if more and sweep.spec.method == "bayes":
         more += " follow from their results"
     note(settings, f"nothing was started; there would be {trials_text(total)}{kept}{more}")
@@ -165,7 +168,10 @@ def _planned(manifest: dict[str, Any], there: dict[str, str]) -> str:
     """What would become of a trial. there: phases of those that are not made again."""
     name, spec = manifest["metadata"]["name"], manifest["spec"]
     if name in there:
-        phase = there[name]
-        return f"keep trainingjob/{name}, {phase}" if phase else f"go on with trainingjob/{name}"
+        return _kept(name, there[name])
     words = [f"create trainingjob/{name}", *(spec.get("overrides") or spec.get("args") or ())]
     return " ".join(words)
+
+
+def _kept(name: str, phase: str) -> str:
+    return f"keep trainingjob/{name}, {phase}" if phase else f"go on with trainingjob/{name}"

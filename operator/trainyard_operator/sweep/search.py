@@ -20,7 +20,7 @@ def propose(spec: SweepSpec, trials: Sequence[Trial]) -> tuple[Proposal, ...]:
     """
     free = spec.parallelism - sum(trial.state == "Running" for trial in trials)
     known = {trial.number for trial in trials}
-    end = trials_in_all(spec, trials)
+    end = _wanted(spec, trials)
     if free <= 0:
         return ()
     if spec.method == "bayes":
@@ -41,7 +41,13 @@ def first_trials(spec: SweepSpec, count: int) -> tuple[Proposal, ...]:
 
 
 def trials_in_all(spec: SweepSpec, trials: Sequence[Trial] = ()) -> int:
-    """How many trials there will be, as far as it is known; each number is below it.
+    """How many trials there will be, as far as it is known: never fewer than have begun, which go
+    on where maxTrials was lowered since."""
+    return max(_wanted(spec, trials), len(trials))
+
+
+def _wanted(spec: SweepSpec, trials: Sequence[Trial]) -> int:
+    """How many there are to be; the number of each that may begin is below it.
 
     A random search of a finite space ends when all of it was tried. With failurePolicy.replace a
     trial that fails is made up for, as long as not more than half of all fail.

@@ -18,6 +18,7 @@ from trainyard_operator.sweep.names import SWEEP_UID_LABEL
 LIST = {"method": "list", "folds": None, "trials": [{"name": "A0"}, {"name": "A1"}]}
 UNLIKE = [{"name": "A0"}, {"name": "A1", "overrides": {"training.epochs": 2}}]
 
+WIDE = {"distribution": "int_uniform", "min": 1, "max": 99}
 ELSEWHERE = {"recipe": "classification", "storage": {"uri": "s3://bucket/others"}}
 
 
@@ -103,6 +104,24 @@ def test_dry_run_over_an_unfinished_sweep_says_what_the_run_would(trainyard) -> 
     assert fresh.out.splitlines()[0] == "create trainingjob/digits-0 data.fold=0 data.folds=3"
     documents = json.loads(trainyard("run", "sweep.yaml", "--dry-run", "-o", "json").out)
     assert [one["metadata"]["name"] for one in documents] == ["digits-2"]
+
+
+def test_dry_run_lists_trials_beyond_a_lowered_max_trials(trainyard) -> None:
+    search = {"method": "random", "folds": None, "parameters": {"training.seed": WIDE}}
+    keep_sweep(created=2, **search, maxTrials=4)
+    for number, phase in enumerate(("Succeeded", "Running")):
+        metadata = {"name": f"digits-{number}", "labels": {SWEEP_UID_LABEL: "before"}}
+        trial = {"metadata": metadata, "spec": {}, "status": {"phase": phase}}
+        new_local_job(f"digits-{number}", "t").save(trial)
+    write_sweep(**search, maxTrials=1)
+    ran = trainyard("run", "sweep.yaml", "--dry-run")
+    assert ran.out.splitlines() == [
+        "keep trainingjob/digits-0, Succeeded",
+        "go on with trainingjob/digits-1",
+    ]
+    assert ran.err.splitlines()[1:] == [
+        "nothing was started; there would be 2 trials, 2 of them there already",
+    ]
 
 
 def test_dry_run_leaves_a_sweep_without_trials_where_it_is(trainyard) -> None:

@@ -13,6 +13,8 @@ from core_sweeps import make_spec, write_sweep_file
 from trainyard.jobfile import Request
 from trainyard.sweepfile import load_sweep
 
+UNIFORM = {"distribution": "uniform"}
+
 
 def refusal(trainyard: Any, spec: dict[str, Any], **fields: Any) -> str:
     """The sentence, without the place in the file."""
@@ -298,3 +300,31 @@ def test_flag_among_the_values_of_a_number_is_refused(trainyard) -> None:
         5,
         "spec.parameters.training.epochs: must be a whole number; got true\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        (
+            {"training.learning_rate": UNIFORM | {"min": -1, "max": 1}},
+            "spec.parameters.training.learning_rate.min: must be more than 0; got -1.0",
+        ),
+        (
+            {
+                "training.batch_size": UNIFORM | {"min": 16, "max": 64},
+                "training.learning_rate": UNIFORM | {"min": -1, "max": 1},
+            },
+            "spec.parameters.training.learning_rate.min: must be more than 0; got -1.0",
+        ),
+        (
+            {"training.batch_size": UNIFORM | {"min": 16, "max": 64}},
+            "spec.parameters.training.batch_size: must be a whole number; write distribution: "
+            "int_uniform, or values",
+        ),
+    ],
+)
+def test_range_is_refused_without_a_number_that_nobody_wrote(
+    trainyard, parameters: dict[str, Any], sentence: str
+) -> None:
+    spec = make_spec("random", parameters=parameters, maxTrials=8)
+    assert refusal(trainyard, spec) == sentence

@@ -74,6 +74,14 @@ def test_max_trials_cuts_a_grid_off():
     assert trials_in_all(spec_of("grid", parameters=GRID)) == 6
 
 
+def test_trials_that_have_begun_count_where_fewer_are_wanted_since():
+    begun = started(propose(spec_of("grid", parameters=GRID, parallelism=4), []))
+    fewer = spec_of("grid", parameters=GRID, parallelism=9, maxTrials=2)
+    assert (trials_in_all(fewer, begun), propose(fewer, begun)) == (4, ())
+    without_first = begun[1:]
+    assert [p.number for p in propose(fewer, without_first)] == [0]
+
+
 def test_folds_are_numbered_and_change_nothing_else():
     assert propose(spec_of("folds", folds=3, parallelism=5), []) == tuple(
         Proposal(number=fold, name=f"fold-{fold}", overrides={}, fold=fold) for fold in range(3)
