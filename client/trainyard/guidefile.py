@@ -5,7 +5,6 @@ the values themselves, and `run_cap` for how many trials. What would change the 
 counterpart here is refused; what says nothing of them is named in a line.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from trainyard.errors import Rejected
 from trainyard.findings import near, nearest
+from trainyard.metricnames import is_larger_better
 from trainyard.yamltext import KeyPath, Located, read_yaml
 from trainyard_operator.sweep.names import SWEEP_KIND
 from trainyard_operator.sweep.rules import as_parameter
@@ -44,14 +44,6 @@ _SPELLINGS: dict[KeyPath, KeyPath] = {
     ("spec", "maxTrials"): ("run_cap",),
     ("spec", "seed"): ("seed",),
 }
-_SMALLER_IS_BETTER = frozenset({"loss", "error", "err", "mae", "mse", "rmse", "nll", "perplexity"})
-_LARGER_IS_BETTER = frozenset(
-    {
-        "accuracy", "acc", "f1", "auc", "auroc", "psnr", "ssim", "dice", "iou", "miou", "froc",
-        "precision", "recall", "sensitivity", "specificity", "kappa", "mcc", "map", "r2", "bleu",
-    }
-)  # fmt: skip
-"""Words of a metric's name that leave no doubt; a loss of the same name is a loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +59,11 @@ class Guide:
 
 def read_guide(path: Path) -> Guide:
     """Raises UsageError without the file, Rejected for what is no sweep or has another meaning."""
-    document = read_yaml(path)
+    return guide_of(read_yaml(path))
+
+
+def guide_of(document: Located) -> Guide:
+    """Of a file that was read already. Raises Rejected."""
     _require_sweep(document)
     _require_shape(document)
     _require_read(document)
@@ -106,23 +102,14 @@ def settle(guide: Guide, spec: dict[str, Any]) -> tuple[str, ...]:
     if isinstance(objective, dict) and "goal" not in objective:
         name, where = objective.get("metric"), document.where(("metric",))
         objective["goal"] = "minimize"
-        if _is_larger_better(str(name)):
+        if is_larger_better(str(name)):
             raise Rejected(
                 f"{where}: metric.goal is missing: W&B would minimize '{name}', of which more is "
                 "better; write goal: maximize"
             )
-        if _is_larger_better(str(name)) is None:
+        if is_larger_better(str(name)) is None:
             told.append(f"{where}: metric.goal is missing; '{name}' is minimized, as W&B does")
     return tuple(told)
-
-
-def _is_larger_better(metric: str) -> bool | None:
-    """None where its name does not say."""
-    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z0-9]+", metric)}
-    words |= {word.rstrip("0123456789") for word in words}
-    if words & _SMALLER_IS_BETTER:
-        return False
-    return True if words & _LARGER_IS_BETTER else None
 
 
 def _require_sweep(document: Located) -> None:

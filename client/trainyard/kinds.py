@@ -26,6 +26,9 @@ def require_job(document: Located) -> None:
     """Raises Rejected with one sentence for a file that holds something else."""
     value, source = document.value, document.source
     if is_guide(value):
+        from trainyard.guidefile import guide_of
+
+        guide_of(document)  # Its own mistakes come first.
         raise Rejected(
             f"{source}: holds a guide's sweep and no job; run it beside one: trainyard run JOB "
             f"--sweep {source}"

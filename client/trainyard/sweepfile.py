@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from trainyard.doubts import doubts
 from trainyard.errors import Rejected, UsageError
 from trainyard.findings import near, rejection, require_known_metadata
 from trainyard.guidefile import Guide, read_guide, settle
@@ -23,6 +24,7 @@ from trainyard_operator.api import NAME_PATTERN, JobSpec
 from trainyard_operator.contract import API_VERSION, JOB_KIND
 from trainyard_operator.sweep.api import (
     LONGEST_SWEEP_NAME,
+    Parameter,
     SweepRunPolicy,
     SweepSpec,
     TrainingSweep,
@@ -30,6 +32,7 @@ from trainyard_operator.sweep.api import (
 from trainyard_operator.sweep.names import SWEEP_KIND
 
 _OF_TEMPLATE = "template.spec."
+Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +71,8 @@ def load_sweep(request: Request, guide: Path | None = None) -> SweepFile:
     if request.name:
         manifest["metadata"]["name"] = request.name
     _require_name(document)
-    for dotted, value in own.items():
-        put(manifest["spec"], dotted.split("."), value)
+    for parts, value in own.items():
+        put(manifest["spec"], parts, value)
     notices = settle(read, manifest["spec"]) if read else ()
     if read is None:
         _complete(_template_of(document), document, request)
@@ -77,6 +80,7 @@ def load_sweep(request: Request, guide: Path | None = None) -> SweepFile:
     require_known_metadata(document)
     require_effect(sweep, document)
     check_trials(sweep, document)
+    notices += tuple(doubts(sweep.spec, document))
     return SweepFile(manifest=manifest, sweep=sweep, notices=notices)
 
 
@@ -98,7 +102,7 @@ def _guide_beside(request: Request, guide: Path) -> Guide:
     return read_guide(guide)
 
 
-def _guided(request: Request, guide: Guide, own: Mapping[str, Any]) -> Located:
+def _guided(request: Request, guide: Guide, own: Mapping[Parts, Any]) -> Located:
     """The sweep that a guide's file makes of a job.
 
     own: what was typed by its path in a sweep, and is called so.
@@ -110,17 +114,17 @@ def _guided(request: Request, guide: Guide, own: Mapping[str, Any]) -> Located:
         "metadata": {"name": job["metadata"]["name"]},
         "spec": {"template": {"spec": job["spec"]}, **guide.spec},
     }
-    typed: set[KeyPath] = {("spec", *dotted.split(".")) for dotted in own}
+    typed: set[KeyPath] = {("spec", *parts) for parts in own}
     elsewhere: set[KeyPath] = {("spec", name) for name in _aliases(SweepSpec)} | typed
     spellings: dict[KeyPath, KeyPath] = {("spec",): (), **{path: path for path in elsewhere}}
     spellings |= {path: there for path, there in guide.spellings.items() if path not in typed}
     return Located(manifest, document.source, document.places, spellings)
 
 
-def _own_fields(request: Request, *, is_guided: bool) -> tuple[dict[str, Any], Request]:
-    """`spec.parallelism=2` and the like, by dotted path; what is left is the template's."""
+def _own_fields(request: Request, *, is_guided: bool) -> tuple[dict[Parts, Any], Request]:
+    """`spec.parallelism=2` and the like, by path below spec; what is left is the template's."""
     names, of_jobs = _aliases(SweepSpec), _aliases(JobSpec)
-    own: dict[str, Any] = {}
+    own: dict[Parts, Any] = {}
     rest = []
     for text in assignments_in(request.assignments):
         key, equals, value = text.partition("=")
@@ -131,7 +135,8 @@ def _own_fields(request: Request, *, is_guided: bool) -> tuple[dict[str, Any], R
         elif field.startswith(_OF_TEMPLATE) and not is_guided:
             rest.append(f"spec.{text.removeprefix(f'spec.{_OF_TEMPLATE}')}")
         elif first in names and _is_own(field, is_guided):
-            own[field] = parse_yaml(value, f"'{text}'").value
+            found = parse_yaml(value, f"'{text}'").value
+            own[_parts(field, found)] = found
         elif first in of_jobs:
             rest.append(text)
         else:
@@ -139,6 +144,16 @@ def _own_fields(request: Request, *, is_guided: bool) -> tuple[dict[str, Any], R
             hint = f"did you mean 'spec.{match}'?" if match else f"it has {', '.join(names)}"
             raise UsageError(f"'{text}': a sweep has no field 'spec.{first}'; {hint}")
     return own, replace(request, assignments=tuple(rest))
+
+
+def _parts(field: str, value: Any) -> Parts:
+    """A path below spec; keys of `parameters` have dots themselves."""
+    first, *rest = field.split(".")
+    if first != "parameters" or len(rest) < 2:
+        return (first, *rest)
+    if rest[-1] in _aliases(Parameter) and not isinstance(value, Mapping):
+        return (first, ".".join(rest[:-1]), rest[-1])
+    return (first, ".".join(rest))
 
 
 def _is_own(field: str, is_guided: bool) -> bool:

@@ -2,7 +2,7 @@
 
 import difflib
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -49,9 +49,12 @@ def sentence(
     return text if not others else f"{text} ({others} more after that.)"
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """` did you mean 'x'?`, or the known words where none is near."""
-    match = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+def nearest(word: str, known: list[str], others: Sequence[str] = ()) -> str:
+    """` did you mean 'x'?`, or the known words where none is near.
+
+    others: may be meant as well, and are not listed.
+    """
+    match = difflib.get_close_matches(word, [*known, *others], n=1, cutoff=0.6)
     if match:
         return f"did you mean '{match[0]}'?"
     return "known: " + ", ".join(f"'{name}'" for name in sorted(known)) + "."
@@ -64,8 +67,9 @@ def _sentence(
     if mistake["type"] == "extra_forbidden":
         section = _section(cls, path[:-1])
         known = list(section.model_fields) if section else []
+        spelt = _other_spellings(cls, path[:-1])
         where = ".".join((_source(path, origin), *path[:-1]))
-        return f"{where}: unknown key '{path[-1]}'; {nearest(path[-1], known)}"
+        return f"{where}: unknown key '{path[-1]}'; {nearest(path[-1], known, spelt)}"
     where = ".".join((_source(path, origin), *path))
     if mistake["type"] == "missing":
         return f"{where}: is required; set it."
@@ -100,6 +104,13 @@ def _range(cls: type[BaseModel], path: tuple[str, ...]) -> str:
             if getattr(part, key, None) is not None:
                 found.append(f"{words} {getattr(part, key)}")
     return " and ".join(found)
+
+
+def _other_spellings(cls: type[BaseModel], path: tuple[str, ...]) -> list[str]:
+    """Keys of a section that are read as others."""
+    prefix = "".join(f"{part}." for part in path)
+    keys = [alias.key for alias in getattr(cls, "aliases", ()) if alias.key.startswith(prefix)]
+    return [key for key in (key.removeprefix(prefix) for key in keys) if "." not in key]
 
 
 def _source(path: tuple[str, ...], origin: Mapping[tuple[str, ...], str]) -> str:

@@ -62,15 +62,18 @@ def check(settings: Settings, **typed: Any) -> None:
     from trainyard_trainer import config, registry
 
     if is_sweep_file(typed["target"]):
-        sweep = load_sweep(Request(**typed)).sweep
+        found = load_sweep(Request(**typed))
+        for notice in found.notices:
+            note(settings, notice)
+        sweep = found.sweep
         count = trials_text(trials_in_all(sweep.spec))
         told = f"sweep '{sweep.metadata.name}' is valid, of {count}"
         note(settings, f"{typed['target']}: {told}")
         return
     job = load_job(Request(**typed)).job
     if job.spec.recipe in registry.recipe_names():
-        found = registry.config_class(job.spec.recipe)
-        layers = config.read_layers(found, [job.spec.config or {}], job.spec.overrides or [])
+        recipe = registry.config_class(job.spec.recipe)
+        layers = config.read_layers(recipe, [job.spec.config or {}], job.spec.overrides or [])
         for notice in (notice for layer in layers for notice in layer.notices):
             say(notice)
     note(settings, f"{typed['target']}: job '{job.metadata.name}' is valid")

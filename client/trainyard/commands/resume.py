@@ -29,7 +29,8 @@ def command(settings: Settings, name: str) -> None:
         raise ClientError(f"{job.name} has {job.phase.lower()} already", f"trainyard get {name}")
     if job.local:
         raise ClientError(
-            f"{job.name} is a run of this machine", f"trainyard run {run_target(job)}"
+            f"{job.name} is a run of this machine; run it again with the same command",
+            f"trainyard run {run_target(job)}",
         )
     job.suspend(False)
     note(settings, f"follow it with: trainyard watch {job.ref}")

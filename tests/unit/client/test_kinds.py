@@ -77,6 +77,14 @@ def test_guides_sweep_alone_says_how_it_runs(trainyard, verb) -> None:
     )
 
 
+@pytest.mark.parametrize("verb", [["run"], ["config", "check"]])
+def test_mistake_of_a_guides_sweep_alone_comes_first(trainyard, verb) -> None:
+    metric = {"name": "val_f1_score", "gaol": "maximize"}
+    ran = trainyard(*verb, write("guide.yaml", GUIDE | {"metric": metric}))
+    told = "guide.yaml:4:3: metric: unknown key 'gaol'; did you mean 'goal'?"
+    assert (ran.code, ran.err) == (5, f"error: {told}\n")
+
+
 @pytest.mark.parametrize(
     ("guide", "sentence"),
     [

@@ -234,8 +234,10 @@ def test_sweep_whose_runner_was_killed_is_abandoned(trainyard, tmp_path: Path) -
     assert "Abandoned" in trainyard("get", "sweep/tiny").out
     ran = trainyard("resume", "sweep/tiny")
     assert ran.code == 1
-    assert "error: tiny is a run of this machine" in ran.err
-    assert "trainyard run sweep.yaml --storage runs" in ran.err
+    assert ran.err == (
+        "error: tiny is a run of this machine; run it again with the same command\n"
+        "help: trainyard run sweep.yaml --storage runs\n"
+    )
 
 
 def test_sweep_whose_runner_was_killed_says_how_to_go_on(trainyard, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from trainyard.jobfile import Request
 from trainyard.sweepfile import load_sweep
 
 UNIFORM = {"distribution": "uniform"}
+RANGE = UNIFORM | {"min": 0.1, "max": 0.2}
 
 
 def refusal(trainyard: Any, spec: dict[str, Any], **fields: Any) -> str:
@@ -101,6 +102,10 @@ def test_objective_of_a_program_is_not_known_beforehand(trainyard) -> None:
             make_spec("grid", parameters={"training.learning_rte": {"values": [1]}}),
             "spec.parameters.training.learning_rte: unknown key 'learning_rte'; did you mean "
             "'learning_rate'?",
+        ),
+        (
+            make_spec("grid", parameters={"lrr": {"values": [1]}}),
+            "spec.parameters.lrr: unknown key 'lrr'; did you mean 'lr'?",
         ),
         (
             make_spec("grid", parameters={"training.learning_rate": {"values": [0.1, -1]}}),
@@ -245,6 +250,39 @@ def test_path_of_the_file_sets_the_template_as_a_flag_too(trainyard) -> None:
     words = ("--dry-run", "-o", "json", "--", "--spec.template.spec.nodes", "3")
     ran = trainyard("run", write_sweep_file(make_spec()), *words)
     assert [trial["spec"]["nodes"] for trial in json.loads(ran.out)] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["training.learning_rate.min=0.01"], {"training.learning_rate": RANGE | {"min": 0.01}}),
+        (
+            ["training.seed={values: [1, 2]}"],
+            {"training.learning_rate": RANGE, "training.seed": {"values": [1, 2]}},
+        ),
+        (
+            ["model.min={values: [1, 2]}"],
+            {"training.learning_rate": RANGE, "model.min": {"values": [1, 2]}},
+        ),
+    ],
+)
+def test_parameters_are_set_by_their_keys_with_dots(words, expected: dict[str, Any]) -> None:
+    template = {"spec": {"command": ["train"], "storage": {"uri": "s3://bucket/sweeps"}}}
+    parameters = {"training.learning_rate": RANGE}
+    spec = make_spec("random", parameters=parameters, maxTrials=2, template=template)
+    typed = [f"spec.parameters.{word}" for word in words]
+    found = load_sweep(Request(target=str(write_sweep_file(spec)), assignments=typed))
+    assert found.manifest["spec"]["parameters"] == expected
+
+
+def test_mistake_in_a_parameter_that_was_typed_is_told_with_its_key(trainyard) -> None:
+    spec = make_spec("random", parameters={"training.learning_rate": RANGE}, maxTrials=2)
+    word = "spec.parameters.training.learning_rate.min=-1"
+    ran = trainyard("run", write_sweep_file(spec), "--dry-run", word)
+    assert (ran.code, ran.err.partition(": ")[2].partition(": ")[2]) == (
+        5,
+        "spec.parameters.training.learning_rate.min: must be more than 0; got -1.0\n",
+    )
 
 
 def test_misspelt_path_of_the_file_is_refused(trainyard) -> None:
