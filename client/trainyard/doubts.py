@@ -26,7 +26,8 @@ def doubts(spec: SweepSpec, document: Located) -> Iterator[str]:
             settings = "1 setting" if total == 1 else f"{total} settings"
             yield _told(
                 ("spec", "maxTrials"),
-                f"only {total} of {spec.max_trials} trials can be: parameters have {settings}",
+                f"only {total} of {spec.max_trials} trials are possible: parameters have "
+                f"{settings}",
                 document,
             )
 

@@ -2,8 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+from trainyard_operator.numbers import WithNumbers
 
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 LONGEST_NAME = 50
@@ -21,7 +23,7 @@ def cel(*rules: tuple[str, str], **extra: Any) -> dict[str, Any]:
     return {"x-kubernetes-validations": validations, **extra}
 
 
-class ApiModel(BaseModel):
+class ApiModel(WithNumbers):
     """An immutable part of the API; an unknown key is an error."""
 
     model_config = ConfigDict(

@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trainyard_operator.numbers import WithNumbers
 from trainyard_trainer.aliases import Alias, Layer, group_values, read_layer
 from trainyard_trainer.config_errors import model_in, sentence
 from trainyard_trainer.errors import ConfigurationError
-from trainyard_trainer.numbers import WithNumbers
 from trainyard_trainer.yamlkeys import repeated_key
 
 

@@ -42,6 +42,11 @@ CASES = {
         5,
         "error: job.yaml:6:3: spec.nodes must be a whole number, not 'two'\n",
     ),
+    "true for a number": (
+        HEAD + "  recipe: classification\n  nodes: true\n",
+        5,
+        "error: job.yaml:6:3: spec.nodes: must be a whole number\n",
+    ),
     "a word that is not in the list": (
         HEAD + "  recipe: classification\n  runPolicy: {cleanPodPolicy: Some}\n",
         5,

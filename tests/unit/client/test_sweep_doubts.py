@@ -64,11 +64,11 @@ def test_goal_of_a_guides_file_is_called_as_there(trainyard) -> None:
 def test_more_trials_than_there_are_settings(trainyard, words) -> None:
     [line] = notes(trainyard, words, **random(maxTrials=4))
     assert line.partition(": ")[2] == (
-        "spec.maxTrials: only 2 of 4 trials can be: parameters have 2 settings"
+        "spec.maxTrials: only 2 of 4 trials are possible: parameters have 2 settings"
     )
     single = {"training.learning_rate": {"values": [0.1]}}
     [line] = notes(trainyard, words, **random(maxTrials=4, parameters=single))
-    assert line.endswith("only 1 of 4 trials can be: parameters have 1 setting")
+    assert line.endswith("only 1 of 4 trials are possible: parameters have 1 setting")
 
 
 @pytest.mark.parametrize(

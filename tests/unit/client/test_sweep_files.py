@@ -91,6 +91,14 @@ def test_objective_of_a_program_is_not_known_beforehand(trainyard) -> None:
             "spec.trials.0.overrides: 'x' must be finite, not .inf or .nan",
         ),
         (
+            make_spec("random", parameters={"training.seed": {"values": [1]}}, maxTrials=True),
+            "spec.maxTrials: must be a whole number",
+        ),
+        (
+            make_spec("random", parameters={"training.seed": RANGE | {"min": False}}, maxTrials=2),
+            "spec.parameters.training.seed.min: must be a number",
+        ),
+        (
             make_spec(objective={"metric": "", "goal": "maximize"}),
             "spec.objective.metric must not be empty",
         ),

@@ -4,7 +4,6 @@ import types
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationInfo, field_validator
-from pydantic_core import PydanticKnownError
 
 
 class WithNumbers(BaseModel):
@@ -13,12 +12,14 @@ class WithNumbers(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_bool(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, bool | list | tuple):
+            return value
         wanted = _types(cls.model_fields[info.field_name or ""].annotation)
         if isinstance(value, bool) and bool not in wanted:
             if int in wanted:
-                raise PydanticKnownError("int_type")
+                raise ValueError("must be a whole number")
             if float in wanted:
-                raise PydanticKnownError("float_type")
+                raise ValueError("must be a number")
         if isinstance(value, list | tuple) and any(isinstance(one, bool) for one in value):
             within = _types(*(arg for one in wanted for arg in _items(one)))
             if {int, float} & within and bool not in within:
