@@ -36,6 +36,8 @@ file.write_text(json.dumps({"step": 1}))
 while not report.exists() or not json.loads(report.read_text()).get("progress"):
     time.sleep(0.01)
 time.sleep(0.6)
+os.kill(os.getppid(), signal.SIGSTOP)  # Else it may write over what follows.
+time.sleep(0.1)
 told = json.loads(report.read_text())
 told["progress"]["step"] = 2
 new = report.with_suffix(".new")

@@ -100,15 +100,19 @@ def test_a_stopped_sweep_goes_on_without_repeating_what_is_done(trainyard) -> No
     assert "error: sweep tiny stopped; its trials keep their checkpoints" in said
     Path("wait").unlink()
     mixed = mixed_here("tiny", f"{Path.cwd()}/runs")
-    for path, changed in (
-        ("spec.objective.goal", {"objective": {"metric": "val_loss", "goal": "maximize"}}),
-        ("spec.method", {"method": "random"}),
+    doubt = (
+        "sweep.yaml:9:5: spec.objective.goal: maximizes 'val_loss', of which less is better by its "
+        "name; write minimize unless that is meant\n"
+    )
+    for path, changed, doubted in (
+        ("spec.objective.goal", {"objective": {"metric": "val_loss", "goal": "maximize"}}, doubt),
+        ("spec.method", {"method": "random"}, ""),
     ):
         write_sweep(**GRID | {"parallelism": 1, "maxTrials": 3} | changed)
         refused = trainyard("run", "sweep.yaml")
         assert (refused.code, refused.err) == (
             5,
-            f"error: {path}: {mixed}\nhelp: trainyard run sweep.yaml --fresh\n",
+            f"{doubted}error: {path}: {mixed}\nhelp: trainyard run sweep.yaml --fresh\n",
         )
     write_sweep(**GRID | {"parallelism": 1})
     ran = trainyard("run", "sweep.yaml")
