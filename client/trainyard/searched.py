@@ -5,6 +5,7 @@ from typing import Any
 
 from trainyard.dotted import flattened
 from trainyard.errors import Rejected
+from trainyard.sweepkeys import fold_keys
 from trainyard.yamltext import KeyPath, Located
 from trainyard_operator.sweep.api import SweepSpec, TrainingSweep
 from trainyard_operator.sweep.desired import FOLD_KEY, FOLDS_KEY, setting_text
@@ -48,10 +49,7 @@ def set_by_trials(spec: SweepSpec) -> dict[str, str]:
         for one in spec.trials or ()
     ]
     found |= dict.fromkeys(_common(variants), "spec.trials")
-    if spec.folds:
-        own = [FOLDS_KEY] if spec.fold_parameter == FOLD_KEY else []
-        found |= dict.fromkeys([spec.fold_parameter, *own], "spec.folds")
-    return found
+    return found | dict.fromkeys(fold_keys(spec), "spec.folds")
 
 
 def _refuse_if_set(what: str, key: str, places: Mapping[str, str]) -> None:

@@ -30,7 +30,7 @@ def require_apart(spec: SweepSpec, document: Located) -> None:
     recipe = config_class_of(spec.template.spec)
     if recipe is None:
         return
-    folds: Leaves = set().union(*(_leaves(recipe, key, [0]) for key in _fold_keys(spec)))
+    folds: Leaves = set().union(*(_leaves(recipe, key, [0]) for key in fold_keys(spec)))
     for path, settings in _settings(spec):
         found = {key: _leaves(recipe, key, values) for key, values in settings.items()}
         where, named = document.where, document.named(path)
@@ -60,7 +60,8 @@ def _settings(spec: SweepSpec) -> Iterator[tuple[KeyPath, Values]]:
         yield path, {key: [value] for key, value in trial.overrides.items()}
 
 
-def _fold_keys(spec: SweepSpec) -> list[str]:
+def fold_keys(spec: SweepSpec) -> list[str]:
+    """What folds set in every trial."""
     if spec.folds is None:
         return []
     return [FOLD_KEY, FOLDS_KEY] if spec.fold_parameter == FOLD_KEY else [spec.fold_parameter]
